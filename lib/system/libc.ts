@@ -1,0 +1,85 @@
+/**
+ * The C library, called synchronously. Every symbol's C declaration stands beside it.
+ *
+ * Addresses and lengths are plain numbers (user addresses are below 2^47). A call that fails answers −1 and leaves
+ * its reason in `errno`, read by {@link errno} at once, on the same thread.
+ *
+ * @module
+ */
+
+const SYMBOLS = {
+  /** `int *__errno_location(void)` */
+  __errno_location: { parameters: [], result: "pointer" },
+  /** `int open(const char *path, int flags, mode_t mode)` */
+  open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
+  /** `int openat(int dirfd, const char *path, int flags, mode_t mode)` */
+  openat: { parameters: ["i32", "buffer", "i32", "u32"], result: "i32" },
+  /** `int close(int fd)` */
+  close: { parameters: ["i32"], result: "i32" },
+  /** `ssize_t read(int fd, void *buf, size_t count)` */
+  read: { parameters: ["i32", "usize", "usize"], result: "i64" },
+  /** `ssize_t write(int fd, const void *buf, size_t count)` */
+  write: { parameters: ["i32", "usize", "usize"], result: "i64" },
+  /** `int dup(int fd)` */
+  dup: { parameters: ["i32"], result: "i32" },
+  /** `int fcntl(int fd, int cmd, int arg)` */
+  fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  /** `int poll(struct pollfd *fds, nfds_t nfds, int timeout)` */
+  poll: { parameters: ["buffer", "u64", "i32"], result: "i32" },
+  /** `int eventfd(unsigned int initval, int flags)` */
+  eventfd: { parameters: ["u32", "i32"], result: "i32" },
+  /** `int clock_gettime(clockid_t clockid, struct timespec *tp)` */
+  clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
+  /** `void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)` */
+  mmap: { parameters: ["usize", "usize", "i32", "i32", "i32", "i64"], result: "i64" },
+  /** `int munmap(void *addr, size_t length)` */
+  munmap: { parameters: ["usize", "usize"], result: "i32" },
+  /** `int mlockall(int flags)` */
+  mlockall: { parameters: ["i32"], result: "i32" },
+  /** `long syscall(long number, ...)`, four arguments */
+  syscall: { parameters: ["i64", "i64", "i64", "i64", "i64"], result: "i64" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** The C library. Each module that needs more symbols opens its own with {@link openLibrary}. */
+export const libc: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] = Deno.dlopen("libc.so.6", SYMBOLS).symbols;
+
+/** Opens further symbols of a shared library, typed by their table. */
+export function openLibrary<const S extends Deno.ForeignLibraryInterface>(
+  name: string,
+  symbols: S,
+): Deno.DynamicLibrary<S>["symbols"] {
+  return Deno.dlopen(name, symbols).symbols;
+}
+
+const location = libc.__errno_location();
+const errnoView = location === null ? null : new Deno.UnsafePointerView(location);
+
+/** The reason of the last failed call on this thread (`errno(3)`). */
+export function errno(): number {
+  return errnoView === null ? 0 : errnoView.getInt32();
+}
+
+const encoder = new TextEncoder();
+
+/** A NUL-terminated C string. */
+export function cstring(text: string): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(text.length * 3 + 1);
+  const { written } = encoder.encodeInto(text, bytes);
+  return bytes.subarray(0, written + 1);
+}
+
+/**
+ * The address of a buffer, as a number. Keep a reference to the array as long as the address is used: V8 frees what
+ * only its address remembers.
+ */
+export function addressOf(bytes: ArrayBufferView<ArrayBufferLike>): number {
+  const pointer = Deno.UnsafePointer.of(bytes as Uint8Array<ArrayBuffer>);
+  return Number(Deno.UnsafePointer.value(pointer));
+}
+
+/** Memory outside V8's heap (for instance of `mmap`) as an array buffer. The caller keeps it mapped. */
+export function memoryAt(address: number, length: number): ArrayBuffer {
+  const pointer = Deno.UnsafePointer.create(BigInt(address) as unknown as bigint);
+  if (pointer === null) throw new TypeError("Cannot map memory: the address is null");
+  return Deno.UnsafePointerView.getArrayBuffer(pointer, length);
+}
