@@ -86,7 +86,11 @@ export function size(
 
 /** An absolute path without `.`, `..`, `//` or an end in `/`; `/` itself is refused. */
 export function absolutePath(expected = "an absolute path"): z.ZodType<string, string> {
-  const error = `${expected}: starting with "/", without "//", "." or "..", not ending in "/"`;
+  return pathOr(`${expected}: starting with "/", without "//", "." or "..", not ending in "/"`);
+}
+
+/** As {@link absolutePath}, where the whole sentence of what was expected is the caller's. */
+export function pathOr(error: string): z.ZodType<string, string> {
   // deno-lint-ignore no-control-regex -- a path in a mount option or a log line must be printable
   return z.string({ error }).max(1024, { error }).regex(/^(?:\/[^/\u0000-\u001f]+)+$/, { error })
     .refine((path) => !path.split("/").some((part) => part === "." || part === ".."), { error });

@@ -1,6 +1,6 @@
 /** `NAME.yaml`: one thing made highly available. */
 import { z } from "zod";
-import { absolutePath, address, duration, moduleName, name, port, size, strict } from "./fields.ts";
+import { absolutePath, address, duration, moduleName, name, pathOr, port, size, strict } from "./fields.ts";
 import type { ClusterConfig, ModuleConfig, ServiceConfig } from "./types.ts";
 import { type Fault, parseYaml, quote } from "./yaml.ts";
 
@@ -41,7 +41,7 @@ const virtualIp = strict({
 
 const commandError = 'the absolute path of a script, or a list ["/path/of/program", "argument", …]';
 const command = z.union([
-  absolutePath(),
+  pathOr(commandError),
   z.array(z.string().max(4096)).min(1).max(64).refine((argv) => argv[0]?.startsWith("/") === true),
 ], { error: commandError }).transform((value) => typeof value === "string" ? [value] : value);
 
