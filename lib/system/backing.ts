@@ -1,0 +1,417 @@
+/**
+ * The backing file system: the directory beneath the mount, reached by descriptors and single names, never by paths.
+ *
+ * Every call is synchronous and answers what the system call answers, or −errno: the data road passes that number on
+ * to the application as it is. Nothing here throws, retries or allocates per call.
+ *
+ * An object is usually held by an `O_PATH` descriptor, which opens anything (symbolic links, FIFOs, devices) without
+ * touching it. Calls that refuse such descriptors go through `/proc/self/fd/N`, which leads to the very object, even
+ * when that is a symbolic link, and needs no name.
+ *
+ * @module
+ */
+
+import { addressOf, errno, openLibrary } from "./libc.ts";
+import type { Dirents } from "./dirents.ts";
+import type { FileHandle } from "./handle.ts";
+import { AT, O, PATH_MAX } from "./linux.ts";
+import { type Statfs, type Statx, STATX_MASK } from "./statx.ts";
+
+/**
+ * A name: any bytes but "/" and NUL. A number is the address of a NUL-terminated one, as names stand in FUSE requests;
+ * an array holds the bytes, with or without the NUL.
+ */
+export type Name = number | Uint8Array;
+
+/** What the data road may do to the directory beneath. All answers are `>= 0` or −errno. */
+export interface Backing {
+  /**
+   * Opens `name` in a directory; the answer is a descriptor, close-on-exec. Without `O.PATH` the open never waits
+   * (`O_NONBLOCK`): a FIFO in the place of a file must not stop the data road.
+   */
+  openat(dirfd: number, name: Name, flags: number, mode: number): number;
+  /** Opens the object of a descriptor again, with other flags: how an `O.PATH` descriptor becomes readable. */
+  reopen(fd: number, flags: number): number;
+  /**
+   * Opens an object by its handle. `mountFd` is any descriptor on that file system opened *without* `O.PATH`.
+   * −ESTALE when the object is gone.
+   */
+  openByHandle(mountFd: number, handle: FileHandle, flags: number): number;
+  /** Fills `handle` for the object of a descriptor, symbolic links included. */
+  nameToHandle(fd: number, handle: FileHandle): number;
+  /** A second descriptor of the same open file, close-on-exec. */
+  dup(fd: number): number;
+  /** Closes. After −EIO the descriptor is closed all the same. */
+  close(fd: number): number;
+
+  mkdirat(dirfd: number, name: Name, mode: number): number;
+  /** `mode` carries the type; `rdev` is encoded as in FUSE requests. */
+  mknodat(dirfd: number, name: Name, mode: number, rdev: number): number;
+  /** `target` is any bytes up to 4095. */
+  symlinkat(target: Name, dirfd: number, name: Name): number;
+  /** Reads the target of the symbolic link held by an `O.PATH` descriptor; answers its length. No NUL is written. */
+  readlink(fd: number, address: number, size: number): number;
+  /** Gives the object of a descriptor another name: also a symbolic link, also an `O.TMPFILE` one without any. */
+  link(fd: number, dirfd: number, name: Name): number;
+  /** `flags`: 0 or `AT.REMOVEDIR`. */
+  unlinkat(dirfd: number, name: Name, flags: number): number;
+  /** `flags`: `RENAME.…`. */
+  renameat2(oldDirfd: number, oldName: Name, newDirfd: number, newName: Name, flags: number): number;
+
+  pread(fd: number, address: number, count: number, offset: number): number;
+  pwrite(fd: number, address: number, count: number, offset: number): number;
+  ftruncate(fd: number, size: number): number;
+  /** Truncates the regular file of an `O.PATH` descriptor. */
+  truncate(fd: number, size: number): number;
+  fallocate(fd: number, mode: number, offset: number, length: number): number;
+  /** Answers the bytes copied: fewer than asked is no error. */
+  copyFileRange(fdIn: number, offsetIn: number, fdOut: number, offsetOut: number, length: number): number;
+  /** With `SEEK.DATA` and `SEEK.HOLE`: the next data or hole, −ENXIO past the end. */
+  lseek(fd: number, offset: number, whence: number): number;
+  fsync(fd: number): number;
+  fdatasync(fd: number): number;
+
+  /** Sets permission bits by `/proc/self/fd`. −EOPNOTSUPP for a symbolic link, which has none. */
+  chmod(fd: number, mode: number): number;
+  /** Sets owner and group; −1 (or 0xffffffff) leaves one as it is. Clears setuid and setgid of files, as `chown` does. */
+  chown(fd: number, uid: number, gid: number): number;
+  /** Sets times: whole seconds (negative before 1970) and nanoseconds, or `UTIME.NOW`, `UTIME.OMIT` as nanoseconds. */
+  utimens(fd: number, atimeSec: number, atimeNsec: number, mtimeSec: number, mtimeNsec: number): number;
+  /** Attributes of the object of a descriptor. */
+  statx(fd: number, into: Statx): number;
+  /** Attributes of a name in a directory; a symbolic link is not followed. */
+  statxAt(dirfd: number, name: Name, into: Statx): number;
+  /** The file system of a descriptor. */
+  fstatfs(fd: number, into: Statfs): number;
+  /** `FS_IOC_GETFLAGS`: the inode's flags. Needs a descriptor without `O.PATH`; −ENOTTY where there are none. */
+  inodeFlags(fd: number): number;
+
+  /** Reads the next entries of a directory opened for reading; answers bytes, 0 at the end. */
+  getdents(fd: number, into: Dirents): number;
+  /** Continues a directory at an entry's `off`; 0n is the start. */
+  seekdir(fd: number, off: bigint): number;
+
+  /** Answers the length of the value; with `size` 0 only that. −ERANGE when it does not fit. */
+  getxattr(fd: number, name: Name, address: number, size: number): number;
+  /** `flags`: 0 or `XATTR.…`. */
+  setxattr(fd: number, name: Name, address: number, size: number, flags: number): number;
+  /** Answers the length of all names, each with its NUL; with `size` 0 only that. */
+  listxattr(fd: number, address: number, size: number): number;
+  removexattr(fd: number, name: Name): number;
+
+  /** Sets the mask of the whole process and answers the former one: 0 for a server, since requests bring their own. */
+  umask(mask: number): number;
+}
+
+/**
+ * No call moves more than 0x7ffff000 bytes (`MAX_RW_COUNT`), so that `ssize_t` is declared as 32 bits here: 64-bit
+ * results would each cost a bigint, on the way of every write.
+ */
+const SYMBOLS = {
+  /** `int openat(int dirfd, const char *path, int flags, mode_t mode)` */
+  openat: { parameters: ["i32", "usize", "i32", "u32"], result: "i32" },
+  /** `int open_by_handle_at(int mount_fd, struct file_handle *handle, int flags)` */
+  open_by_handle_at: { parameters: ["i32", "buffer", "i32"], result: "i32" },
+  /** `int name_to_handle_at(int dirfd, const char *path, struct file_handle *handle, int *mount_id, int flags)` */
+  name_to_handle_at: { parameters: ["i32", "usize", "buffer", "buffer", "i32"], result: "i32" },
+  /** `int fcntl(int fd, int cmd, int arg)` */
+  fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  /** `int close(int fd)` */
+  close: { parameters: ["i32"], result: "i32" },
+  /** `int mkdirat(int dirfd, const char *path, mode_t mode)` */
+  mkdirat: { parameters: ["i32", "usize", "u32"], result: "i32" },
+  /** `int mknodat(int dirfd, const char *path, mode_t mode, dev_t dev)` */
+  mknodat: { parameters: ["i32", "usize", "u32", "u64"], result: "i32" },
+  /** `int symlinkat(const char *target, int newdirfd, const char *linkpath)` */
+  symlinkat: { parameters: ["usize", "i32", "usize"], result: "i32" },
+  /** `ssize_t readlinkat(int dirfd, const char *path, char *buf, size_t bufsiz)` */
+  readlinkat: { parameters: ["i32", "usize", "usize", "usize"], result: "i32" },
+  /** `int linkat(int olddirfd, const char *oldpath, int newdirfd, const char *newpath, int flags)` */
+  linkat: { parameters: ["i32", "usize", "i32", "usize", "i32"], result: "i32" },
+  /** `int unlinkat(int dirfd, const char *path, int flags)` */
+  unlinkat: { parameters: ["i32", "usize", "i32"], result: "i32" },
+  /** `int renameat2(int olddirfd, const char *oldpath, int newdirfd, const char *newpath, unsigned int flags)` */
+  renameat2: { parameters: ["i32", "usize", "i32", "usize", "u32"], result: "i32" },
+  /** `ssize_t pread(int fd, void *buf, size_t count, off_t offset)` */
+  pread: { parameters: ["i32", "usize", "usize", "i64"], result: "i32" },
+  /** `ssize_t pwrite(int fd, const void *buf, size_t count, off_t offset)` */
+  pwrite: { parameters: ["i32", "usize", "usize", "i64"], result: "i32" },
+  /** `int ftruncate(int fd, off_t length)` */
+  ftruncate: { parameters: ["i32", "i64"], result: "i32" },
+  /** `int truncate(const char *path, off_t length)` */
+  truncate: { parameters: ["usize", "i64"], result: "i32" },
+  /** `int fallocate(int fd, int mode, off_t offset, off_t len)` */
+  fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
+  /** `ssize_t copy_file_range(int fd_in, off_t *off_in, int fd_out, off_t *off_out, size_t len, unsigned int flags)` */
+  copy_file_range: { parameters: ["i32", "buffer", "i32", "buffer", "usize", "u32"], result: "i32" },
+  /** `off_t lseek(int fd, off_t offset, int whence)` */
+  lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
+  /** `int fsync(int fd)` */
+  fsync: { parameters: ["i32"], result: "i32" },
+  /** `int fdatasync(int fd)` */
+  fdatasync: { parameters: ["i32"], result: "i32" },
+  /** `int chmod(const char *path, mode_t mode)` */
+  chmod: { parameters: ["usize", "u32"], result: "i32" },
+  /** `int fchownat(int dirfd, const char *path, uid_t owner, gid_t group, int flags)` */
+  fchownat: { parameters: ["i32", "usize", "u32", "u32", "i32"], result: "i32" },
+  /** `int utimensat(int dirfd, const char *path, const struct timespec times[2], int flags)` */
+  utimensat: { parameters: ["i32", "usize", "buffer", "i32"], result: "i32" },
+  /** `int statx(int dirfd, const char *path, int flags, unsigned int mask, struct statx *statxbuf)` */
+  statx: { parameters: ["i32", "usize", "i32", "u32", "buffer"], result: "i32" },
+  /** `int fstatfs(int fd, struct statfs *buf)` */
+  fstatfs: { parameters: ["i32", "buffer"], result: "i32" },
+  /** `int ioctl(int fd, unsigned long request, void *argument)` */
+  ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
+  /** `ssize_t getdents64(int fd, void *dirp, size_t count)` */
+  getdents64: { parameters: ["i32", "buffer", "usize"], result: "i32" },
+  /** `ssize_t getxattr(const char *path, const char *name, void *value, size_t size)` */
+  getxattr: { parameters: ["usize", "usize", "usize", "usize"], result: "i32" },
+  /** `int setxattr(const char *path, const char *name, const void *value, size_t size, int flags)` */
+  setxattr: { parameters: ["usize", "usize", "usize", "usize", "i32"], result: "i32" },
+  /** `ssize_t listxattr(const char *path, char *list, size_t size)` */
+  listxattr: { parameters: ["usize", "usize", "usize"], result: "i32" },
+  /** `int removexattr(const char *path, const char *name)` */
+  removexattr: { parameters: ["usize", "usize"], result: "i32" },
+  /** `mode_t umask(mode_t mask)` */
+  umask: { parameters: ["u32"], result: "u32" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** Deno declares 64-bit parameters as `bigint` but takes numbers as well, and faster. */
+type WithNumbers<S> = {
+  [K in keyof S]: S[K] extends (...parameters: infer P) => infer R
+    ? (...parameters: { [I in keyof P]: bigint extends P[I] ? number | bigint : P[I] }) => R
+    : never;
+};
+
+const library = openLibrary("libc.so.6", SYMBOLS);
+const c = library as WithNumbers<typeof library>;
+
+const ENAMETOOLONG = 36;
+const EINVAL = 22;
+const F_DUPFD_CLOEXEC = 1030;
+/** `_IOR('f', 1, long)`, 64-bit. */
+const FS_IOC_GETFLAGS = 0x8008_6601;
+/** `MAX_RW_COUNT` of the kernel: what one call moves at most. */
+const COUNT_MAX = 0x7fff_f000;
+
+/** Preallocated memory and its address; the array is kept so that V8 does not free it. */
+function scratch(size: number): { readonly bytes: Uint8Array<ArrayBuffer>; readonly address: number } {
+  const bytes = new Uint8Array(size);
+  return { bytes, address: addressOf(bytes) };
+}
+
+const first = scratch(PATH_MAX + 1);
+const second = scratch(PATH_MAX + 1);
+const empty = scratch(1);
+const proc = scratch(32);
+const PROC_PREFIX = "/proc/self/fd/";
+for (let i = 0; i < PROC_PREFIX.length; i++) proc.bytes[i] = PROC_PREFIX.charCodeAt(i);
+let procFd = -1;
+
+const mountIdBytes = new Uint8Array(4);
+const inodeWord = new DataView(new ArrayBuffer(8));
+const inodeWordBytes = new Uint8Array(inodeWord.buffer);
+const times = new DataView(new ArrayBuffer(32));
+const timesBytes = new Uint8Array(times.buffer);
+const offsetIn = new DataView(new ArrayBuffer(8));
+const offsetInBytes = new Uint8Array(offsetIn.buffer);
+const offsetOut = new DataView(new ArrayBuffer(8));
+const offsetOutBytes = new Uint8Array(offsetOut.buffer);
+
+/** Turns −1 into −errno. */
+function answer(result: number): number {
+  return result < 0 ? -errno() : result;
+}
+
+/** The address of a NUL-terminated name, or −errno. An array is copied into `place`. */
+function nameAddress(name: Name, place: typeof first): number {
+  if (typeof name === "number") return name;
+  const end = name.indexOf(0);
+  const length = end < 0 ? name.length : end;
+  // A NUL in the middle would name another object than the caller meant.
+  if (end >= 0 && end !== name.length - 1) return -EINVAL;
+  if (length >= PATH_MAX) return -ENAMETOOLONG;
+  place.bytes.set(name);
+  place.bytes[length] = 0;
+  return place.address;
+}
+
+/** The address of "/proc/self/fd/N". Digits are written only when N is another than last time. */
+function procPath(fd: number): number {
+  if (fd === procFd) return proc.address;
+  let digits = 1;
+  for (let rest = fd; rest >= 10; rest = Math.trunc(rest / 10)) digits++;
+  let at = PROC_PREFIX.length + digits;
+  proc.bytes[at] = 0;
+  let rest = fd;
+  do {
+    proc.bytes[--at] = 0x30 + rest % 10;
+    rest = Math.trunc(rest / 10);
+  } while (rest > 0);
+  procFd = fd;
+  return proc.address;
+}
+
+/** Writes a 64-bit two's complement number, exact up to 2^53 in size. */
+function setI64(view: DataView, offset: number, value: number): void {
+  view.setUint32(offset, value, true);
+  view.setInt32(offset + 4, Math.floor(value / 0x1_0000_0000), true);
+}
+
+/** Flags every open gets. With `O_PATH` the kernel ignores all but a few others. */
+function openFlags(flags: number): number {
+  return flags & O.PATH ? flags | O.CLOEXEC : flags | O.CLOEXEC | O.NONBLOCK | O.NOCTTY;
+}
+
+/** The real backing file system. */
+export const backing: Backing = {
+  openat(dirfd, name, flags, mode) {
+    const at = nameAddress(name, first);
+    return at < 0 ? at : answer(c.openat(dirfd, at, openFlags(flags), mode));
+  },
+  reopen(fd, flags) {
+    return answer(c.openat(AT.FDCWD, procPath(fd), openFlags(flags), 0));
+  },
+  openByHandle(mountFd, handle, flags) {
+    return answer(c.open_by_handle_at(mountFd, handle.buffer, openFlags(flags)));
+  },
+  nameToHandle(fd, handle) {
+    handle.makeRoom();
+    return answer(
+      c.name_to_handle_at(
+        fd,
+        empty.address,
+        handle.buffer,
+        mountIdBytes,
+        AT.EMPTY_PATH,
+      ),
+    );
+  },
+  dup(fd) {
+    return answer(c.fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  },
+  close(fd) {
+    return answer(c.close(fd));
+  },
+
+  mkdirat(dirfd, name, mode) {
+    const at = nameAddress(name, first);
+    return at < 0 ? at : answer(c.mkdirat(dirfd, at, mode));
+  },
+  mknodat(dirfd, name, mode, rdev) {
+    const at = nameAddress(name, first);
+    return at < 0 ? at : answer(c.mknodat(dirfd, at, mode, rdev));
+  },
+  symlinkat(target, dirfd, name) {
+    const from = nameAddress(target, first);
+    const at = nameAddress(name, second);
+    if (from < 0) return from;
+    return at < 0 ? at : answer(c.symlinkat(from, dirfd, at));
+  },
+  readlink(fd, address, size) {
+    return answer(c.readlinkat(fd, empty.address, address, size));
+  },
+  link(fd, dirfd, name) {
+    const at = nameAddress(name, first);
+    return at < 0 ? at : answer(c.linkat(AT.FDCWD, procPath(fd), dirfd, at, AT.SYMLINK_FOLLOW));
+  },
+  unlinkat(dirfd, name, flags) {
+    const at = nameAddress(name, first);
+    return at < 0 ? at : answer(c.unlinkat(dirfd, at, flags));
+  },
+  renameat2(oldDirfd, oldName, newDirfd, newName, flags) {
+    const from = nameAddress(oldName, first);
+    const to = nameAddress(newName, second);
+    if (from < 0) return from;
+    return to < 0 ? to : answer(c.renameat2(oldDirfd, from, newDirfd, to, flags));
+  },
+
+  pread(fd, address, count, offset) {
+    return answer(c.pread(fd, address, Math.min(count, COUNT_MAX), offset));
+  },
+  pwrite(fd, address, count, offset) {
+    return answer(c.pwrite(fd, address, Math.min(count, COUNT_MAX), offset));
+  },
+  ftruncate(fd, size) {
+    return answer(c.ftruncate(fd, size));
+  },
+  truncate(fd, size) {
+    return answer(c.truncate(procPath(fd), size));
+  },
+  fallocate(fd, mode, offset, length) {
+    return answer(c.fallocate(fd, mode, offset, length));
+  },
+  copyFileRange(fdIn, fromOffset, fdOut, toOffset, length) {
+    setI64(offsetIn, 0, fromOffset);
+    setI64(offsetOut, 0, toOffset);
+    return answer(
+      c.copy_file_range(fdIn, offsetInBytes, fdOut, offsetOutBytes, Math.min(length, COUNT_MAX), 0),
+    );
+  },
+  lseek(fd, offset, whence) {
+    return answer(Number(c.lseek(fd, offset, whence)));
+  },
+  fsync(fd) {
+    return answer(c.fsync(fd));
+  },
+  fdatasync(fd) {
+    return answer(c.fdatasync(fd));
+  },
+
+  chmod(fd, mode) {
+    return answer(c.chmod(procPath(fd), mode));
+  },
+  chown(fd, uid, gid) {
+    return answer(c.fchownat(fd, empty.address, uid >>> 0, gid >>> 0, AT.EMPTY_PATH));
+  },
+  utimens(fd, atimeSec, atimeNsec, mtimeSec, mtimeNsec) {
+    setI64(times, 0, atimeSec);
+    setI64(times, 8, atimeNsec);
+    setI64(times, 16, mtimeSec);
+    setI64(times, 24, mtimeNsec);
+    return answer(c.utimensat(fd, empty.address, timesBytes, AT.EMPTY_PATH));
+  },
+  statx(fd, into) {
+    return answer(c.statx(fd, empty.address, AT.EMPTY_PATH | AT.SYMLINK_NOFOLLOW, STATX_MASK, into.bytes));
+  },
+  statxAt(dirfd, name, into) {
+    const at = nameAddress(name, first);
+    return at < 0 ? at : answer(c.statx(dirfd, at, AT.SYMLINK_NOFOLLOW, STATX_MASK, into.bytes));
+  },
+  fstatfs(fd, into) {
+    return answer(c.fstatfs(fd, into.bytes));
+  },
+  inodeFlags(fd) {
+    const result = answer(c.ioctl(fd, FS_IOC_GETFLAGS, inodeWordBytes));
+    return result < 0 ? result : inodeWord.getUint32(0, true);
+  },
+
+  getdents(fd, into) {
+    const result = answer(c.getdents64(fd, into.bytes, into.bytes.length));
+    into.filled(Math.max(0, result));
+    return result;
+  },
+  seekdir(fd, off) {
+    return c.lseek(fd, off, 0) < 0n ? -errno() : 0;
+  },
+
+  getxattr(fd, name, address, size) {
+    const at = nameAddress(name, first);
+    return at < 0 ? at : answer(c.getxattr(procPath(fd), at, address, size));
+  },
+  setxattr(fd, name, address, size, flags) {
+    const at = nameAddress(name, first);
+    return at < 0 ? at : answer(c.setxattr(procPath(fd), at, address, size, flags));
+  },
+  listxattr(fd, address, size) {
+    return answer(c.listxattr(procPath(fd), address, size));
+  },
+  removexattr(fd, name) {
+    const at = nameAddress(name, first);
+    return at < 0 ? at : answer(c.removexattr(procPath(fd), at));
+  },
+
+  umask(mask) {
+    return c.umask(mask);
+  },
+};
