@@ -1,0 +1,132 @@
+/**
+ * What the control plane (HTTP, command line) may ask of the agent.
+ *
+ * Every answer is a plain value that survives `JSON.stringify`: positions are decimal strings, times are ISO 8601.
+ *
+ * @module
+ */
+
+import type { Copy, Readiness, StateName, Verb } from "./failover/types.ts";
+import type { ClusterConfig, ModuleConfig } from "./config/types.ts";
+
+export type { Copy, Readiness, StateName, Verb };
+export { VERBS } from "./failover/types.ts";
+
+/** Progress of a resync towards, or from, this node. */
+export interface ResyncStatus {
+  readonly phase: string;
+  readonly bytes: number;
+  readonly files: number;
+  readonly bytesTotal: number | null;
+  readonly bytesPerSecond: number | null;
+  /** Why a resync was needed, for a person. */
+  readonly why: string;
+}
+
+/** One module on one node, as that node last said it. */
+export interface NodeModuleStatus {
+  readonly node: string;
+  /** False: nothing heard for longer than the dead time; the rest is what was heard last. */
+  readonly heard: boolean;
+  readonly state: StateName;
+  readonly readiness: Readiness;
+  readonly copy: Copy;
+  readonly epoch: number;
+  readonly role: "primary" | "secondary" | "none";
+  readonly members: readonly string[];
+  /** Decimal string. */
+  readonly sequence: string;
+  /** Why it is in this state, and what to do when something is needed. Empty when there is nothing to say. */
+  readonly reason: string;
+}
+
+/** One module, seen from this node. */
+export interface ModuleStatus {
+  readonly module: string;
+  readonly kind: ModuleConfig["kind"];
+  readonly generation: number;
+  /** This node's own view first, then the peer's. */
+  readonly nodes: readonly NodeModuleStatus[];
+  /** Replication channel. */
+  readonly peerConnected: boolean;
+  readonly resync: ResyncStatus | null;
+  readonly vip: { readonly addresses: readonly string[]; readonly set: boolean };
+  readonly service: {
+    readonly configured: boolean;
+    readonly state: "none" | "starting" | "running" | "failed" | "stopping";
+  };
+  readonly maintenance: boolean;
+  /** What the replicator says of itself, as it says it: counters, lag, encryption. Null when it does not answer. */
+  readonly replicator: Readonly<Record<string, unknown>> | null;
+}
+
+/** The cluster, seen from this node. */
+export interface ClusterStatus {
+  readonly cluster: string;
+  readonly node: string;
+  readonly arbiter: string;
+  readonly peers: readonly {
+    readonly node: string;
+    readonly heard: boolean;
+    /** Per network: milliseconds since the last heartbeat, null when none came yet. */
+    readonly networks: Readonly<Record<string, number | null>>;
+  }[];
+  readonly modules: readonly ModuleStatus[];
+  /** Conditions a person should know of: no hardware watchdog, a network lost, no cgroup v2. */
+  readonly warnings: readonly string[];
+}
+
+/** Answer to a verb. `ok: false` means nothing was done; the message says why and what to try. */
+export interface CommandResult {
+  readonly ok: boolean;
+  readonly code: "accepted" | "refused" | "unknown-module" | "busy";
+  readonly message: string;
+}
+
+/** One line of the events log. */
+export interface EventRow {
+  /** Grows by one; `since` takes it. */
+  readonly id: number;
+  /** ISO 8601, UTC. */
+  readonly time: string;
+  readonly node: string;
+  readonly module: string;
+  readonly epoch: number;
+  readonly level: "info" | "warning" | "error";
+  readonly what: string;
+  readonly why: string;
+}
+
+/** The running agent, as the control plane sees it. */
+export interface AgentControl {
+  status(): ClusterStatus;
+  /**
+   * Asks for a verb. Resolves when the decision is made (accepted or refused), not when the new state is reached:
+   * callers that want to wait poll {@link status}. `by` names who asked, for the audit.
+   */
+  command(
+    module: string,
+    verb: Verb,
+    options: { readonly by: string; readonly force?: boolean },
+  ): Promise<CommandResult>;
+  /** Events with `id > since`, oldest first, at most `limit` (≤ 1000). */
+  events(since: number, limit: number): readonly EventRow[];
+  /**
+   * Takes a new or changed configuration of a module into use on this node (the file is already stored). A module
+   * that runs accepts only changes that need no restart; else the result says to stop it first.
+   */
+  applyModule(config: ModuleConfig, generation: number): Promise<CommandResult>;
+  /** Forgets a module; refused unless it is stopped on this node. Its directory is uncovered. */
+  removeModule(module: string): Promise<CommandResult>;
+  /** Takes a changed cluster configuration into use: addresses and nodes at once. */
+  applyCluster(config: ClusterConfig): Promise<CommandResult>;
+  /** Writes an event of the control plane itself (configuration applied, node joined, refused login). */
+  note(
+    event: {
+      readonly level: EventRow["level"];
+      readonly module?: string;
+      readonly what: string;
+      readonly why: string;
+    },
+  ): void;
+}
