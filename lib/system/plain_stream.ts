@@ -1,0 +1,103 @@
+/**
+ * A stream without encryption, for `encryption: off`: the peer is authenticated at the start all the same.
+ *
+ * @module
+ */
+
+import { type Stream, StreamError, type StreamHandle, type StreamTimeouts } from "../replication/stream.ts";
+import { errno } from "./libc.ts";
+import {
+  closeSocket,
+  receiveBytes,
+  sendBytes,
+  setSocketOptions,
+  shutdownSocket,
+  SOCKET_ERRNO,
+  socketReason,
+} from "./socket.ts";
+
+/** A blocking socket as a stream. */
+export class PlainStream implements Stream {
+  readonly fd: number;
+  readonly label: string;
+  #open = true;
+
+  private constructor(fd: number, label: string) {
+    this.fd = fd;
+    this.label = label;
+  }
+
+  /** Takes over a connected, blocking socket. */
+  static adopt(fd: number, label: string): PlainStream {
+    return new PlainStream(fd, label);
+  }
+
+  writeAll(address: number, length: number): void {
+    for (let done = 0; done < length;) {
+      const sent = sendBytes(this.#socket(), address + done, length - done);
+      if (sent > 0) done += sent;
+      else this.#failed("write to");
+    }
+  }
+
+  readExactly(address: number, length: number): void {
+    for (let done = 0; done < length;) {
+      const got = this.readSome(address + done, length - done);
+      if (got === 0) throw new StreamError("timeout", `Cannot read from ${this.label}: nothing came in time`);
+      done += got;
+    }
+  }
+
+  readSome(address: number, max: number): number {
+    for (;;) {
+      const got = receiveBytes(this.#socket(), address, max);
+      if (got > 0) return got;
+      if (got === 0) {
+        throw new StreamError("closed", `Cannot read from ${this.label}: the peer has closed the connection`);
+      }
+      const code = errno();
+      if (code === SOCKET_ERRNO.EAGAIN) return 0;
+      if (code !== SOCKET_ERRNO.EINTR) {
+        throw new StreamError("closed", `Cannot read from ${this.label}: ${socketReason(code)}`);
+      }
+    }
+  }
+
+  pending(): number {
+    return 0;
+  }
+
+  setTimeouts(timeouts: StreamTimeouts): void {
+    setSocketOptions(this.fd, { sendTimeoutMs: timeouts.sendMs, receiveTimeoutMs: timeouts.receiveMs });
+  }
+
+  describe(): StreamHandle {
+    const handle = { kind: "plain", fd: this.#socket(), label: this.label } as const;
+    this.#open = false;
+    return handle;
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    shutdownSocket(this.fd);
+    closeSocket(this.fd);
+  }
+
+  /** A closed number may be somebody else's socket by now. */
+  #socket(): number {
+    if (!this.#open) {
+      throw new StreamError("closed", `Cannot use ${this.label}: it is closed or was given away`);
+    }
+    return this.fd;
+  }
+
+  #failed(action: string): void {
+    const code = errno();
+    if (code === SOCKET_ERRNO.EINTR) return;
+    if (code === SOCKET_ERRNO.EAGAIN) {
+      throw new StreamError("timeout", `Cannot ${action} ${this.label}: the peer took nothing in time`);
+    }
+    throw new StreamError("closed", `Cannot ${action} ${this.label}: ${socketReason(code)}`);
+  }
+}
