@@ -40,15 +40,22 @@ const SYMBOLS = {
   syscall: { parameters: ["i64", "i64", "i64", "i64", "i64"], result: "i64" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
+/** Deno declares 64-bit parameters as `bigint` but takes numbers as well, and faster. */
+export type Symbols<S extends Deno.ForeignLibraryInterface> = {
+  readonly [Name in keyof S]: Deno.DynamicLibrary<S>["symbols"][Name] extends (...parameters: infer P) => infer R
+    ? (...parameters: { [I in keyof P]: bigint extends P[I] ? number | bigint : P[I] }) => R
+    : never;
+};
+
 /** The C library. Each module that needs more symbols opens its own with {@link openLibrary}. */
-export const libc: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] = Deno.dlopen("libc.so.6", SYMBOLS).symbols;
+export const libc: Symbols<typeof SYMBOLS> = openLibrary("libc.so.6", SYMBOLS);
 
 /** Opens further symbols of a shared library, typed by their table. */
 export function openLibrary<const S extends Deno.ForeignLibraryInterface>(
   name: string,
   symbols: S,
-): Deno.DynamicLibrary<S>["symbols"] {
-  return Deno.dlopen(name, symbols).symbols;
+): Symbols<S> {
+  return Deno.dlopen(name, symbols).symbols as Symbols<S>;
 }
 
 const location = libc.__errno_location();

@@ -1,0 +1,359 @@
+/**
+ * Objects of a module by their 64-bit id, and the descriptors by which they are held.
+ *
+ * An object is found in three ways: by id (the object map gives its file handle), by a name in a directory (the xattr
+ * `trusted.binome.id` tells its id), or because it is open already. Never by a path: the application renames meanwhile.
+ *
+ * Descriptors are a cache with a limit; whatever was closed is opened again by its handle. Only an orphan (unlinked,
+ * still open) cannot: its descriptor stays until it is released, and the keeper holds a copy.
+ *
+ * @module
+ */
+
+import type { Backing, Name } from "../system/backing.ts";
+import { FileHandle } from "../system/handle.ts";
+import { O, S_IF, XATTR } from "../system/linux.ts";
+import { Statx } from "../system/statx.ts";
+import { cbytes } from "./bytes.ts";
+
+/** Where an object's id stands, on the object itself: it moves with it and survives everything the object survives. */
+export const ID_XATTR = "trusted.binome.id";
+/** What the mount hides: our own attributes. */
+export const OWN_XATTR_PREFIX = "trusted.binome.";
+/** Where a resync keeps objects that have no name for a moment: in the root beneath, hidden by the mount. */
+export const LIMBO_NAME = ".binome";
+/** Ids below are the roots of the module's directories: root k has id k + 1. */
+export const FIRST_ID = 16;
+/** Ids are reserved in blocks, so that no power cut makes one be given twice. */
+export const RESERVE_BLOCK = 65536;
+
+const ID_NAME = cbytes(ID_XATTR);
+const ESTALE = 116;
+const ENODATA = 61;
+
+/** id → file handle, persistent. The top half of `type` says which root the handle belongs to. */
+export interface HandleMap {
+  get(id: number, into: FileHandle): number | undefined;
+  set(id: number, rootedType: number, bytes: Uint8Array): void;
+  delete(id: number): void;
+}
+
+/** One object held open. `-1` stands for a descriptor that is not open. */
+export interface Held {
+  readonly id: number;
+  /** Which of the module's directories it lies in, from 0. */
+  readonly root: number;
+  /** Type bits of its mode, `S_IF`. */
+  readonly type: number;
+  /** `O_PATH` descriptor. */
+  path: number;
+  /** Readable and writable descriptor of a regular file; readable one of a directory. */
+  io: number;
+  /** How many lookups the kernel holds (`FUSE_FORGET`). */
+  lookups: number;
+  /** How many opens the kernel holds; `Infinity` when a former process gave some away and we cannot know. */
+  opens: number;
+  /** It has no name any more and lives as long as the kernel looks at it. */
+  orphan: boolean;
+  /** An orphan that was open when it lost its name: the keeper and the other node hold it too, until it is released. */
+  kept: boolean;
+  /** For a directory: 1 has a default ACL, 0 has none, -1 not looked. */
+  defaultAcl: number;
+}
+
+/** A directory of the module, from the outside. */
+export interface RootDirectory {
+  /** Descriptor of the directory beneath, opened readable. */
+  readonly fd: number;
+}
+
+/** What {@link Objects} needs. */
+export interface ObjectsOptions {
+  readonly backing: Backing;
+  readonly roots: readonly RootDirectory[];
+  readonly handles: HandleMap;
+  /** Takes the next free id. */
+  readonly allocate: () => number;
+  readonly addressOf: (bytes: Uint8Array) => number;
+  /** How many descriptors may be held. */
+  readonly fdsMax: number;
+}
+
+/** The table of objects of one replicator. */
+export class Objects {
+  readonly #backing: Backing;
+  readonly #roots: readonly RootDirectory[];
+  readonly #handles: HandleMap;
+  readonly #allocate: () => number;
+  readonly #fdsMax: number;
+  readonly #held = new Map<number, Held>();
+  #fds = 0;
+  readonly #handle = new FileHandle();
+  readonly #idBytes: Uint8Array<ArrayBuffer> = new Uint8Array(8);
+  readonly #idView = new DataView(this.#idBytes.buffer);
+  readonly #idAddress: number;
+  readonly #stat = new Statx();
+
+  constructor(options: ObjectsOptions) {
+    this.#backing = options.backing;
+    this.#roots = options.roots;
+    this.#handles = options.handles;
+    this.#allocate = options.allocate;
+    this.#fdsMax = options.fdsMax;
+    this.#idAddress = options.addressOf(this.#idBytes);
+  }
+
+  /** How many directories the module has. */
+  get rootCount(): number {
+    return this.#roots.length;
+  }
+
+  /** Makes sure that the roots carry their ids. Answers −errno when one cannot. */
+  markRoots(): number {
+    for (let index = 0; index < this.#roots.length; index++) {
+      const fd = this.#rootFd(index);
+      const id = this.readId(fd);
+      if (id === index + 1) continue;
+      if (id > 0) return -17;
+      if (id < 0 && id !== -ENODATA) return id;
+      const written = this.writeId(fd, index + 1);
+      if (written < 0) return written;
+    }
+    return 0;
+  }
+
+  /** The object, or undefined when it is gone. */
+  get(id: number): Held | undefined {
+    const held = this.#held.get(id);
+    if (held !== undefined) return held.path >= 0 || this.#reopen(held) ? held : undefined;
+    return this.#open(id);
+  }
+
+  /** The object if it is in the table already; its descriptors may be closed. */
+  peek(id: number): Held | undefined {
+    return this.#held.get(id);
+  }
+
+  /** A readable and writable descriptor of a regular file, a readable one of a directory, or −errno. */
+  io(held: Held): number {
+    if (held.io >= 0) return held.io;
+    const directory = held.type === S_IF.DIR;
+    let fd = this.#backing.reopen(held.path, directory ? O.RDONLY | O.DIRECTORY : O.RDWR);
+    // An immutable file, or one that is being executed, can still be read.
+    if (fd === -1 || fd === -26) fd = this.#backing.reopen(held.path, O.RDONLY);
+    if (fd < 0) return fd;
+    held.io = fd;
+    this.#fds++;
+    return fd;
+  }
+
+  /**
+   * Looks a name up. The descriptor it opens is kept when the object is new to the table.
+   *
+   * @returns the object, or −errno.
+   */
+  lookup(parent: Held, name: Name): Held | number {
+    const fd = this.#backing.openat(parent.path, name, O.PATH | O.NOFOLLOW, 0);
+    if (fd < 0) return fd;
+    return this.adopt(fd, parent.root);
+  }
+
+  /** Takes a fresh `O_PATH` descriptor into the table, giving its object an id when it has none. */
+  adopt(fd: number, root: number): Held | number {
+    let id = this.readId(fd);
+    if (id === -ENODATA) {
+      id = this.#allocate();
+      const written = this.writeId(fd, id);
+      if (written < 0) {
+        this.#backing.close(fd);
+        return written;
+      }
+    }
+    if (id < 0) {
+      this.#backing.close(fd);
+      return id;
+    }
+    return this.register(fd, id, root);
+  }
+
+  /** Enters an object whose id is known and stands on it already. */
+  register(fd: number, id: number, root: number): Held | number {
+    const known = this.#held.get(id);
+    if (known !== undefined) {
+      if (known.path >= 0) this.#backing.close(fd);
+      else {
+        known.path = fd;
+        this.#fds++;
+      }
+      return known;
+    }
+    const failed = this.#backing.statx(fd, this.#stat);
+    if (failed < 0) {
+      this.#backing.close(fd);
+      return failed;
+    }
+    if (this.#handles.get(id, this.#handle) === undefined) {
+      const remembered = this.remember(fd, id, root);
+      if (remembered < 0) {
+        this.#backing.close(fd);
+        return remembered;
+      }
+    }
+    return this.#enter(id, root, this.#stat.mode & S_IF.MT, fd);
+  }
+
+  /** Writes the object's handle into the map. −EOPNOTSUPP: the file system has no handles and is refused. */
+  remember(fd: number, id: number, root: number): number {
+    const result = this.#backing.nameToHandle(fd, this.#handle);
+    if (result < 0) return result;
+    this.#handles.set(id, (root << 16) | (this.#handle.type & 0xffff), this.#handle.bytes);
+    return 0;
+  }
+
+  /** Reads the id an object carries; −ENODATA when it has none. */
+  readId(fd: number): number {
+    const length = this.#backing.getxattr(fd, ID_NAME, this.#idAddress, 8);
+    if (length < 0) return length;
+    if (length !== 8) return -ENODATA;
+    return this.#idView.getUint32(0, true) + this.#idView.getUint32(4, true) * 0x1_0000_0000;
+  }
+
+  /** Puts an id on an object that has none. */
+  writeId(fd: number, id: number): number {
+    this.#idView.setUint32(0, id >>> 0, true);
+    this.#idView.setUint32(4, Math.floor(id / 0x1_0000_0000), true);
+    return this.#backing.setxattr(fd, ID_NAME, this.#idAddress, 8, XATTR.CREATE);
+  }
+
+  /** The object is gone for good: its last name and its last open. */
+  remove(id: number): void {
+    const held = this.#held.get(id);
+    if (held !== undefined) {
+      this.#closeFds(held);
+      this.#held.delete(id);
+    }
+    this.#handles.delete(id);
+  }
+
+  /** Takes an orphan that a former process of ours held. */
+  adoptOrphan(id: number, root: number, fd: number): void {
+    const held = this.#enter(id, root, S_IF.REG, fd);
+    held.io = fd;
+    held.orphan = true;
+    held.kept = true;
+    held.opens = Infinity;
+  }
+
+  /** The kernel forgets lookups; at none, the table forgets the object. Answers true when that ends a kept orphan. */
+  forget(id: number, count: number): boolean {
+    const held = this.#held.get(id);
+    if (held === undefined || id < FIRST_ID) return false;
+    held.lookups = Math.max(0, held.lookups - count);
+    if (held.lookups > 0) return false;
+    // Without a lookup the kernel has no inode: nothing can be open any more.
+    if (held.kept) return true;
+    this.#closeFds(held);
+    this.#held.delete(id);
+    if (held.orphan) this.#handles.delete(id);
+    return false;
+  }
+
+  /** Closes every descriptor. */
+  close(): void {
+    for (const held of this.#held.values()) this.#closeFds(held);
+    this.#held.clear();
+  }
+
+  /** Ids of the orphans held. */
+  orphans(): number[] {
+    return [...this.#held.values()].filter((held) => held.kept).map((held) => held.id);
+  }
+
+  #rootFd(index: number): number {
+    return this.#roots[index]?.fd ?? -1;
+  }
+
+  #open(id: number): Held | undefined {
+    if (id < FIRST_ID) {
+      const fd = id >= 1 && id <= this.#roots.length ? this.#backing.reopen(this.#rootFd(id - 1), O.PATH) : -1;
+      return fd < 0 ? undefined : this.#enter(id, id - 1, S_IF.DIR, fd);
+    }
+    const type = this.#handles.get(id, this.#handle);
+    if (type === undefined) return undefined;
+    const root = type >>> 16;
+    const fd = this.#openHandle(root);
+    if (fd < 0) return undefined;
+    if (this.#backing.statx(fd, this.#stat) < 0 || this.readId(fd) !== id) {
+      this.#backing.close(fd);
+      return undefined;
+    }
+    return this.#enter(id, root, this.#stat.mode & S_IF.MT, fd);
+  }
+
+  #reopen(held: Held): boolean {
+    const fd = held.id < FIRST_ID
+      ? this.#backing.reopen(this.#rootFd(held.id - 1), O.PATH)
+      : this.#handles.get(held.id, this.#handle) === undefined
+      ? -ESTALE
+      : this.#openHandle(held.root);
+    if (fd < 0) return false;
+    held.path = fd;
+    this.#fds++;
+    return true;
+  }
+
+  #openHandle(root: number): number {
+    this.#handle.set(this.#handle.type & 0xffff, this.#handle.bytes);
+    return this.#backing.openByHandle(this.#rootFd(root), this.#handle, O.PATH | O.NOFOLLOW);
+  }
+
+  #enter(id: number, root: number, type: number, path: number): Held {
+    const held: Held = {
+      id,
+      root,
+      type,
+      path,
+      io: -1,
+      lookups: 0,
+      opens: 0,
+      orphan: false,
+      kept: false,
+      defaultAcl: -1,
+    };
+    this.#held.set(id, held);
+    this.#fds++;
+    return held;
+  }
+
+  /**
+   * Past the limit, closes the descriptors of the objects entered longest ago, an eighth of them; those in use are soon
+   * open again. Only between two operations: within one, a descriptor in hand must not close.
+   */
+  trim(): void {
+    if (this.#fds <= this.#fdsMax) return;
+    const target = this.#fdsMax - (this.#fdsMax >> 3);
+    for (const held of this.#held.values()) {
+      if (this.#fds <= target) return;
+      if (held.orphan || held.id < FIRST_ID) continue;
+      this.#closeFds(held);
+      if (held.lookups === 0 && held.opens === 0) this.#held.delete(held.id);
+      else {
+        this.#held.delete(held.id);
+        this.#held.set(held.id, held);
+      }
+    }
+  }
+
+  #closeFds(held: Held): void {
+    if (held.io >= 0 && held.io !== held.path) {
+      this.#backing.close(held.io);
+      this.#fds--;
+    }
+    if (held.path >= 0) {
+      this.#backing.close(held.path);
+      this.#fds--;
+    }
+    held.io = -1;
+    held.path = -1;
+  }
+}

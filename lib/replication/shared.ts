@@ -1,0 +1,234 @@
+/**
+ * What the replicator's threads share: control words, two rings of replies waiting for the peer, a ring of
+ * descriptors waiting for the disk, and one mailbox per thread.
+ *
+ * A worker blocked in a system call receives no `postMessage`; so commands go through memory and an eventfd, and only
+ * what a worker has to say goes by `postMessage`. Every ring has one producer and one consumer. An entry is written
+ * first, the index after it with `Atomics.store`: whoever sees the index sees the entry.
+ *
+ * @module
+ */
+
+/** Control words, indices into {@link Shared.words}. */
+export const WORD = {
+  /** How many members must have a mutation before it is answered: 1 or 2. */
+  members: 0,
+  /** 1 once the threads must end. */
+  stopping: 1,
+  /** 1 while the acknowledging thread has a peer's connections. */
+  peerConnected: 2,
+  /** Producer and consumer of the ring of replies waiting for "applied". */
+  replyTail: 3,
+  replyHead: 4,
+  /** Producer and consumer of the ring of replies waiting for "on disk". */
+  fsyncTail: 5,
+  fsyncHead: 6,
+  /** Producer and consumer of the ring of descriptors to be synced. */
+  diskTail: 7,
+  diskHead: 8,
+  /** Counts requests answered late because the authority had lapsed. */
+  heldByAuthority: 9,
+  /** 1 while replies are refused for good: the node surrendered. */
+  surrendered: 10,
+  /** Set to 1 by the acknowledging thread when it lost the peer, with a message to the main thread. */
+  peerLost: 11,
+  /** Producer and consumer of the ring of what the peer asks during a resync. */
+  askTail: 12,
+  askHead: 13,
+} as const;
+
+/** Replies that wait: power of two, so that an index wraps by a mask. More than a host has threads in one directory. */
+export const REPLY_SLOTS = 8192;
+/** A reply that waits is at most an entry with its open reply: 16 + 128 + 16 bytes. */
+export const REPLY_SLOT_BYTES = 256;
+/** Replies that wait for the disk. */
+export const FSYNC_SLOTS = 4096;
+/** Descriptors that wait for the disk; checkpoints use it beside fsync. */
+export const DISK_SLOTS = 8192;
+/** What one request of the peer during a resync takes: id, offset, length, kind. */
+export const ASK_SLOTS = 65536;
+
+/** Layout of one entry of the reply ring: sequence f64 · fd i32 · length i32 · reply bytes. */
+export const REPLY = { sequence: 0, fd: 8, length: 12, bytes: 16 } as const;
+/** Layout of one entry of the fsync ring, 48 bytes: sequence f64 · fd i32 · state i32 · error i32 · unique u32×2. */
+export const FSYNC = { sequence: 0, fd: 8, local: 12, error: 16, answered: 20, uniqueLow: 24, uniqueHigh: 28, bytes: 32 } as const;
+/** Layout of one entry of the disk ring, 32 bytes: token f64 · fd i32 · flags i32 · fsync slot i32. */
+export const DISK = { token: 0, fd: 8, flags: 12, slot: 16, bytes: 32 } as const;
+/** Flags of a disk entry. */
+export const DISK_FLAG = { dataOnly: 1, checkpoint: 2, barrier: 4 } as const;
+/** Layout of one entry of the ask ring, 32 bytes: id f64 · offset f64 · length f64 · kind i32. */
+export const ASK = { id: 0, offset: 8, length: 16, kind: 24, bytes: 32 } as const;
+
+/** The longest command a mailbox takes, bytes of JSON. A follower's activity set is the largest. */
+export const MAIL_MAX = 4 << 20;
+
+/** The memory itself; plain so that it can be posted to a worker once, at its start. */
+export interface SharedMemory {
+  readonly control: SharedArrayBuffer;
+  readonly replies: SharedArrayBuffer;
+  readonly fsyncs: SharedArrayBuffer;
+  readonly disk: SharedArrayBuffer;
+  readonly asks: SharedArrayBuffer;
+  /** Eventfd that wakes each thread. */
+  readonly wake: { readonly road: number; readonly acker: number; readonly disk: number };
+  readonly mail: { readonly road: SharedArrayBuffer; readonly acker: SharedArrayBuffer };
+}
+
+/** Makes the memory of one replicator. `wake` are eventfds. */
+export function createSharedMemory(wake: SharedMemory["wake"]): SharedMemory {
+  return {
+    control: new SharedArrayBuffer(256),
+    replies: new SharedArrayBuffer(REPLY_SLOTS * REPLY_SLOT_BYTES),
+    fsyncs: new SharedArrayBuffer(FSYNC_SLOTS * FSYNC.bytes),
+    disk: new SharedArrayBuffer(DISK_SLOTS * DISK.bytes),
+    asks: new SharedArrayBuffer(ASK_SLOTS * ASK.bytes),
+    wake,
+    mail: { road: new SharedArrayBuffer(MAIL_MAX + 8), acker: new SharedArrayBuffer(65536 + 8) },
+  };
+}
+
+/** Typed views over {@link SharedMemory}, one set per thread. */
+export class Shared {
+  readonly words: Int32Array;
+  readonly replies: DataView;
+  readonly replyBytes: Uint8Array;
+  readonly fsyncs: DataView;
+  readonly fsyncWords: Int32Array;
+  readonly disk: DataView;
+  readonly asks: DataView;
+
+  constructor(readonly memory: SharedMemory) {
+    this.words = new Int32Array(memory.control);
+    this.replies = new DataView(memory.replies);
+    this.replyBytes = new Uint8Array(memory.replies);
+    this.fsyncs = new DataView(memory.fsyncs);
+    this.fsyncWords = new Int32Array(memory.fsyncs);
+    this.disk = new DataView(memory.disk);
+    this.asks = new DataView(memory.asks);
+  }
+
+  /** Reads a control word. */
+  get(word: number): number {
+    return Atomics.load(this.words, word);
+  }
+
+  /** Writes a control word; what was written before it is visible to whoever reads it. */
+  set(word: number, value: number): void {
+    Atomics.store(this.words, word, value);
+  }
+
+  /** Adds one to a control word. */
+  count(word: number): void {
+    Atomics.add(this.words, word, 1);
+  }
+
+  /** How many replies wait for the peer. */
+  get repliesWaiting(): number {
+    return (this.get(WORD.replyTail) - this.get(WORD.replyHead)) | 0;
+  }
+
+  /** How many fsync replies wait. */
+  get fsyncsWaiting(): number {
+    return (this.get(WORD.fsyncTail) - this.get(WORD.fsyncHead)) | 0;
+  }
+
+  /** How many descriptors wait for the disk. */
+  get diskWaiting(): number {
+    return (this.get(WORD.diskTail) - this.get(WORD.diskHead)) | 0;
+  }
+
+  /** Offset of the reply slot for an index. */
+  replySlot(index: number): number {
+    return (index & (REPLY_SLOTS - 1)) * REPLY_SLOT_BYTES;
+  }
+
+  /** Offset of the fsync slot for an index. */
+  fsyncSlot(index: number): number {
+    return (index & (FSYNC_SLOTS - 1)) * FSYNC.bytes;
+  }
+
+  /** Offset of the disk slot for an index. */
+  diskSlot(index: number): number {
+    return (index & (DISK_SLOTS - 1)) * DISK.bytes;
+  }
+
+  /** Queues a descriptor for the disk thread, which closes it. False when the ring is full. */
+  pushDisk(entry: { fd: number; flags: number; token: number; slot: number }): boolean {
+    const tail = this.get(WORD.diskTail);
+    if (((tail - this.get(WORD.diskHead)) | 0) >= DISK_SLOTS) return false;
+    const at = this.diskSlot(tail);
+    this.disk.setFloat64(at + DISK.token, entry.token, true);
+    this.disk.setInt32(at + DISK.fd, entry.fd, true);
+    this.disk.setInt32(at + DISK.flags, entry.flags, true);
+    this.disk.setInt32(at + DISK.slot, entry.slot, true);
+    this.set(WORD.diskTail, (tail + 1) | 0);
+    return true;
+  }
+
+  /** Queues what the peer asks for. False when the ring is full: the channel is then at fault and is closed. */
+  pushAsk(entry: { kind: number; id: number; offset: number; length: number }): boolean {
+    const tail = this.get(WORD.askTail);
+    if (((tail - this.get(WORD.askHead)) | 0) >= ASK_SLOTS) return false;
+    const at = (tail & (ASK_SLOTS - 1)) * ASK.bytes;
+    this.asks.setFloat64(at + ASK.id, entry.id, true);
+    this.asks.setFloat64(at + ASK.offset, entry.offset, true);
+    this.asks.setFloat64(at + ASK.length, entry.length, true);
+    this.asks.setInt32(at + ASK.kind, entry.kind, true);
+    this.set(WORD.askTail, (tail + 1) | 0);
+    return true;
+  }
+
+  /** Takes what the peer asked for, or undefined. */
+  takeAsk(): { kind: number; id: number; offset: number; length: number } | undefined {
+    const head = this.get(WORD.askHead);
+    if (head === this.get(WORD.askTail)) return undefined;
+    const at = (head & (ASK_SLOTS - 1)) * ASK.bytes;
+    const entry = {
+      kind: this.asks.getInt32(at + ASK.kind, true),
+      id: this.asks.getFloat64(at + ASK.id, true),
+      offset: this.asks.getFloat64(at + ASK.offset, true),
+      length: this.asks.getFloat64(at + ASK.length, true),
+    };
+    this.set(WORD.askHead, (head + 1) | 0);
+    return entry;
+  }
+
+  /** Forgets what a peer that is gone asked for. Only the consumer may call it. */
+  clearAsks(): void {
+    this.set(WORD.askHead, this.get(WORD.askTail));
+  }
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** A place for one JSON command at a time. The writer waits for the answer before it writes the next. */
+export class Mailbox {
+  readonly #flag: Int32Array;
+  readonly #bytes: Uint8Array;
+
+  constructor(memory: SharedArrayBuffer) {
+    this.#flag = new Int32Array(memory, 0, 2);
+    this.#bytes = new Uint8Array(memory, 8);
+  }
+
+  /** Puts a command in. Throws when it is too long, or the last one was not taken. */
+  put(command: unknown): void {
+    const bytes = encoder.encode(JSON.stringify(command));
+    if (bytes.length > this.#bytes.length) {
+      throw new RangeError(`Cannot send a command: ${bytes.length} bytes are more than ${this.#bytes.length}`);
+    }
+    if (Atomics.load(this.#flag, 0) !== 0) throw new Error("Cannot send a command: the last one was not taken");
+    this.#bytes.set(bytes);
+    Atomics.store(this.#flag, 1, bytes.length);
+    Atomics.store(this.#flag, 0, 1);
+  }
+
+  /** Takes the command, or undefined. */
+  take(): unknown {
+    if (Atomics.load(this.#flag, 0) === 0) return undefined;
+    const bytes = this.#bytes.slice(0, Atomics.load(this.#flag, 1));
+    Atomics.store(this.#flag, 0, 0);
+    return JSON.parse(decoder.decode(bytes));
+  }
+}
