@@ -14,7 +14,7 @@
 import { addressOf, errno, openLibrary } from "./libc.ts";
 import type { Dirents } from "./dirents.ts";
 import type { FileHandle } from "./handle.ts";
-import { AT, O, PATH_MAX } from "./linux.ts";
+import { AT, FS_IOC_GETFLAGS, O, PATH_MAX } from "./linux.ts";
 import { type Statfs, type Statx, STATX_MASK } from "./statx.ts";
 
 /**
@@ -189,8 +189,6 @@ const c = library as WithNumbers<typeof library>;
 const ENAMETOOLONG = 36;
 const EINVAL = 22;
 const F_DUPFD_CLOEXEC = 1030;
-/** `_IOR('f', 1, long)`, 64-bit. */
-const FS_IOC_GETFLAGS = 0x8008_6601;
 /** `MAX_RW_COUNT` of the kernel: what one call moves at most. */
 const COUNT_MAX = 0x7fff_f000;
 

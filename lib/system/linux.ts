@@ -83,6 +83,9 @@ export const XATTR = { CREATE: 1, REPLACE: 2 } as const;
 /** Inode flags answered by `FS_IOC_GETFLAGS` that change what may be done to a file. */
 export const FS_FL = { IMMUTABLE: 0x10, APPEND: 0x20 } as const;
 
+/** `ioctl(2)` request that reads the inode flags: `_IOR('f', 1, long)`, 64-bit. */
+export const FS_IOC_GETFLAGS = 0x8008_6601;
+
 /** The longest file name, without its NUL. */
 export const NAME_MAX = 255;
 /** The longest path, with its NUL. */
