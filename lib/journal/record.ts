@@ -118,7 +118,8 @@ export interface RecordFields {
   sequence: number;
   epoch: number;
   generation: bigint;
-  unique: number | bigint;
+  /** Without the kernel's flag bits: those are above 2^53. */
+  unique: number;
   id: number | bigint;
   a: number | bigint;
   b: number | bigint;

@@ -1,0 +1,13 @@
+/**
+ * The op log, the durable activity set, the object map, and what a node knows about its own data.
+ *
+ * @module
+ */
+
+export * from "./cursor.ts";
+export * from "./journal.ts";
+export * from "./record.ts";
+export type { Cut, Recovery } from "./recovery.ts";
+export { type Identity, SEGMENT_HEADER_BYTES, segmentName } from "./segment.ts";
+export * from "./storage.ts";
+export { RECENT } from "./unique_index.ts";

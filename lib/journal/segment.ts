@@ -1,0 +1,286 @@
+/**
+ * One segment: a file of fixed size, mapped, whose first page is a header and the rest records.
+ *
+ * | offset | size | field         | meaning                                                             |
+ * | -----: | ---: | ------------- | ------------------------------------------------------------------- |
+ * |      0 |    4 | magic         | `BSG1`                                                              |
+ * |      4 |    4 | crc32         | of bytes 8 … 224                                                    |
+ * |      8 |    4 | version       | 1                                                                   |
+ * |     12 |    4 | bytes         | of the whole file                                                   |
+ * |     16 |    8 | index         | the number in the file's name                                       |
+ * |     24 |    8 | first         | sequence of the first record                                        |
+ * |     32 |   96 | cluster       | UTF-8, padded with zeros                                            |
+ * |    128 |   96 | module        | UTF-8, padded with zeros                                            |
+ * |    224 |    4 | sealed magic  | `BSL1` once the next segment is in use                              |
+ * |    228 |    4 | sealed crc32  | of bytes 232 … 256                                                  |
+ * |    232 |    8 | last          | sequence of the last record                                         |
+ * |    240 |    8 | used          | end of the last record                                              |
+ * |    248 |    8 | payload bytes | held by this segment                                                |
+ *
+ * Little-endian. A file of zeros was prepared ahead and never used.
+ *
+ * @module
+ */
+
+import { assert } from "@std/assert";
+import { checkRecord, getU64, OFFSET, padded, type RecordFault, setU64 } from "./record.ts";
+import type { Checksum, Mapping, Storage } from "./storage.ts";
+
+/** Where a segment's records begin. */
+export const SEGMENT_HEADER_BYTES = 4096;
+
+/** The longest cluster or module name, in bytes. */
+export const IDENTITY_MAX = 96;
+
+const MAGIC = 0x31475342;
+const SEALED_MAGIC = 0x314c5342;
+const VERSION = 1;
+
+const AT = {
+  magic: 0,
+  crc32: 4,
+  version: 8,
+  bytes: 12,
+  index: 16,
+  first: 24,
+  cluster: 32,
+  module: 128,
+  headEnd: 224,
+  sealedMagic: 224,
+  sealedCrc32: 228,
+  last: 232,
+  used: 240,
+  payloadBytes: 248,
+  sealedEnd: 256,
+} as const;
+
+/** Whose log it is. */
+export interface Identity {
+  readonly cluster: string;
+  readonly module: string;
+}
+
+/** Why a segment's first page cannot be used. `unused`: prepared, never written. */
+export type SegmentFault = "unused" | "damaged";
+
+/** What a scan found behind the last good record. */
+export interface ScanResult {
+  readonly fault: RecordFault | "sequence" | "end";
+  /** Bytes from the last good record to the last byte that is not zero; 0 when the log simply ends. */
+  readonly leftover: number;
+}
+
+/** The name of a segment's file. */
+export function segmentName(index: number): string {
+  return `log-${String(index).padStart(16, "0")}.seg`;
+}
+
+/** The index in a segment's file name, or `null` for any other name. */
+export function segmentIndex(name: string): number | null {
+  const found = /^log-(\d{16})\.seg$/.exec(name);
+  return found === null ? null : Number(found[1]);
+}
+
+/** A mapped segment. Fields are plain: the journal reads them for every record. */
+export class Segment {
+  readonly index: number;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly view: DataView;
+  /** Sequence of the first record, also when there is none yet. */
+  first = 0;
+  /** Sequence of the last record; `first - 1` when there is none. */
+  last = 0;
+  /** Where the next record goes. */
+  used: number = SEGMENT_HEADER_BYTES;
+  payloadBytes = 0;
+  /** Cursors that look at it: not unmapped before they leave. */
+  pins = 0;
+  /** Stored to since the last sync. */
+  dirty = false;
+  /** Removed from the log; unmapped when the last cursor leaves. */
+  dropped = false;
+  readonly #mapping: Mapping;
+
+  constructor(index: number, mapping: Mapping) {
+    this.index = index;
+    this.#mapping = mapping;
+    this.bytes = mapping.bytes;
+    this.view = new DataView(mapping.bytes.buffer, mapping.bytes.byteOffset, mapping.bytes.byteLength);
+  }
+
+  /** Creates the file, or opens it, all of its blocks allocated. */
+  static map(storage: Storage, index: number, bytes: number): Segment {
+    return new Segment(index, storage.map(segmentName(index), bytes));
+  }
+
+  /** Writes the first page of a segment that comes into use. */
+  start(first: number, identity: Identity, crc32: Checksum): void {
+    const { bytes, view } = this;
+    bytes.fill(0, 0, SEGMENT_HEADER_BYTES);
+    view.setUint32(AT.version, VERSION, true);
+    view.setUint32(AT.bytes, bytes.length, true);
+    setU64(view, AT.index, this.index);
+    setU64(view, AT.first, first);
+    putText(bytes, AT.cluster, identity.cluster);
+    putText(bytes, AT.module, identity.module);
+    view.setUint32(AT.crc32, crc32(bytes.subarray(AT.version, AT.headEnd)), true);
+    view.setUint32(AT.magic, MAGIC, true);
+    this.first = first;
+    this.last = first - 1;
+    this.used = SEGMENT_HEADER_BYTES;
+    this.payloadBytes = 0;
+    this.dirty = true;
+  }
+
+  /** Writes down where its records end, so that a later start need not read them all. */
+  seal(crc32: Checksum): void {
+    const { bytes, view } = this;
+    setU64(view, AT.last, this.last);
+    setU64(view, AT.used, this.used);
+    setU64(view, AT.payloadBytes, this.payloadBytes);
+    view.setUint32(AT.sealedCrc32, crc32(bytes.subarray(AT.last, AT.sealedEnd)), true);
+    view.setUint32(AT.sealedMagic, SEALED_MAGIC, true);
+    this.dirty = true;
+  }
+
+  /**
+   * Reads the first page.
+   *
+   * @throws when the segment belongs to another log or another version of the program.
+   */
+  readHead(identity: Identity, crc32: Checksum): SegmentFault | null {
+    const { bytes, view } = this;
+    if (view.getUint32(AT.magic, true) !== MAGIC) {
+      return this.#end() === 0 ? "unused" : "damaged";
+    }
+    if (view.getUint32(AT.crc32, true) !== crc32(bytes.subarray(AT.version, AT.headEnd))) return "damaged";
+    const version = view.getUint32(AT.version, true);
+    if (version !== VERSION) {
+      throw new Error(
+        `Cannot open the log: ${
+          segmentName(this.index)
+        } has format ${version}, this program knows ${VERSION}`,
+      );
+    }
+    this.#claim(identity);
+    if (view.getUint32(AT.bytes, true) !== bytes.length || getU64(view, AT.index) !== this.index) {
+      return "damaged";
+    }
+    this.first = getU64(view, AT.first);
+    this.last = this.first - 1;
+    return null;
+  }
+
+  #claim(identity: Identity): void {
+    const cluster = getText(this.bytes, AT.cluster);
+    const module = getText(this.bytes, AT.module);
+    if (cluster === identity.cluster && module === identity.module) return;
+    throw new Error(
+      `Cannot open the log: ${
+        segmentName(this.index)
+      } belongs to module "${module}" of cluster "${cluster}", ` +
+        `not to "${identity.module}" of "${identity.cluster}"; move the log folder away if that data is not needed`,
+    );
+  }
+
+  /** Takes over what {@link seal} wrote, when it is whole. */
+  readSeal(crc32: Checksum): boolean {
+    const { bytes, view } = this;
+    if (view.getUint32(AT.sealedMagic, true) !== SEALED_MAGIC) return false;
+    if (view.getUint32(AT.sealedCrc32, true) !== crc32(bytes.subarray(AT.last, AT.sealedEnd))) return false;
+    this.last = getU64(view, AT.last);
+    this.used = getU64(view, AT.used);
+    this.payloadBytes = getU64(view, AT.payloadBytes);
+    return true;
+  }
+
+  /** Takes the seal off: records will be added or cut. */
+  unseal(): void {
+    this.bytes.fill(0, AT.sealedMagic, AT.sealedEnd);
+    this.dirty = true;
+  }
+
+  /**
+   * Walks the records from the start, as far as they are whole and in sequence.
+   *
+   * @param visit called with each record's offset.
+   */
+  scan(crc32: Checksum, visit: (offset: number) => void): ScanResult {
+    const { bytes, view } = this;
+    let at: number = SEGMENT_HEADER_BYTES;
+    let next = this.first;
+    this.payloadBytes = 0;
+    let fault: ScanResult["fault"] = "end";
+    while (at < bytes.length) {
+      const length = checkRecord(bytes, at, bytes.length, crc32);
+      if (typeof length === "string") {
+        fault = length;
+        break;
+      }
+      if (getU64(view, at + OFFSET.sequence) !== next) {
+        fault = "sequence";
+        break;
+      }
+      visit(at);
+      this.payloadBytes += view.getUint32(at + OFFSET.payloadLength, true);
+      at += padded(length);
+      next++;
+    }
+    this.used = at;
+    this.last = next - 1;
+    const leftover = this.#end() - at;
+    return leftover > 0 ? { fault, leftover } : { fault: "end", leftover: 0 };
+  }
+
+  /**
+   * Zeros everything behind `used`. A whole record left there could become part of the log again, as soon as new ones
+   * end exactly where it begins.
+   */
+  clearRest(): void {
+    this.bytes.fill(0, this.used, Math.max(this.used, this.#end()));
+    this.dirty = true;
+  }
+
+  /** The end of the last byte that is not zero. */
+  #end(): number {
+    const words = new Uint32Array(this.bytes.buffer, this.bytes.byteOffset, this.bytes.length / 4);
+    let i = words.length;
+    while (i > 0 && words[i - 1] === 0) i--;
+    return i * 4;
+  }
+
+  /** Offset of the record with that sequence, which must be in this segment. */
+  find(sequence: number): number {
+    assert(sequence >= this.first && sequence <= this.last, "A record was looked for in the wrong segment");
+    let at: number = SEGMENT_HEADER_BYTES;
+    for (let i = this.first; i < sequence; i++) at += padded(this.view.getUint32(at + OFFSET.length, true));
+    return at;
+  }
+
+  /** Returns when all of it survives a power cut. */
+  sync(): void {
+    if (!this.dirty) return;
+    this.#mapping.sync();
+    this.dirty = false;
+  }
+
+  /** Ends the mapping. */
+  close(): void {
+    assert(this.pins === 0, "A segment was closed under a cursor");
+    this.#mapping.close();
+  }
+}
+
+function putText(bytes: Uint8Array, at: number, text: string): void {
+  const encoded = new TextEncoder().encode(text);
+  if (encoded.length > IDENTITY_MAX) {
+    throw new Error(`Cannot open the log: the name "${text}" is longer than ${IDENTITY_MAX} bytes`);
+  }
+  bytes.set(encoded, at);
+}
+
+function getText(bytes: Uint8Array, at: number): string {
+  let end = at;
+  while (end < at + IDENTITY_MAX && bytes[end] !== 0) end++;
+  return new TextDecoder().decode(bytes.subarray(at, end));
+}
