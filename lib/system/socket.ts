@@ -7,7 +7,10 @@
  * @module
  */
 
+import type { Endpoint } from "../replication/network.ts";
 import { errno, openLibrary } from "./libc.ts";
+
+export type { Endpoint } from "../replication/network.ts";
 
 /**
  * Results that are `ssize_t` in C are read as `i32`: every length here is below 2^31, so the low half says all, and
@@ -122,14 +125,6 @@ export class SocketError extends Error {
     super(`Cannot ${action}: ${socketReason(code)}`);
     this.errno = code;
   }
-}
-
-/** A place on the network. */
-export interface Endpoint {
-  /** Dotted IPv4. */
-  readonly address: string;
-  /** 0 to 65535; 0 asks the kernel to choose when listening. */
-  readonly port: number;
 }
 
 /** `10.0.0.11:9020` */

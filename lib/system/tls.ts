@@ -9,6 +9,7 @@
  * @module
  */
 
+import { AuthenticationError } from "../replication/network.ts";
 import { type Stream, StreamError, type StreamHandle, type StreamTimeouts } from "../replication/stream.ts";
 import { cstring, errno } from "./libc.ts";
 import { closeSocket, setSocketOptions, shutdownSocket, SOCKET_ERRNO, socketReason } from "./socket.ts";
@@ -150,11 +151,6 @@ export class TlsContext {
 /** What a non-blocking call needs before it can go on: the socket readable, or writable. */
 export type Want = "read" | "write";
 
-/** The peer's certificate was refused, or it refused ours. */
-export class TlsAuthenticationError extends Error {
-  override readonly name = "TlsAuthenticationError";
-}
-
 /** A TLS connection on the main thread: never blocks. */
 export class TlsConnection {
   readonly fd: number;
@@ -168,7 +164,7 @@ export class TlsConnection {
     this.fd = fd;
   }
 
-  /** One step: null when the handshake is done. Throws {@link TlsAuthenticationError} or {@link StreamError}. */
+  /** One step: null when the handshake is done. Throws {@link AuthenticationError} or {@link StreamError}. */
   handshakeStep(): Want | null {
     const { ssl } = this.#library;
     const result = ssl.SSL_do_handshake(this.#ssl);
@@ -181,7 +177,7 @@ export class TlsConnection {
     const { ssl, crypto } = this.#library;
     const certificate = ssl.SSL_get1_peer_certificate(this.#ssl);
     if (certificate === 0n) {
-      throw new TlsAuthenticationError("Cannot accept the peer: it has shown no certificate");
+      throw new AuthenticationError("Cannot accept the peer: it has shown no certificate");
     }
     try {
       const text = new Uint8Array(256);
@@ -190,7 +186,7 @@ export class TlsConnection {
       const end = text.indexOf(0);
       // A NUL within the name would make C and us read two different names.
       if (length <= 0 || length !== end) {
-        throw new TlsAuthenticationError("Cannot accept the peer: its certificate carries no node name");
+        throw new AuthenticationError("Cannot accept the peer: its certificate carries no node name");
       }
       return new TextDecoder().decode(text.subarray(0, end));
     } finally {
@@ -269,7 +265,7 @@ function failure({ library, ssl, kind, code, action }: Failed): Error {
     return new StreamError("closed", `Cannot ${action}: the peer went away`);
   }
   if (reason !== null && AUTHENTICATION.test(reason)) {
-    return new TlsAuthenticationError(authentication(library, ssl, reason));
+    return new AuthenticationError(authentication(library, ssl, reason));
   }
   const hint = reason === "wrong version number" || reason === "http request"
     ? "; is encryption set alike on both nodes, and does a Binome replicator use that port?"
