@@ -1,0 +1,157 @@
+/** HTTPS with the cluster's own authority, on both ends. */
+
+/** Answers longer than this are not ours. */
+const ANSWER_MAX = 8 * 1024 * 1024;
+
+/** How long requests under way have once the server stops. */
+const CLOSE_MS = 2000;
+
+/** Why a request got no answer. */
+export class HttpsError extends Error {
+  override readonly name = "HttpsError";
+  /** `refused`: nothing listens. `untrusted`: another authority. `timeout`: no answer in time. `failed`: the rest. */
+  readonly kind: "refused" | "untrusted" | "timeout" | "failed";
+
+  constructor(kind: HttpsError["kind"], message: string, cause: unknown) {
+    super(message, { cause });
+    this.kind = kind;
+  }
+}
+
+/** One answer, read whole. */
+export interface HttpsAnswer {
+  readonly status: number;
+  readonly contentType: string;
+  readonly body: string;
+}
+
+/** A client that trusts one authority only. */
+export interface HttpsClient extends Disposable {
+  /** @throws {HttpsError} when there is no answer. */
+  send(
+    url: string,
+    request: {
+      readonly method: string;
+      readonly headers?: Readonly<Record<string, string>>;
+      readonly body?: string;
+      readonly timeoutMs: number;
+    },
+  ): Promise<HttpsAnswer>;
+}
+
+/**
+ * Opens a client.
+ *
+ * @param authority certificate of the only authority it trusts, PEM.
+ */
+export function openHttpsClient(authority: string): HttpsClient {
+  const client = Deno.createHttpClient({ caCerts: [authority], poolMaxIdlePerHost: 2 });
+  return {
+    async send(url, request) {
+      const { method, headers = {}, timeoutMs } = request;
+      const body = request.body === undefined ? {} : { body: request.body };
+      try {
+        const signal = AbortSignal.timeout(timeoutMs);
+        const response = await fetch(url, { method, headers, ...body, client, signal, redirect: "error" });
+        const text = await readBounded(response);
+        return {
+          status: response.status,
+          contentType: response.headers.get("content-type") ?? "",
+          body: text,
+        };
+      } catch (error) {
+        throw explain(error, timeoutMs);
+      }
+    },
+    [Symbol.dispose]: () => client.close(),
+  };
+}
+
+/** A running server. */
+export interface HttpsServer {
+  readonly port: number;
+  /** Stops; requests under way get two seconds. */
+  close(): Promise<void>;
+}
+
+/**
+ * Serves HTTPS on all IPv4 addresses.
+ *
+ * @throws {Error} when the port is taken or the certificate and key do not fit.
+ */
+export function serveHttps(options: {
+  readonly port: number;
+  readonly certificate: string;
+  readonly key: string;
+  readonly handler: (request: Request) => Response | Promise<Response>;
+}): HttpsServer {
+  const { port } = options;
+  const stop = new AbortController();
+  let server: Deno.HttpServer<Deno.NetAddr>;
+  try {
+    server = Deno.serve({
+      hostname: "0.0.0.0",
+      port,
+      cert: options.certificate,
+      key: options.key,
+      signal: stop.signal,
+      onListen: () => {},
+      onError: (error) => {
+        const message = error instanceof Error ? error.message : String(error);
+        return Response.json({ error: { code: "internal", message, hint: "" } }, { status: 500 });
+      },
+    }, options.handler);
+  } catch (error) {
+    if (error instanceof Deno.errors.AddrInUse) {
+      throw new Error(
+        `Cannot listen on TCP port ${port}: it is taken by another program (ss -ltnp "sport = :${port}" names it); stop that program, or set ports.api in cluster.yaml on all nodes`,
+        { cause: error },
+      );
+    }
+    throw new Error(`Cannot listen on TCP port ${port}: ${error instanceof Error ? error.message : error}`, {
+      cause: error,
+    });
+  }
+  return {
+    port: server.addr.port,
+    async close() {
+      const late = setTimeout(() => stop.abort(), CLOSE_MS);
+      try {
+        await server.shutdown();
+      } finally {
+        clearTimeout(late);
+      }
+    },
+  };
+}
+
+async function readBounded(response: Response): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of response.body ?? []) {
+    length += chunk.byteLength;
+    if (length > ANSWER_MAX) throw new Error(`the answer is larger than ${ANSWER_MAX} bytes`);
+    chunks.push(chunk);
+  }
+  const whole = new Uint8Array(length);
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.byteLength;
+  }
+  return new TextDecoder().decode(whole);
+}
+
+function explain(error: unknown, timeoutMs: number): HttpsError {
+  if (error instanceof DOMException && error.name === "TimeoutError") {
+    return new HttpsError("timeout", `no answer within ${timeoutMs} ms`, error);
+  }
+  // fetch wraps what happened in its message and its cause
+  let text = "";
+  for (let at: unknown = error; at instanceof Error; at = at.cause) text += ` ${at.message}`;
+  if (/connection refused/i.test(text)) return new HttpsError("refused", "nothing listens there", error);
+  if (/certificate|UnknownIssuer|BadSignature/i.test(text)) {
+    return new HttpsError("untrusted", "its certificate is not of this cluster", error);
+  }
+  return new HttpsError("failed", text.trim() || String(error), error);
+}
