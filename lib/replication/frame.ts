@@ -10,6 +10,8 @@
  * |      4 |    4 | crc32    | of bytes 16 to `length`, with byte 92 taken as 0                     |
  * |     16 |    4 | length   | of the whole frame, header included; 96 to {@link FRAME_MAX}         |
  * |     20 |    1 | op       | what it is; one the reader was not told about closes the channel     |
+ * |     22 |    2 | names    | of a record: bytes of names after the header                         |
+ * |     88 |    4 | payload  | of a record: bytes after the names; all three make up `length`       |
  * |     92 |    1 | state    | of the record on the sender's disk; outside the checksum             |
  * |     93 |    3 | reserved | 0                                                                    |
  *
@@ -43,7 +45,16 @@ export const CONTROL_FIRST = 64;
 
 const MAGIC = 0x31435242; // "BRC1"
 const LITTLE_MAGIC = 0x314b4142; // "BAK1"
-const OFFSET = { magic: 0, crc32: 4, length: 16, op: 20, state: 92, reserved: 93 } as const;
+const OFFSET = {
+  magic: 0,
+  crc32: 4,
+  length: 16,
+  op: 20,
+  names: 22,
+  payload: 88,
+  state: 92,
+  reserved: 93,
+} as const;
 const LITTLE = { magic: 0, kind: 4, reserved: 5, sequence: 8, value: 16, length: 24, crc32: 28 } as const;
 const TWO_32 = 0x1_0000_0000;
 
@@ -88,6 +99,14 @@ export function dataFrames(crc32: Crc32, ops: Uint8Array): FrameLayout {
       }
       const op = view.getUint8(offset + OFFSET.op);
       if (ops[op] !== 1) return `its kind ${op} is not known here`;
+      if (op < CONTROL_FIRST) {
+        // Whoever applies the record goes by these two: they must not point outside it.
+        const names = view.getUint16(offset + OFFSET.names, true);
+        const payload = view.getUint32(offset + OFFSET.payload, true);
+        if (FRAME_HEADER + names + payload !== length) {
+          return `its length is ${length}, but header, names (${names}) and payload (${payload}) make another`;
+        }
+      }
       const reserved = view.getUint8(offset + OFFSET.reserved) |
         view.getUint16(offset + OFFSET.reserved + 1, true);
       return reserved === 0 ? length : "its reserved bytes are not 0";
