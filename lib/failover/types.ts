@@ -98,6 +98,8 @@ export interface DurableRecord extends Membership {
   readonly intact: boolean;
   /** The membership was given to the peer and the peer has not confirmed yet. */
   readonly handover: boolean;
+  /** Alone because the peer has durably promised to stand back, not merely because it was silent. */
+  readonly confirmed: boolean;
   /** No automatic takeover while a person works on the machines. */
   readonly maintenance: boolean;
   /** Random id of the boot that wrote this (`RUN/boot-id`). */
@@ -184,10 +186,13 @@ export type Lane = "data" | "service";
 
 /** One step of slow work. */
 export type Task =
+  /** Have a replicator process, connected. Nothing when there is one. */
   | { readonly do: "replicator-start" }
   | { readonly do: "replicator-stop" }
+  /** From whatever it is (mounted, plain, covered) to a read-only directory; a replicator that still is primary is demoted first. */
   | { readonly do: "cover" }
   | { readonly do: "mount" }
+  /** Abort: what waits and what comes is answered EIO. */
   | { readonly do: "unmount" }
   | { readonly do: "close"; readonly epoch: number }
   | { readonly do: "serve"; readonly epoch: number; readonly members: 1 | 2 }
@@ -211,9 +216,8 @@ export type EventBody =
   | { readonly kind: "tick" }
   /** An authenticated, fresh heartbeat. `echoedAt`: see {@link PeerView}; null when it echoes nothing new. */
   | { readonly kind: "heard"; readonly report: Report; readonly echoedAt: number | null }
-  /** Contact without news of this module (the peer does not know it yet, or a bare echo). */
+  /** What the replicator says of itself: polled with each heartbeat, and at each change. */
   | { readonly kind: "channel"; readonly channel: ChannelView }
-  | { readonly kind: "caught-up"; readonly sequence: bigint }
   /** Both copies were written apart. */
   | { readonly kind: "diverged"; readonly detail: string }
   /** This node's replicator cannot apply what it receives (disk full, EIO). */
@@ -262,6 +266,7 @@ export type Phase =
     readonly ready: "transient" | "not-ready";
     readonly why: string;
     readonly hold: Hold;
+    readonly since: number;
   }
   | { readonly kind: "following"; readonly work: number; readonly primary: string }
   | {
@@ -269,17 +274,24 @@ export type Phase =
     readonly step: "closing" | "opening";
     readonly work: number;
     readonly epoch: number;
+    /** The peer has promised to stand back, or handed over. */
+    readonly confirmed: boolean;
   }
   | {
     readonly kind: "serving";
     readonly service: "starting" | "running" | "restarting" | "failed";
+    /** Work of the service lane. */
     readonly work: number;
+    /** Work of the data lane: a pairing or a parting under way, 0 when none. */
+    readonly change: number;
+    readonly why: string;
   }
   | {
     readonly kind: "demoting";
     readonly step: "service" | "data";
     readonly work: number;
     readonly then: AfterDemotion;
+    readonly why: string;
   }
   | {
     readonly kind: "stopping";
@@ -299,14 +311,8 @@ export type Hold =
   /** Lost its authority; comes back when it is in contact again, or its witness answers and it was alone. */
   | "isolated";
 
-/** Why a primary demotes. */
-export type AfterDemotion =
-  | "handover"
-  | "handover-stop"
-  | "stop"
-  | "follow"
-  | "wait-isolated"
-  | "wait-person";
+/** What comes after a demotion. `elect`: the records decide. `isolated`, `person`: see {@link Hold}. */
+export type AfterDemotion = "handover" | "handover-stop" | "stop" | "elect" | "isolated" | "person";
 
 /** Everything the core knows. A plain value: saved by nobody but {@link DurableRecord}, compared by tests. */
 export interface State {
@@ -324,14 +330,18 @@ export interface State {
   readonly overwrite: boolean;
   /** Uninterrupted in step with the primary at last contact: the only way to become eligible. */
   readonly inStep: boolean;
-  /** A silence is being judged. `round` 0: no probe out yet. */
-  readonly silence: { readonly since: number; readonly round: number; readonly judged: boolean } | null;
+  /** A silence is being judged. `round` 0: no probe is out. */
+  readonly silence: {
+    readonly since: number;
+    readonly round: number;
+    readonly judged: boolean;
+  } | null;
   /** Alone because of silence: until then the witness must keep answering, since the peer may still decide. */
   readonly provenUntil: number;
   readonly witnessAt: number;
   readonly request: PeerRequest;
   readonly requestTaken: number;
-  /** Command that waits for its end: answered when the phase it asked for is reached, or fails. */
+  /** Number of the next work or probe round. */
   readonly nextNumber: number;
   readonly bootedAt: number;
 }

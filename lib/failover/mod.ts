@@ -1,0 +1,19 @@
+/**
+ * Decides who serves. Pure: see DESIGN.md for the tables.
+ *
+ * @module
+ */
+
+export * from "./types.ts";
+export { initialState, newRecord, noChannel, step } from "./step.ts";
+export {
+  judgeSilence,
+  judgeTakeover,
+  promoteAfterMs,
+  type SilenceCase,
+  type SilenceVerdict,
+  type TakeoverCase,
+  type Verdict,
+} from "./arbiter.ts";
+export { type Candidate, elect, type Election } from "./election.ts";
+export { reportOf, unreachable, type View, viewOf } from "./view.ts";

@@ -1,0 +1,227 @@
+/**
+ * A node that serves: keeps its authority, parts from a peer that is gone, pairs with one that has caught up.
+ *
+ * @module
+ */
+
+import { judgeSilence } from "./arbiter.ts";
+import { settleConflict } from "./election.ts";
+import { demote, goSolo, nextEpoch, surrender } from "./transitions.ts";
+import { NEVER, type Turn } from "./turn.ts";
+import type { Findings, Report } from "./types.ts";
+import { reportOf } from "./view.ts";
+
+/** A tick, a heartbeat or news of the channel, while serving. */
+export function serveOn(turn: Turn): void {
+  const { peer, record } = turn;
+  if (peer !== null) clearSilence(turn);
+  if (peer !== null && rival(turn, peer)) return resolveRivals(turn, peer);
+  if (record.members.length === 2) watchMember(turn, peer);
+  else if (peer !== null) welcome(turn, peer);
+  watchWitness(turn);
+  renewAuthority(turn);
+}
+
+function clearSilence(turn: Turn): void {
+  if (turn.state.silence === null) return;
+  turn.set({ silence: null });
+  turn.info("Hears its peer again", `${turn.settings.peer} answers`);
+}
+
+/** Authority ends on its own: a node that hangs, or hears nothing, has stopped serving when its peer takes over. */
+export function renewAuthority(turn: Turn): void {
+  const { phase, record, settings, state } = turn;
+  if (phase.kind !== "serving" && phase.kind !== "promoting" && phase.kind !== "demoting") return;
+  if (phase.kind === "promoting" && phase.step === "closing") return;
+  const { peerMs, witnessMs } = settings.timings;
+  // Withdrawn on purpose: a demotion that began by a surrender never gets it back.
+  if (phase.kind === "demoting" && state.authorityUntil === 0) return;
+  if (settings.arbiter.kind === "none" || record.members.length === 1) {
+    const proven = settings.arbiter.kind === "none" || turn.at >= state.provenUntil || turn.peer !== null;
+    turn.extend(proven ? turn.at + peerMs : state.witnessAt + witnessMs + peerMs);
+    return;
+  }
+  // Before the first heartbeat of this agent's life nothing has been echoed: the authority in the file must do.
+  if (state.peer.report !== null) turn.extend(Math.max(state.peer.echoedAt, state.witnessAt) + peerMs);
+}
+
+function watchMember(turn: Turn, peer: Report | null): void {
+  const { phase, record, settings, channel, state } = turn;
+  if (phase.kind !== "serving") return;
+  if (peer !== null && peer.promised > record.epoch) {
+    return goSolo(turn, {
+      epoch: Math.max(record.epoch + 1, state.proposal),
+      confirmed: true,
+      why: `${settings.peer} says that its copy is no longer uptodate`,
+    });
+  }
+  if (peer !== null && repair(turn, peer)) return;
+  if (peer !== null) return watchChannel(turn, peer);
+  const { deadMs, peerMs } = settings.timings;
+  // Heartbeats may pause while an agent restarts; as long as the peer's copy takes the writes nothing needs to change.
+  const since = channel.connected ? Math.max(peerMs, deadMs) : deadMs;
+  if (turn.silentMs >= since) judgeSilentMember(turn);
+}
+
+/** The agent stopped between writing the membership and telling the peer where it begins: pairing again is harmless. */
+function repair(turn: Turn, peer: Report): boolean {
+  const { phase, state, channel, record } = turn;
+  if (phase.kind !== "serving" || phase.change !== 0 || state.pairedAt !== NEVER) return false;
+  if (peer.name !== "secondary" || peer.copy === "uptodate" || !channel.connected || !channel.caughtUp) {
+    return false;
+  }
+  turn.become({ ...phase, change: turn.work("data", [{ do: "pair", epoch: record.epoch }]) });
+  return true;
+}
+
+/** Channel gone, heartbeats alive: the peer must first write down that it is outdated, or it could take over later. */
+function watchChannel(turn: Turn, peer: Report): void {
+  const { channel, record, settings, state, phase } = turn;
+  if (phase.kind !== "serving") return;
+  const asked = state.proposal > record.epoch;
+  if (asked && peer.promised >= state.proposal) {
+    return goSolo(turn, { epoch: state.proposal, confirmed: true, why: `${settings.peer} stands back` });
+  }
+  if (asked && channel.connected && peer.promised < state.proposal && phase.change === 0) {
+    // It came back in time; a promise that arrives later still parts us, which is safe.
+    return turn.set({ proposal: 0 });
+  }
+  const overdue = !channel.connected && turn.at - channel.since >= settings.timings.peerMs;
+  if (!asked && overdue) {
+    turn.set({ proposal: nextEpoch(turn) });
+    turn.warn(
+      "Asks its peer to stand back",
+      `the replication channel to ${settings.peer} is gone for too long`,
+    );
+    turn.send();
+  }
+}
+
+function judgeSilentMember(turn: Turn): void {
+  const { settings, state, phase } = turn;
+  if (phase.kind !== "serving") return;
+  const { arbiter, timings, peer } = settings;
+  if (arbiter.kind === "none") {
+    return goSolo(turn, { epoch: nextEpoch(turn), confirmed: false, why: `${peer} is silent` });
+  }
+  const silence = state.silence ?? { since: turn.at, round: 0, judged: false };
+  if (state.silence === null) {
+    turn.warn("Its peer is silent", `asks the witness whether ${settings.node} is isolated`);
+  }
+  if (silence.round !== 0) return turn.set({ silence });
+  const round = turn.probe({ witness: true, peer: false, vip: settings.vips }, tryMs(timings.witnessMs));
+  turn.set({ silence: { ...silence, round } });
+}
+
+/** Three tries fit in the time the witness may need. */
+function tryMs(witnessMs: number): number {
+  return Math.max(100, Math.floor(witnessMs / 3));
+}
+
+/** The witness answered, or did not, a node that serves. */
+export function onProbedServing(turn: Turn, round: number, findings: Findings): void {
+  const { state, settings, phase, record } = turn;
+  if (phase.kind !== "serving" || state.silence?.round !== round) return;
+  const { since } = state.silence;
+  turn.set({
+    silence: { ...state.silence, round: 0 },
+    witnessAt: findings.witness === true ? turn.at : state.witnessAt,
+  });
+  if (turn.peer !== null) return turn.set({ silence: null });
+  const overdue = turn.at - since >= settings.timings.witnessMs;
+  const verdict = judgeSilence({ arbiter: settings.arbiter, findings, vips: settings.vips, overdue });
+  if (verdict === "isolated") {
+    surrender(turn, "isolated", `${settings.peer} is silent and this node is isolated: ${findings.words}`);
+  } else if (verdict === "ask") {
+    serveOn(turn);
+  } else if (record.members.length === 2) {
+    const why = `${settings.peer} is silent and the witness answers`;
+    goSolo(turn, { epoch: nextEpoch(turn), confirmed: false, why });
+  } else {
+    turn.set({ silence: null });
+    renewAuthority(turn);
+  }
+}
+
+/** Alone because of a silence: until the peer has decided, an isolated node must notice that it is one. */
+function watchWitness(turn: Turn): void {
+  const { settings, state, record, phase } = turn;
+  if (phase.kind !== "serving" || settings.arbiter.kind !== "ping") return;
+  if (record.members.length === 2 || turn.peer !== null || turn.at >= state.provenUntil) return;
+  if (state.silence !== null && state.silence.round !== 0) return;
+  const third = tryMs(settings.timings.witnessMs);
+  if (state.silence === null && turn.at - state.witnessAt < third) return;
+  const round = turn.probe({ witness: true, peer: false, vip: settings.vips }, third);
+  turn.set({ silence: { since: state.silence?.since ?? turn.at, round, judged: false } });
+}
+
+/** The peer has caught up: it is waited for from here, and told only after (I5). */
+function welcome(turn: Turn, peer: Report): void {
+  const { phase, record, settings, channel } = turn;
+  if (phase.kind !== "serving" || phase.change !== 0) return;
+  const follows = peer.name === "secondary" && peer.epoch === record.epoch && peer.primary === settings.node;
+  if (!follows || !channel.connected || !channel.caughtUp) return;
+  const epoch = nextEpoch(turn);
+  turn.persist({ epoch, members: [settings.node, settings.peer], confirmed: false });
+  turn.set({ pairedAt: NEVER, proposal: 0 });
+  turn.become({ ...phase, change: turn.work("data", [{ do: "pair", epoch }]) });
+}
+
+/** The replicator waits for the peer from `sequence` on. */
+export function onPaired(turn: Turn, sequence: bigint | null): void {
+  const { phase, record, settings, channel } = turn;
+  if (phase.kind !== "serving") return;
+  turn.become({ ...phase, change: 0 });
+  if (record.members.length === 1) return;
+  turn.set({ pairedAt: sequence ?? channel.sequence });
+  turn.info(`Is paired as epoch ${record.epoch}`, `${settings.peer} has caught up`);
+  turn.send();
+}
+
+/** Pairing failed: the peer is asked to stand back before anything is acknowledged without it. */
+export function onChangeFailed(turn: Turn, reason: string): void {
+  const { phase, record, settings } = turn;
+  if (phase.kind !== "serving") return;
+  turn.become({ ...phase, change: 0 });
+  if (record.members.length === 1) {
+    // Alone on disk but the replicator did not learn it: repeating is safe, waiting is not.
+    turn.become({ ...phase, change: turn.work("data", [{ do: "solo", epoch: record.epoch }]) });
+    return turn.alarm("Could not go on alone; tries again", reason);
+  }
+  turn.warn(`Could not pair with ${settings.peer}`, reason);
+  turn.set({ proposal: nextEpoch(turn), pairedAt: NEVER });
+  turn.send();
+}
+
+function rival(turn: Turn, peer: Report): boolean {
+  return peer.serving && peer.primary === turn.settings.peer;
+}
+
+/** Both serve: contact came back after each took the other for dead. One stops, nothing is discarded. */
+function resolveRivals(turn: Turn, peer: Report): void {
+  const { settings, record, phase } = turn;
+  if (phase.kind !== "serving") return;
+  const mine = { node: settings.node, report: reportOf(turn.state) };
+  const outcome = settleConflict(mine, { node: settings.peer, report: peer });
+  const winner = outcome.leader ?? keeper(turn, peer);
+  if (winner !== settings.node) {
+    const then = outcome.leader === null ? "person" : "elect";
+    return demote(turn, then, `${settings.peer} serves too: ${outcome.why}`);
+  }
+  if (peer.epoch >= record.epoch) {
+    // The one that stays must be above what the other one's replicator has accepted, or it could not follow.
+    const epoch = peer.epoch + 1;
+    turn.persist({ epoch, members: [settings.node] });
+    turn.become({ ...phase, change: turn.work("data", [{ do: "solo", epoch }]) });
+    turn.alarm("Both nodes serve", `stays primary as epoch ${epoch}: ${outcome.why}`);
+    turn.send();
+  }
+  renewAuthority(turn);
+}
+
+/** Both were written: the lower epoch was there first, on equal epochs the one that was primary before. */
+function keeper(turn: Turn, peer: Report): string {
+  const { settings, record } = turn;
+  if (record.epoch !== peer.epoch) return record.epoch < peer.epoch ? settings.node : settings.peer;
+  return settings.node < settings.peer ? settings.node : settings.peer;
+}
