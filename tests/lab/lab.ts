@@ -356,7 +356,7 @@ export class Lab {
     await this.#launch(
       "switch",
       ["--net"],
-      ["-c", 'echo $$ >"$HOST/pid"; exec tini -s -- sleep infinity'],
+      ["-c", 'echo $$ >"$HOST/pid.new"; mv "$HOST/pid.new" "$HOST/pid"; exec tini -s -- sleep infinity'],
       {},
     );
     await this.#network.bootSwitch();
@@ -472,9 +472,9 @@ export class Lab {
 
   /** The command line that joins a host's control group and namespaces and runs `argv` there. */
   #enter(host: HostName, group: string, argv: readonly string[], options: ExecOptions): string[] {
-    const user = options.user === undefined || options.user === "root"
-      ? []
-      : ["setpriv", `--reuid=${options.user}`, `--regid=${options.user}`, "--init-groups", "--"];
+    const become =
+      'user=$1; shift; exec setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups -- "$@"';
+    const user = options.user === undefined ? [] : ["sh", "-c", become, "sh", options.user];
     const env = {
       PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
       HOME: options.user === undefined ? "/root" : "/tmp",

@@ -7,10 +7,19 @@ mode=$1 group=$2 folder=$3
 trap '' INT HUP TERM # Ctrl-C at a terminal reaches the whole group; the owner decides
 mkdir -p "$(dirname "$folder")"
 exec 9>"$folder.lock"
-# A predecessor may still be sweeping. One that lives keeps it: its lab is in use.
-flock -w 15 9 || { echo "Cannot take the lab $folder: another process has it up" >&2; exit 1; }
+# The owner before may just have died: its warden wakes within a moment, and says so while it sweeps.
+tries=0
+until flock -n 9; do
+  tries=$((tries + 1))
+  if [ $tries -gt 300 ] || { [ $tries -gt 20 ] && [ ! -e "$folder.sweeping" ]; }; then
+    echo "Cannot take the lab $folder: another process has it up" >&2
+    exit 1
+  fi
+  sleep 0.05
+done
 
 sweep() {
+  : >"$folder.sweeping"
   if [ -d "$group" ]; then
     echo 1 >"$group/cgroup.kill"
     tries=0
@@ -30,7 +39,7 @@ sweep() {
     [ $tries -lt 1000 ] || { echo "Cannot free the loop devices of $folder" >&2; return 1; }
     sleep 0.005
   done
-  rm -rf "$folder"
+  rm -rf "$folder" "$folder.sweeping"
 }
 
 abort_fuse() {
