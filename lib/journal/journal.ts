@@ -471,6 +471,7 @@ export class Journal {
 
   /** Fills the index of requests, and the list of intentions, from the segments that were read. */
   #remember(from: number): void {
+    const recent = this.last - RECENT;
     for (const segment of this.#segments) {
       if (segment.index < from) continue;
       let at = SEGMENT_HEADER_BYTES;
@@ -479,7 +480,7 @@ export class Journal {
         const record = this.#probe.point(segment.bytes, segment.view, at);
         const length = padded(record.length);
         if (record.state === STATE.intention) this.recovery.unsettled.push(position);
-        this.#index.add(record.unique, position);
+        if (record.sequence > recent) this.#index.add(record.unique, position);
         at += length;
       }
     }

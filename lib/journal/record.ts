@@ -225,6 +225,18 @@ export function checkRecord(
   limit: number,
   crc32: Checksum,
 ): number | RecordFault {
+  const length = frameRecord(bytes, offset, limit);
+  if (typeof length === "string") return length;
+  if (checksumOf(bytes, offset, length, crc32) !== readU32(bytes, offset + OFFSET.crc32)) return "checksum";
+  return meaningFault(bytes, offset) ?? length;
+}
+
+/** Looks only whether a record seems to start at `offset` and ends before `limit`. Answers as {@link checkRecord}. */
+export function frameRecord(
+  bytes: Uint8Array,
+  offset: number,
+  limit: number,
+): number | "short" | "magic" | "length" {
   if (limit - offset < HEADER_BYTES) return "short";
   if (readU32(bytes, offset) !== RECORD_MAGIC) return "magic";
   const length = readU32(bytes, offset + OFFSET.length);
@@ -232,12 +244,11 @@ export function checkRecord(
     byteAt(bytes, offset + OFFSET.namesLength + 1) << 8;
   const payload = readU32(bytes, offset + OFFSET.payloadLength);
   if (length > RECORD_MAX || length !== HEADER_BYTES + names + payload) return "length";
-  if (limit - offset < length) return "short";
-  if (checksumOf(bytes, offset, length, crc32) !== readU32(bytes, offset + OFFSET.crc32)) return "checksum";
-  return meaningFault(bytes, offset, payload) ?? length;
+  return limit - offset < length ? "short" : length;
 }
 
-function meaningFault(bytes: Uint8Array, offset: number, payload: number): RecordFault | null {
+function meaningFault(bytes: Uint8Array, offset: number): RecordFault | null {
+  const payload = readU32(bytes, offset + OFFSET.payloadLength);
   const op = byteAt(bytes, offset + OFFSET.op);
   if (op === 0 || (op > OP_LAST && op < CONTROL_FIRST)) return "op";
   const flags = byteAt(bytes, offset + OFFSET.flags);

@@ -78,12 +78,13 @@ export function recover(options: RecoveryOptions): Recovered {
   const cut = end.cut ?? fault;
   const used = removed.length - (fault === "unused" && end.cut === null ? 1 : 0);
   for (const index of removed.reverse()) storage.remove(segmentName(index));
-  if (last !== undefined) {
-    last.unseal();
+  if (last !== undefined) last.unseal();
+  if (cut !== null && last !== undefined && (end.cut !== null || used > 0)) {
+    // Before anything is added: whole records that are left behind the cut could follow new ones after a power cut.
     last.clearRest();
     last.sync();
   }
-  storage.syncDirectory();
+  if (used > 0) storage.syncDirectory();
   return {
     segments: kept,
     nextIndex,
@@ -169,7 +170,7 @@ function walk(
     if (segment.first !== expected) return { kept: i, cut: { reason: "sequence", bytes: 0 } };
     const trusted = i < scanFrom && segment.readSeal(options.crc32);
     if (!trusted) {
-      const { fault, leftover } = segment.scan(options.crc32, () => {});
+      const { fault, leftover } = segment.scan(options.crc32, options.all ? "each" : "last");
       if (fault !== "end") return { kept: i + 1, cut: { reason: fault, bytes: leftover } };
     }
     expected = segment.last + 1;

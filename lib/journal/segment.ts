@@ -23,7 +23,7 @@
  */
 
 import { assert } from "@std/assert";
-import { checkRecord, getU64, OFFSET, padded, type RecordFault, setU64 } from "./record.ts";
+import { checkRecord, frameRecord, getU64, OFFSET, padded, type RecordFault, setU64 } from "./record.ts";
 import type { Checksum, Mapping, Storage } from "./storage.ts";
 
 /** Where a segment's records begin. */
@@ -196,23 +196,28 @@ export class Segment {
 
   /** Takes the seal off: records will be added or cut. */
   unseal(): void {
+    if (this.view.getUint32(AT.sealedMagic, true) === 0) return;
     this.bytes.fill(0, AT.sealedMagic, AT.sealedEnd);
     this.dirty = true;
   }
 
   /**
-   * Walks the records from the start, as far as they are whole and in sequence.
+   * Walks the records from the start, as far as they are whole and in sequence, and finds where the log ends.
    *
-   * @param visit called with each record's offset.
+   * @param check `each` record's checksum; or only the `last` one's, when no page can be missing: a killed process
+   * leaves at most its last record torn.
    */
-  scan(crc32: Checksum, visit: (offset: number) => void): ScanResult {
+  scan(crc32: Checksum, check: "each" | "last"): ScanResult {
     const { bytes, view } = this;
     let at: number = SEGMENT_HEADER_BYTES;
+    let previous = at;
     let next = this.first;
-    this.payloadBytes = 0;
     let fault: ScanResult["fault"] = "end";
+    this.payloadBytes = 0;
     while (at < bytes.length) {
-      const length = checkRecord(bytes, at, bytes.length, crc32);
+      const length = check === "each"
+        ? checkRecord(bytes, at, bytes.length, crc32)
+        : frameRecord(bytes, at, bytes.length);
       if (typeof length === "string") {
         fault = length;
         break;
@@ -221,14 +226,23 @@ export class Segment {
         fault = "sequence";
         break;
       }
-      visit(at);
       this.payloadBytes += view.getUint32(at + OFFSET.payloadLength, true);
+      previous = at;
       at += padded(length);
       next++;
     }
     this.used = at;
     this.last = next - 1;
-    const leftover = this.#end() - at;
+    if (check === "last" && this.last >= this.first) {
+      const length = checkRecord(bytes, previous, at, crc32);
+      if (typeof length === "string") {
+        fault = length;
+        this.used = previous;
+        this.last--;
+        this.payloadBytes -= view.getUint32(previous + OFFSET.payloadLength, true);
+      }
+    }
+    const leftover = this.#end() - this.used;
     return leftover > 0 ? { fault, leftover } : { fault: "end", leftover: 0 };
   }
 
