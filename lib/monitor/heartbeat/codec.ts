@@ -1,0 +1,149 @@
+/**
+ * The heartbeat datagram: "I am here, this is my state, and this is what I last heard of you".
+ *
+ * Little-endian.
+ *
+ * | offset | size | field           | meaning                                                            |
+ * | -----: | ---: | --------------- | ------------------------------------------------------------------ |
+ * |      0 |    4 | magic           | `BNHB`                                                             |
+ * |      4 |    1 | version         | 1                                                                  |
+ * |      5 |    1 | reserved        | 0                                                                  |
+ * |      6 |    2 | length          | bytes of the body, at most {@link BODY_MAX}                        |
+ * |      8 |    8 | incarnation     | random number of the sender's run                                  |
+ * |     16 |    8 | counter         | grows with every datagram of this run                              |
+ * |     24 |    8 | sentAt          | sender's clock, milliseconds                                       |
+ * |     32 |    8 | echoIncarnation | run of the receiver that was heard last, 0: none                   |
+ * |     40 |    8 | echoSentAt      | `sentAt` of the latest datagram heard of that run                  |
+ * |     48 |    n | body            | UTF-8 JSON: `{from, to, modules: [[name, report], …]}`             |
+ * |   48+n |   32 | mac             | HMAC-SHA256 with the cluster's key over everything before          |
+ *
+ * @module
+ */
+
+import { createHmac, timingSafeEqual } from "node:crypto";
+import type { Report } from "../../failover/types.ts";
+import { readBody } from "./body.ts";
+
+const MAGIC = 0x42484e42;
+const VERSION = 1;
+const OFFSET = {
+  magic: 0,
+  version: 4,
+  reserved: 5,
+  length: 6,
+  incarnation: 8,
+  counter: 16,
+  sentAt: 24,
+  echoIncarnation: 32,
+  echoSentAt: 40,
+  body: 48,
+} as const;
+const MAC_BYTES = 32;
+
+/** Longest body: with headers it stays within one Ethernet frame unless a single report needs more. */
+export const BODY_MAX = 4096;
+/** Longest datagram anyone may send us. */
+export const DATAGRAM_MAX: number = OFFSET.body + BODY_MAX + MAC_BYTES;
+
+/** What orders and dates a datagram. */
+export interface Envelope {
+  readonly incarnation: bigint;
+  readonly counter: bigint;
+  /** Milliseconds of the sender's `CLOCK_BOOTTIME`. */
+  readonly sentAt: number;
+  readonly echoIncarnation: bigint;
+  readonly echoSentAt: number;
+}
+
+/** One heartbeat. */
+export interface Heartbeat extends Envelope {
+  readonly from: string;
+  readonly to: string;
+  /** Module name → what the sender says of it. */
+  readonly modules: readonly (readonly [string, Report])[];
+}
+
+/** A datagram that is not a heartbeat of this cluster, and why. */
+export interface Refused {
+  readonly refused: string;
+}
+
+/** Encodes and signs. Throws when the body is too long: split the modules by {@link splitModules} first. */
+export function encodeHeartbeat(heartbeat: Heartbeat, key: Uint8Array): Uint8Array<ArrayBuffer> {
+  const body = new TextEncoder().encode(bodyText(heartbeat));
+  if (body.length > BODY_MAX) {
+    throw new RangeError(`Cannot encode a heartbeat: its body has ${body.length} bytes`);
+  }
+  const bytes = new Uint8Array(OFFSET.body + body.length + MAC_BYTES);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(OFFSET.magic, MAGIC, true);
+  view.setUint8(OFFSET.version, VERSION);
+  view.setUint16(OFFSET.length, body.length, true);
+  view.setBigUint64(OFFSET.incarnation, heartbeat.incarnation, true);
+  view.setBigUint64(OFFSET.counter, heartbeat.counter, true);
+  view.setBigUint64(OFFSET.sentAt, BigInt(heartbeat.sentAt), true);
+  view.setBigUint64(OFFSET.echoIncarnation, heartbeat.echoIncarnation, true);
+  view.setBigUint64(OFFSET.echoSentAt, BigInt(heartbeat.echoSentAt), true);
+  bytes.set(body, OFFSET.body);
+  bytes.set(sign(bytes.subarray(0, OFFSET.body + body.length), key), OFFSET.body + body.length);
+  return bytes;
+}
+
+/** Decodes what came. Nothing is read but lengths before the signature is known to be right. */
+export function decodeHeartbeat(bytes: Uint8Array, key: Uint8Array): Heartbeat | Refused {
+  if (bytes.length < OFFSET.body + MAC_BYTES) return { refused: "shorter than a heartbeat" };
+  if (bytes.length > DATAGRAM_MAX) return { refused: "longer than a heartbeat" };
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (view.getUint32(OFFSET.magic, true) !== MAGIC) return { refused: "not a heartbeat" };
+  const version = view.getUint8(OFFSET.version);
+  if (version !== VERSION) return { refused: `version ${version}, this program speaks ${VERSION}` };
+  const end = OFFSET.body + view.getUint16(OFFSET.length, true);
+  if (bytes.length !== end + MAC_BYTES) return { refused: "its length is not what it says" };
+  const mac = sign(bytes.subarray(0, end), key);
+  if (!timingSafeEqual(mac, bytes.subarray(end))) return { refused: "wrong cluster key" };
+  if (view.getUint8(OFFSET.reserved) !== 0) return { refused: "reserved byte is not 0" };
+  const body = readBody(new TextDecoder().decode(bytes.subarray(OFFSET.body, end)));
+  if ("refused" in body) return body;
+  return {
+    ...body,
+    incarnation: view.getBigUint64(OFFSET.incarnation, true),
+    counter: view.getBigUint64(OFFSET.counter, true),
+    sentAt: Number(view.getBigUint64(OFFSET.sentAt, true)),
+    echoIncarnation: view.getBigUint64(OFFSET.echoIncarnation, true),
+    echoSentAt: Number(view.getBigUint64(OFFSET.echoSentAt, true)),
+  };
+}
+
+/** Groups modules so that each group fits in one datagram of about one Ethernet frame. At least one group, maybe empty. */
+export function splitModules(
+  modules: readonly (readonly [string, Report])[],
+  frameBytes = 1200,
+): readonly (readonly (readonly [string, Report])[])[] {
+  const groups: (readonly [string, Report])[][] = [[]];
+  let used = 0;
+  for (const entry of modules) {
+    const size = JSON.stringify(entry, bigintAsText).length + 1;
+    let group = groups[groups.length - 1];
+    if (group === undefined || (group.length > 0 && used + size > frameBytes)) {
+      group = [];
+      groups.push(group);
+      used = 0;
+    }
+    group.push(entry);
+    used += size;
+  }
+  return groups;
+}
+
+function bodyText(heartbeat: Heartbeat): string {
+  const { from, to, modules } = heartbeat;
+  return JSON.stringify({ from, to, modules }, bigintAsText);
+}
+
+function bigintAsText(_key: string, value: unknown): unknown {
+  return typeof value === "bigint" ? value.toString() : value;
+}
+
+function sign(bytes: Uint8Array, key: Uint8Array): Uint8Array {
+  return createHmac("sha256", key).update(bytes).digest();
+}
