@@ -158,6 +158,15 @@ export class Objects {
     return this.adopt(fd, parent.root);
   }
 
+  /** The id that a name leads to: 0 for an object without one, −errno when there is no such name. */
+  idAt(parent: Held, name: Name): number {
+    const fd = this.#backing.openat(parent.path, name, O.PATH | O.NOFOLLOW, 0);
+    if (fd < 0) return fd;
+    const id = this.readId(fd);
+    this.#backing.close(fd);
+    return id === -ENODATA ? 0 : id;
+  }
+
   /** Takes a fresh `O_PATH` descriptor into the table, giving its object an id when it has none. */
   adopt(fd: number, root: number): Held | number {
     let id = this.readId(fd);

@@ -50,8 +50,11 @@ export const ASK_SLOTS = 65536;
 
 /** Layout of one entry of the reply ring: sequence f64 · fd i32 · length i32 · reply bytes. */
 export const REPLY = { sequence: 0, fd: 8, length: 12, bytes: 16 } as const;
-/** Layout of one entry of the fsync ring, 48 bytes: sequence f64 · fd i32 · state i32 · error i32 · unique u32×2. */
-export const FSYNC = { sequence: 0, fd: 8, local: 12, error: 16, answered: 20, uniqueLow: 24, uniqueHigh: 28, bytes: 32 } as const;
+/**
+ * Layout of one entry of the fsync ring: sequence f64 · fd i32 · done here i32 · error i32 · answered i32 · unique u32×2 ·
+ * size i32 (of the write it answers, −1: an fsync).
+ */
+export const FSYNC = { sequence: 0, fd: 8, local: 12, error: 16, answered: 20, uniqueLow: 24, uniqueHigh: 28, size: 32, bytes: 40 } as const;
 /** Layout of one entry of the disk ring, 32 bytes: token f64 · fd i32 · flags i32 · fsync slot i32. */
 export const DISK = { token: 0, fd: 8, flags: 12, slot: 16, bytes: 32 } as const;
 /** Flags of a disk entry. */

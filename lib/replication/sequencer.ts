@@ -1,0 +1,389 @@
+/**
+ * The primary's one order: every mutation gets a number, is logged as an intention, executed, sent, and answered when
+ * every member has it.
+ *
+ * Invariant: what the peer was sent is a prefix of the log; `sent <= journal.last`, and while a link is live they are equal.
+ * A mutation that failed stays in the log as void and travels as an empty `reserve`, so that sequences have no gap.
+ *
+ * @module
+ */
+
+import { DiskFullError, type Journal, KEEP, OP, RecordView, STATE } from "../journal/mod.ts";
+import type { RecordFields } from "../journal/record.ts";
+import type { Logged, Road } from "../fuse/server.ts";
+import type { Request } from "../fuse/request.ts";
+import type { Backing } from "../system/backing.ts";
+import { decodeMutation, Mutation, packNames } from "./mutation.ts";
+import type { Held, Objects } from "./objects.ts";
+import { RESERVE_BLOCK } from "./objects.ts";
+import { DISK_FLAG, FSYNC, FSYNC_SLOTS, REPLY, REPLY_SLOTS, type Shared, WORD } from "./shared.ts";
+import { StreamError } from "./stream.ts";
+import type { Tree } from "./tree.ts";
+import type { Wire } from "./wire.ts";
+
+const ENOSPC = 28;
+const EIO = 5;
+
+/** Keeps what a node knows about its own data; durable when a method returns. */
+export interface Ledger {
+  /** Ids below are taken. */
+  readonly nextId: number;
+  reserve(nextId: number): void;
+  /** A new generation begins at `first`. */
+  begin(entry: { readonly generation: bigint; readonly epoch: number; readonly first: number }): void;
+}
+
+/** The durable set of objects that may differ after a power cut. */
+export interface Activity {
+  touch(id: number, offset?: number, length?: number): boolean;
+}
+
+/** What the sequencer needs of the world. */
+export interface SequencerOptions {
+  readonly backing: Backing;
+  readonly journal: Journal;
+  readonly objects: Objects;
+  readonly tree: Tree;
+  readonly ledger: Ledger;
+  readonly activity: Activity;
+  readonly shared: Shared;
+  readonly request: Request;
+  readonly authority: { readonly valid: boolean };
+  readonly randomGeneration: () => bigint;
+  readonly writeReply: (fd: number, address: number, length: number) => number;
+  readonly wake: (fd: number) => void;
+  readonly keepOrphan: (id: number, root: number, fd: number) => boolean;
+  readonly dropOrphan: (id: number) => void;
+  readonly pause: () => void;
+  readonly onLinkLost: (error: StreamError) => void;
+}
+
+/** Sends records to the secondary. */
+export interface Link {
+  readonly wire: Wire;
+  /** It has everything sent so far and gets each record as it is made. */
+  live: boolean;
+}
+
+/** The primary's sequencer, one per module. */
+export class Sequencer implements Road {
+  readonly #options: SequencerOptions;
+  readonly #journal: Journal;
+  readonly #shared: Shared;
+  /** The peer's link, if there is one. */
+  link: Link | null = null;
+  /** Records of this FUSE connection have higher sequences: older ones must not answer for its requests. */
+  readonly mountedAt: number;
+  readonly epoch: number;
+  /** Counts for `status`. */
+  readonly counters = { mutations: 0, bytes: 0, fsyncs: 0, failed: 0 };
+  #generation: bigint;
+  #nextId: number;
+  readonly #fields: RecordFields = { op: 0, sequence: 0, epoch: 0, generation: 0n, unique: 0, id: 0, a: 0, b: 0, c: 0 };
+  readonly #names = new Uint8Array(65536);
+  readonly #namesView = new DataView(this.#names.buffer);
+  readonly #view = new RecordView();
+  readonly #scratch = new Mutation();
+
+  constructor(options: SequencerOptions, place: { epoch: number; mountedAt: number; generation: bigint }) {
+    this.#options = options;
+    this.#journal = options.journal;
+    this.#shared = options.shared;
+    this.epoch = place.epoch;
+    this.mountedAt = place.mountedAt;
+    this.#generation = place.generation;
+    this.#nextId = options.ledger.nextId;
+  }
+
+  /** A new line of history begins with the next mutation: the membership changed. */
+  beginGeneration(): void {
+    this.#generation = 0n;
+  }
+
+  mutate(mutation: Mutation, unique: number): number {
+    const { activity, tree } = this.#options;
+    this.counters.mutations++;
+    if (this.#generation === 0n) this.#mint();
+    activity.touch(mutation.id, mutation.op === OP.write ? mutation.a : 0, mutation.op === OP.write ? mutation.b : 0);
+    if (mutation.op <= OP.rename) {
+      activity.touch(mutation.c);
+      if (mutation.op === OP.rename) {
+        activity.touch(mutation.a);
+        if (mutation.displaced !== 0) activity.touch(mutation.displaced);
+      }
+    }
+    const position = this.#append(mutation, unique);
+    if (position < 0) return position;
+    const result = tree.execute(mutation);
+    if (result < 0) {
+      this.counters.failed++;
+      this.#journal.settle(position, STATE.void, 0n);
+      this.#sendFiller();
+      return result;
+    }
+    if (mutation.op === OP.write || mutation.op === OP.copy) {
+      // A short write is what the application is told; the peer gets just that much.
+      mutation.b = result;
+      if (mutation.op === OP.write) mutation.payloadLength = result;
+      this.counters.bytes += result;
+    }
+    tree.measure(mutation);
+    this.#journal.settle(position, STATE.applied, mutation.time);
+    this.#send(mutation);
+    return result;
+  }
+
+  answer(fd: number, bytes: Uint8Array, address: number, length: number): void {
+    const shared = this.#shared;
+    if (shared.get(WORD.members) === 1 && shared.repliesWaiting === 0 && this.#options.authority.valid) {
+      this.#options.writeReply(fd, address, length);
+      return;
+    }
+    const tail = shared.get(WORD.replyTail);
+    const at = shared.replySlot(tail);
+    shared.replies.setFloat64(at + REPLY.sequence, this.#journal.last, true);
+    shared.replies.setInt32(at + REPLY.fd, fd, true);
+    shared.replies.setInt32(at + REPLY.length, length, true);
+    for (let i = 0; i < length; i++) shared.replyBytes[at + REPLY.bytes + i] = bytes[i] ?? 0;
+    shared.set(WORD.replyTail, (tail + 1) | 0);
+  }
+
+  /** Whether another request may be read: its reply must find room. */
+  get hasRoom(): boolean {
+    return this.#shared.repliesWaiting < REPLY_SLOTS - 64 && this.#shared.fsyncsWaiting < FSYNC_SLOTS - 64;
+  }
+
+  sync(held: Held, request: Request, fd: number, dataOnly: boolean, size: number): void {
+    const { backing, objects } = this.#options;
+    const io = objects.io(held);
+    const copy = io < 0 ? io : backing.dup(io);
+    const mutation = this.#scratch.reset(OP.fsync, held.id);
+    mutation.a = dataOnly ? 1 : 0;
+    if (this.#generation === 0n) this.#mint();
+    const position = copy < 0 ? copy : this.#append(mutation, request.unique);
+    if (position >= 0) {
+      this.#journal.settle(position, STATE.applied, 0n);
+      this.#send(mutation);
+    }
+    this.counters.fsyncs++;
+    const index = this.#pushFsync(request, fd, size, position < 0 ? -position : 0);
+    if (position < 0) {
+      if (copy >= 0) backing.close(copy);
+      this.#options.wake(this.#shared.memory.wake.acker);
+      return;
+    }
+    const entry = { fd: copy, flags: dataOnly ? DISK_FLAG.dataOnly : 0, token: this.#journal.last, slot: index };
+    while (!this.#shared.pushDisk(entry)) this.#options.pause();
+    this.#options.wake(this.#shared.memory.wake.disk);
+  }
+
+  logged(unique: number): Logged | undefined {
+    const position = this.#journal.findUnique(unique, this.mountedAt);
+    if (position === undefined) return undefined;
+    const record = this.#journal.at(position, this.#view);
+    if (record === undefined || record.state !== STATE.applied || record.op === OP.fsync) return undefined;
+    return { op: record.op, id: record.id, length: record.op === OP.setattr ? 0 : record.b };
+  }
+
+  allocate(): number {
+    if (this.#nextId >= this.#options.ledger.nextId) this.#reserve();
+    return this.#nextId++;
+  }
+
+  keepOrphan(held: Held): boolean {
+    const fd = this.#options.objects.io(held);
+    if (fd < 0) return false;
+    return held.kept || this.#options.keepOrphan(held.id, held.root, fd);
+  }
+
+  releaseOrphan(held: Held): void {
+    this.mutate(this.#scratch.reset(OP.release, held.id), 0);
+    this.#options.dropOrphan(held.id);
+  }
+
+  /**
+   * The last record of a process that was killed may be an intention whose fate is unknown. What can be repeated is
+   * repeated; of what cannot, the tree says whether it happened.
+   */
+  resolveInDoubt(): void {
+    const position = this.#journal.positionOf(this.#journal.last);
+    const record = position === undefined ? undefined : this.#journal.at(position, this.#view);
+    if (position === undefined || record === undefined || record.state !== STATE.intention) return;
+    const mutation = new Mutation();
+    const bytes = record.bytes;
+    decodeMutation(bytes, new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0, 0, mutation);
+    const happened = this.#happened(mutation);
+    if (happened) this.#options.tree.measure(mutation);
+    this.#journal.settle(position, happened ? STATE.applied : STATE.void, happened ? mutation.time : 0n);
+  }
+
+  #happened(mutation: Mutation): boolean {
+    const { objects, backing, tree } = this.#options;
+    switch (mutation.op) {
+      // The data of a write that is in doubt comes again with the request; what is there now goes to the peer.
+      case OP.write:
+      case OP.copy:
+      case OP.fsync:
+      case OP.release:
+      case OP.reserve:
+        return true;
+      case OP.setattr:
+      case OP.fallocate:
+        return tree.execute(mutation) >= 0;
+      case OP.setxattr:
+      case OP.removexattr:
+        return false;
+      default:
+        return namesSay(mutation, objects, backing);
+    }
+  }
+
+  #mint(): void {
+    this.#generation = this.#options.randomGeneration();
+    this.#options.ledger.begin({
+      generation: this.#generation,
+      epoch: this.epoch,
+      first: this.#journal.last + 1,
+    });
+  }
+
+  #reserve(): void {
+    const from = Math.max(this.#nextId, this.#options.ledger.nextId);
+    const upto = (Math.floor(from / RESERVE_BLOCK) + 1) * RESERVE_BLOCK;
+    // Durable on both nodes before the first is used: an id given twice would make two objects one.
+    this.#options.ledger.reserve(upto);
+    const mutation = new Mutation().reset(OP.reserve, 0);
+    mutation.a = upto;
+    if (this.#generation === 0n) this.#mint();
+    const position = this.#append(mutation, 0);
+    if (position >= 0) {
+      this.#journal.settle(position, STATE.applied, 0n);
+      this.#send(mutation);
+    }
+    this.#nextId = from;
+  }
+
+  #append(mutation: Mutation, unique: number): number {
+    const fields = this.#fill(mutation);
+    fields.unique = unique;
+    const length = packNames(mutation, this.#names, this.#namesView);
+    const names = length === 0 ? null : this.#names.subarray(0, length);
+    // While the peer listens the log holds headers; while it is away, the payload as well, within the budget.
+    const keep = mutation.op === OP.setxattr ? KEEP.always : this.#sending ? KEEP.no : KEEP.budget;
+    const payload = mutation.payloadLength > 0 && keep !== KEEP.no ? this.#payload(mutation) : null;
+    try {
+      return this.#journal.append(fields, names, payload, keep);
+    } catch (error) {
+      if (error instanceof DiskFullError) return -ENOSPC;
+      throw error;
+    }
+  }
+
+  get #sending(): boolean {
+    return this.link !== null && this.link.live;
+  }
+
+  #fill(mutation: Mutation): RecordFields {
+    const fields = this.#fields;
+    fields.op = mutation.op;
+    fields.sequence = this.#journal.last + 1;
+    fields.epoch = this.epoch;
+    fields.generation = this.#generation;
+    fillFields(fields, mutation);
+    return fields;
+  }
+
+  #payload(mutation: Mutation): Uint8Array {
+    const { request } = this.#options;
+    const start = mutation.payloadAddress - request.address;
+    return request.bytes.subarray(start, start + mutation.payloadLength);
+  }
+
+  #send(mutation: Mutation): void {
+    const { link } = this;
+    if (link === null || !link.live) return;
+    const fields = this.#fields;
+    fields.b = mutation.op === OP.write || mutation.op === OP.copy ? mutation.b : fields.b;
+    fields.unique = 0;
+    try {
+      if (mutation.op === OP.write) {
+        const { request } = this.#options;
+        link.wire.write(fields, mutation, {
+          bytes: request.bytes,
+          view: request.view,
+          address: request.address,
+          at: mutation.payloadAddress - request.address,
+        });
+      } else {
+        const payload = mutation.payloadLength > 0 ? this.#payload(mutation) : null;
+        link.wire.record(fields, mutation, payload);
+      }
+    } catch (error) {
+      this.#lose(error);
+    }
+  }
+
+  #sendFiller(): void {
+    const filler = this.#scratch.reset(OP.reserve, 0);
+    const fields = this.#fields;
+    fields.op = OP.reserve;
+    fillFields(fields, filler);
+    fields.sequence = this.#journal.last;
+    this.#send(filler);
+  }
+
+  #lose(error: unknown): void {
+    if (!(error instanceof StreamError)) throw error;
+    this.link?.wire.stream.close();
+    this.link = null;
+    this.#options.onLinkLost(error);
+  }
+
+  #pushFsync(request: Request, fd: number, size: number, error: number): number {
+    const shared = this.#shared;
+    const tail = shared.get(WORD.fsyncTail);
+    const at = shared.fsyncSlot(tail);
+    shared.fsyncs.setFloat64(at + FSYNC.sequence, this.#journal.last, true);
+    shared.fsyncs.setInt32(at + FSYNC.fd, fd, true);
+    shared.fsyncs.setInt32(at + FSYNC.local, error === 0 ? 0 : 1, true);
+    shared.fsyncs.setInt32(at + FSYNC.error, error === 0 ? 0 : Math.max(error, EIO), true);
+    shared.fsyncs.setInt32(at + FSYNC.answered, 0, true);
+    shared.fsyncs.setUint32(at + FSYNC.uniqueLow, request.uniqueLow, true);
+    shared.fsyncs.setUint32(at + FSYNC.uniqueHigh, request.uniqueHigh, true);
+    shared.fsyncs.setInt32(at + FSYNC.size, size, true);
+    shared.set(WORD.fsyncTail, (tail + 1) | 0);
+    return tail & (FSYNC_SLOTS - 1);
+  }
+}
+
+/** The fields of a record that a mutation determines. */
+export function fillFields(fields: RecordFields, mutation: Mutation): void {
+  fields.id = mutation.id;
+  fields.a = mutation.a;
+  fields.c = mutation.c;
+  // An owner has 32 bits and a group too: together more than a number holds.
+  fields.b = mutation.op >= OP.create && mutation.op <= OP.symlink
+    ? BigInt(mutation.uid) | BigInt(mutation.gid) << 32n
+    : mutation.b;
+}
+
+/** Whether the names in the tree show that a mutation of names was executed. Finishes a creation that was cut short. */
+function namesSay(mutation: Mutation, objects: Objects, backing: Backing): boolean {
+  const parent = objects.get(mutation.op === OP.rename ? mutation.a : mutation.c);
+  if (parent === undefined) return false;
+  const name = mutation.op === OP.rename ? mutation.other : mutation.name;
+  const id = objects.idAt(parent, name);
+  switch (mutation.op) {
+    case OP.unlink:
+    case OP.rmdir:
+      return id !== mutation.id;
+    case OP.link:
+    case OP.rename:
+      return id === mutation.id;
+    default:
+      if (id === mutation.id) return true;
+      // Made, but without its id and its owner yet: nobody was told. It is taken away and made again.
+      if (id === 0) backing.unlinkat(parent.path, name, mutation.op === OP.mkdir ? 0x200 : 0);
+      return false;
+  }
+}

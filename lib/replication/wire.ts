@@ -1,0 +1,118 @@
+/**
+ * Records and control frames onto the data stream.
+ *
+ * A write's header is put just before its data where the kernel left them, so that one `write` sends both. Everything
+ * else is small and is put together in a buffer of its own.
+ *
+ * @module
+ */
+
+import { encodeHeader, FLAG, HEADER_BYTES, OFFSET, type RecordFields, sealRecord } from "../journal/record.ts";
+import type { Checksum } from "../journal/storage.ts";
+import { FRAME_MAX, sealControl } from "./frame.ts";
+import { setU64 } from "./bytes.ts";
+import type { Mutation } from "./mutation.ts";
+import { packNames } from "./mutation.ts";
+import type { Stream } from "./stream.ts";
+
+/** What {@link Wire} needs. */
+export interface WireOptions {
+  readonly stream: Stream;
+  readonly crc32: Checksum;
+  readonly addressOf: (bytes: Uint8Array) => number;
+}
+
+/** The sending end of the data stream. Throws `StreamError` when the peer is gone or too slow. */
+export class Wire {
+  readonly stream: Stream;
+  readonly #crc32: Checksum;
+  readonly #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(FRAME_MAX);
+  readonly #view: DataView<ArrayBuffer> = new DataView(this.#bytes.buffer);
+  readonly #address: number;
+  readonly #shape = { flags: 0, namesLength: 0, payloadLength: 0 };
+
+  constructor(options: WireOptions) {
+    this.stream = options.stream;
+    this.#crc32 = options.crc32;
+    this.#address = options.addressOf(this.#bytes);
+  }
+
+  /** Room for the body of a control frame. */
+  get body(): Uint8Array<ArrayBuffer> {
+    return this.#bytes.subarray(HEADER_BYTES);
+  }
+
+  /** {@link body} as numbers; offsets start at 0. */
+  get bodyView(): DataView<ArrayBuffer> {
+    return new DataView(this.#bytes.buffer, HEADER_BYTES);
+  }
+
+  /** Address of {@link body}. */
+  get bodyAddress(): number {
+    return this.#address + HEADER_BYTES;
+  }
+
+  /**
+   * Sends a write whose data lies in `bytes` at `dataAt`, with at least 96 bytes of room before it, which are
+   * overwritten.
+   */
+  write(
+    fields: RecordFields,
+    mutation: Mutation,
+    data: { readonly bytes: Uint8Array; readonly view: DataView; readonly address: number; readonly at: number },
+  ): void {
+    const start = data.at - HEADER_BYTES;
+    const shape = this.#shape;
+    shape.flags = mutation.payloadLength > 0 ? FLAG.payload : 0;
+    shape.namesLength = 0;
+    shape.payloadLength = mutation.payloadLength;
+    const length = encodeHeader(data.view, start, fields, shape);
+    putTimes(data.view, start, mutation);
+    sealRecord(data.bytes, start, this.#crc32);
+    this.stream.writeAll(data.address + start, length);
+  }
+
+  /** Sends any other mutation. `payload` is copied. */
+  record(fields: RecordFields, mutation: Mutation, payload: Uint8Array | null): void {
+    const bytes = this.#bytes;
+    const shape = this.#shape;
+    shape.namesLength = packNames(
+      mutation,
+      bytes.subarray(HEADER_BYTES),
+      new DataView(bytes.buffer, HEADER_BYTES),
+    );
+    shape.payloadLength = payload?.length ?? 0;
+    shape.flags = shape.payloadLength > 0 ? FLAG.payload : 0;
+    if (payload !== null) bytes.set(payload, HEADER_BYTES + shape.namesLength);
+    const length = encodeHeader(this.#view, 0, fields, shape);
+    putTimes(this.#view, 0, mutation);
+    sealRecord(bytes, 0, this.#crc32);
+    this.stream.writeAll(this.#address, length);
+  }
+
+  /** Sends a control frame whose body of `length` bytes stands in {@link body}. */
+  control(op: number, fields: { readonly id?: number; readonly a?: number; readonly b?: number; readonly c?: number }, length: number): void {
+    this.#bytes.fill(0, 0, HEADER_BYTES);
+    setU64(this.#view, OFFSET.id, fields.id ?? 0);
+    setU64(this.#view, OFFSET.a, fields.a ?? 0);
+    setU64(this.#view, OFFSET.b, fields.b ?? 0);
+    setU64(this.#view, OFFSET.c, fields.c ?? 0);
+    const whole = sealControl(
+      { bytes: this.#bytes, view: this.#view, offset: 0, op, body: length },
+      this.#crc32,
+    );
+    this.stream.writeAll(this.#address, whole);
+  }
+
+  /** Sends a control frame with a JSON body. */
+  json(op: number, body: unknown): void {
+    const bytes = new TextEncoder().encode(JSON.stringify(body));
+    this.#bytes.set(bytes, HEADER_BYTES);
+    this.control(op, {}, bytes.length);
+  }
+}
+
+function putTimes(view: DataView, start: number, mutation: Mutation): void {
+  view.setBigInt64(start + OFFSET.mtime, mutation.time, true);
+  view.setBigInt64(start + OFFSET.unique, mutation.timeOther, true);
+}
