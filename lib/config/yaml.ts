@@ -178,3 +178,11 @@ function lineOf(document: Document, lines: LineCounter, path: readonly PropertyK
   }
   return 1;
 }
+
+/** The module a text speaks of, before it is checked; undefined when that cannot be told. */
+export function moduleNameIn(text: string): string | undefined {
+  if (text.length > TEXT_MAX) return undefined;
+  const document = parseDocument(text, { prettyErrors: false });
+  const name: unknown = isMap(document.contents) ? document.get("module") : undefined;
+  return typeof name === "string" && name !== "" ? name : undefined;
+}

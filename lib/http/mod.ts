@@ -6,6 +6,7 @@
 export { createApp } from "./app.ts";
 export { type ApplyResult, catchUp } from "./apply.ts";
 export type { Variables } from "./auth.ts";
+export { type ControlPlane, type ControlPlaneWorld, serveControlPlane } from "./serve.ts";
 export {
   type AppOptions,
   type HostChecks,

@@ -9,7 +9,7 @@ Deno.test("openStateFiles() replaces a file whole, with its mode, leaving nothin
   assertEquals(await files.read("a/key"), new Uint8Array([2, 3]));
   assertEquals((await Deno.stat(`${root}/a/key`)).mode, 0o100600);
   assertEquals((await Deno.stat(`${root}/a`)).mode, 0o40700);
-  assertEquals([...Deno.readDirSync(`${root}/a`)].map(({ name }) => name), ["key"]);
+  assertEquals((await Array.fromAsync(Deno.readDir(`${root}/a`))).map(({ name }) => name), ["key"]);
   await Deno.remove(root, { recursive: true });
 });
 
@@ -30,6 +30,6 @@ Deno.test("openStateFiles() says which file cannot be written", async () => {
     Error,
   );
   assertEquals(error.message.startsWith(`Cannot write ${root}/taken: `), true);
-  assertEquals([...Deno.readDirSync(root)].map(({ name }) => name), ["taken"]);
+  assertEquals((await Array.fromAsync(Deno.readDir(root))).map(({ name }) => name), ["taken"]);
   await Deno.remove(root, { recursive: true });
 });

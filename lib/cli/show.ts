@@ -1,0 +1,98 @@
+/** Status and events for people. */
+import type { ApplyResult } from "../http/mod.ts";
+import type { ClusterStatus, EventRow, ModuleStatus, NodeModuleStatus } from "../agent_control.ts";
+import { formatSize } from "../config/units.ts";
+import { table } from "./table.ts";
+
+/** The whole cluster: one table of modules, then what needs words. */
+export function showStatus(status: ClusterStatus, only?: string): string[] {
+  const modules = status.modules.filter(({ module }) => only === undefined || module === only);
+  const lines = [`cluster ${status.cluster}, seen from ${status.node}, arbiter ${status.arbiter}`];
+  for (const peer of status.peers) {
+    const networks = Object.entries(peer.networks).map(([name, age]) =>
+      age === null ? `${name} silent` : `${name} ${age} ms ago`
+    );
+    lines.push(
+      `${peer.node} ${peer.heard ? "heard" : "NOT HEARD"}${
+        networks.length > 0 ? ` (${networks.join(", ")})` : ""
+      }`,
+    );
+  }
+  lines.push("");
+  if (modules.length === 0) {
+    return [...lines, "no modules; apply one with: binome apply FILE", ...warnings(status)];
+  }
+  const rows = modules.flatMap((module) => module.nodes.map((node, at) => row(module, node, at === 0)));
+  lines.push(
+    ...table([["MODULE", "NODE", "STATE", "", "COPY", "EPOCH", "SEQUENCE", "VIP", "SERVICE"], ...rows]),
+  );
+  for (const module of modules) lines.push(...remarks(module));
+  return [...lines, ...warnings(status)];
+}
+
+function row(module: ModuleStatus, node: NodeModuleStatus, own: boolean): string[] {
+  // Address and service are this node's own: what the other has, it says itself.
+  const vip = own && module.vip.set ? module.vip.addresses.join(",") : "";
+  const service = own && module.service.configured ? module.service.state : "";
+  return [
+    own ? module.module : "",
+    node.node,
+    node.state,
+    node.heard ? node.readiness : "NOT HEARD",
+    node.copy,
+    String(node.epoch),
+    node.sequence,
+    vip,
+    service,
+  ];
+}
+
+function remarks(module: ModuleStatus): string[] {
+  const lines: string[] = [];
+  for (const node of module.nodes) {
+    if (node.reason !== "") lines.push(`${module.module} on ${node.node}: ${node.reason}`);
+  }
+  const { resync } = module;
+  if (resync !== null) {
+    const total = resync.bytesTotal === null ? "" : ` of ${formatSize(resync.bytesTotal)}`;
+    const rate = resync.bytesPerSecond === null ? "" : `, ${formatSize(resync.bytesPerSecond)}/s`;
+    lines.push(
+      `${module.module}: resync ${resync.phase}: ${resync.files} objects, ${
+        formatSize(resync.bytes)
+      }${total}${rate} (${resync.why})`,
+    );
+  }
+  if (module.maintenance) lines.push(`${module.module}: maintenance is on: nothing is decided automatically`);
+  return lines.length === 0 ? [] : ["", ...lines];
+}
+
+function warnings(status: ClusterStatus): string[] {
+  return status.warnings.length === 0 ? [] : ["", ...status.warnings.map((warning) => `warning: ${warning}`)];
+}
+
+/** `bms on node1: waiting, not-ready: …` */
+export function showInstance(module: string, instance: NodeModuleStatus): string {
+  const reason = instance.reason === "" ? "" : `: ${instance.reason}`;
+  return `${module} on ${instance.node}: ${instance.state}, ${instance.readiness}${reason}`;
+}
+
+/** One line an event, oldest first. */
+export function showEvents(events: readonly EventRow[]): string[] {
+  return table(events.map((event) => [
+    event.time.replace("T", " ").replace("Z", ""),
+    event.node,
+    event.module === "" ? "-" : event.module,
+    `epoch ${event.epoch}`,
+    event.level === "info" ? "" : event.level.toUpperCase(),
+    event.why === "" ? event.what : `${event.what}: ${event.why}`,
+  ]));
+}
+
+/** What an apply did, node by node. */
+export function showApply(result: ApplyResult): string[] {
+  const first = result.changed
+    ? `module ${result.module}: generation ${result.generation} applied`
+    : `module ${result.module}: generation ${result.generation} is in use already`;
+  const nodes = Object.entries(result.nodes).map(([node, outcome]) => [`  ${node}`, outcome]);
+  return [first, ...table(nodes), ...result.warnings.map((warning) => `warning: ${warning}`)];
+}

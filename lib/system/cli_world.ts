@@ -1,0 +1,67 @@
+/** The command line's world: this machine. */
+import type { World } from "../cli/world.ts";
+import { openHttpsClient } from "./https.ts";
+import { openStateFiles } from "./state_files.ts";
+
+/** A configuration is a page or two. */
+const INPUT_MAX = 1024 * 1024;
+
+/** Where state and sockets are, by the environment or by default. */
+export function directories(): { readonly state: string; readonly run: string } {
+  const state = Deno.env.get("BINOME_STATE") || "/var/lib/binome";
+  const run = Deno.env.get("BINOME_RUN") || "/run/binome";
+  for (const [name, path] of [["BINOME_STATE", state], ["BINOME_RUN", run]] as const) {
+    if (!path.startsWith("/")) throw new Error(`Cannot use ${name}=${path}: expected an absolute path`);
+  }
+  return { state: state.replace(/\/+$/, ""), run: run.replace(/\/+$/, "") };
+}
+
+/** The real {@link World}. */
+export function openWorld(options: { readonly state: string; readonly version: string }): World {
+  return {
+    ...options,
+    files: openStateFiles(options.state),
+    ambient: ambient(),
+    hostname: () => Deno.hostname(),
+    addresses: () =>
+      Deno.networkInterfaces().filter(({ family }) => family === "IPv4").map(({ address }) => address),
+    print: (line) => writeLine(Deno.stdout, line),
+    complain: (line) => writeLine(Deno.stderr, line),
+    async readFile(path) {
+      try {
+        const { size, isFile } = await Deno.stat(path);
+        if (!isFile) throw new Error("it is not a file");
+        if (size > INPUT_MAX) throw new Error(`it has ${size} bytes`);
+        return await Deno.readTextFile(path);
+      } catch (cause) {
+        const why = cause instanceof Deno.errors.NotFound
+          ? "there is no such file"
+          : cause instanceof Error
+          ? cause.message
+          : String(cause);
+        throw new Error(`Cannot read ${path}: ${why}`, { cause });
+      }
+    },
+    connect: openHttpsClient,
+    sleep: (millis) => new Promise((resolve) => setTimeout(resolve, millis)),
+  };
+}
+
+/** The real clock and chance. */
+export function ambient(): World["ambient"] {
+  return {
+    now: () => Date.now(),
+    randomBytes: (length) => crypto.getRandomValues(new Uint8Array(length)),
+  };
+}
+
+function writeLine(stream: { writeSync(bytes: Uint8Array): number }, line: string): void {
+  const bytes = new TextEncoder().encode(`${line}\n`);
+  try {
+    for (let at = 0; at < bytes.byteLength;) at += stream.writeSync(bytes.subarray(at));
+  } catch (error) {
+    // `binome events | head`: nobody reads any more
+    if (error instanceof Deno.errors.BrokenPipe) Deno.exit(0);
+    throw error;
+  }
+}
