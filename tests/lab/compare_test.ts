@@ -5,6 +5,7 @@ const COMPARE = new URL("compare.py", import.meta.url).pathname;
 
 /** A tree with one object of every kind, made the same way each time. */
 const MAKE = `
+umask 022
 mkdir -p sub/deep
 printf 'some content' > file; printf 'second' > sub/other; printf x > "sub/odd  name"
 printf y > "$(printf 'sub/not-utf8-\\377')"
@@ -27,7 +28,7 @@ async function compareAfter(change: string, flags: readonly string[] = []): Prom
     for (const name of ["a", "b"]) {
       await must(["sh", "-euc", `mkdir "$0/$1"; cd "$0/$1"; ${MAKE}`, folder, name]);
     }
-    await must(["sh", "-euc", `cd "$0"; ${change}`, `${folder}/b`]);
+    await must(["sh", "-euc", `umask 022; cd "$0"; ${change}`, `${folder}/b`]);
     const result = await run(["/usr/bin/python3", COMPARE, ...flags, `${folder}/a`, `${folder}/b`]);
     return { code: result.code, lines: (result.stdout + result.stderr).split("\n").filter(Boolean) };
   } finally {
