@@ -166,7 +166,7 @@ export class Sequencer implements Road {
       this.#send(mutation);
     }
     this.counters.fsyncs++;
-    const index = this.#pushFsync(request, fd, size, position < 0 ? -position : 0);
+    const index = this.#pushFsync(request, fd, { size, id: held.id, error: position < 0 ? -position : 0 });
     if (position < 0) {
       if (copy >= 0) backing.close(copy);
       this.#options.wake(this.#shared.memory.wake.acker);
@@ -199,6 +199,25 @@ export class Sequencer implements Road {
   releaseOrphan(held: Held): void {
     this.mutate(this.#scratch.reset(OP.release, held.id), 0);
     this.#options.dropOrphan(held.id);
+  }
+
+  /**
+   * A peer that came back may have executed an fsync and lost the acknowledgement with the connection. Each fsync that
+   * still waits is asked for again, under a new sequence.
+   */
+  repeatFsyncs(): void {
+    const shared = this.#shared;
+    const tail = shared.get(WORD.fsyncTail);
+    for (let index = shared.get(WORD.fsyncHead); index !== tail; index = (index + 1) | 0) {
+      const at = shared.fsyncSlot(index);
+      if (shared.fsyncs.getInt32(at + FSYNC.answered, true) !== 0) continue;
+      const mutation = this.#scratch.reset(OP.fsync, shared.fsyncs.getFloat64(at + FSYNC.id, true));
+      const position = this.#append(mutation, 0);
+      if (position < 0) return;
+      this.#journal.settle(position, STATE.applied, 0n);
+      shared.fsyncs.setFloat64(at + FSYNC.sequence, this.#journal.last, true);
+      this.#send(mutation);
+    }
   }
 
   /**
@@ -339,8 +358,9 @@ export class Sequencer implements Road {
     this.#options.onLinkLost(error);
   }
 
-  #pushFsync(request: Request, fd: number, size: number, error: number): number {
+  #pushFsync(request: Request, fd: number, of: { size: number; id: number; error: number }): number {
     const shared = this.#shared;
+    const { size, error } = of;
     const tail = shared.get(WORD.fsyncTail);
     const at = shared.fsyncSlot(tail);
     shared.fsyncs.setFloat64(at + FSYNC.sequence, this.#journal.last, true);
@@ -351,6 +371,7 @@ export class Sequencer implements Road {
     shared.fsyncs.setUint32(at + FSYNC.uniqueLow, request.uniqueLow, true);
     shared.fsyncs.setUint32(at + FSYNC.uniqueHigh, request.uniqueHigh, true);
     shared.fsyncs.setInt32(at + FSYNC.size, size, true);
+    shared.fsyncs.setFloat64(at + FSYNC.id, of.id, true);
     shared.set(WORD.fsyncTail, (tail + 1) | 0);
     return tail & (FSYNC_SLOTS - 1);
   }

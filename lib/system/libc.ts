@@ -55,7 +55,7 @@ export function openLibrary<const S extends Deno.ForeignLibraryInterface>(
   name: string,
   symbols: S,
 ): Symbols<S> {
-  return Deno.dlopen(name, symbols).symbols as Symbols<S>;
+  return Deno.dlopen(name, symbols).symbols as unknown as Symbols<S>;
 }
 
 const location = libc.__errno_location();
