@@ -217,13 +217,13 @@ Deno.test("mknodat() keeps device numbers, FIFOs and sockets", () => {
   assertEquals(real.mknodat(place.dir, text("socket"), S_IF.SOCK, 0), -EEXIST);
 });
 
-Deno.test("symlinkat() and readlink() keep any bytes, to the longest target", () => {
+Deno.test("symlinkat() and readlink() keep any bytes, to the longest target every file system has", () => {
   using place = new Place();
-  const target = new Uint8Array(4095).fill(0xfe);
+  const target = new Uint8Array(1023).fill(0xfe);
   ok(real.symlinkat(target, place.dir, text("link")));
   const fd = place.open("link", O.PATH | O.NOFOLLOW);
-  assertEquals(real.readlink(fd, place.address, 65536), 4095);
-  assertEquals(place.buffer.slice(0, 4095), target);
+  assertEquals(real.readlink(fd, place.address, 65536), 1023);
+  assertEquals(place.buffer.slice(0, 1023), target);
   assertEquals(real.symlinkat(new Uint8Array(4096).fill(0x61), place.dir, text("more")), -ENAMETOOLONG);
   assertEquals(real.readlink(place.open(".", O.PATH), place.address, 10), -ENOENT);
 });
@@ -422,8 +422,8 @@ Deno.test("inodeFlags() sees an append-only file", async () => {
     await new Deno.Command("chattr", { args: ["-a", `${place.path}/a`] }).output();
   }
   assertEquals(real.inodeFlags(place.open("a", O.PATH)), -EBADF);
-  ok(real.mknodat(place.dir, text("fifo"), S_IF.IFO | 0o600, 0));
-  assertEquals(real.inodeFlags(place.open("fifo", O.RDONLY)), -ENOTTY);
+  const device = place.keep(ok(real.openat(AT.FDCWD, text("/dev/null"), O.RDONLY, 0)));
+  assertEquals(real.inodeFlags(device), -ENOTTY);
 });
 
 Deno.test("getdents() gives every entry once through a small buffer, seekdir() continues behind any", () => {

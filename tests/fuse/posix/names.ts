@@ -130,7 +130,8 @@ export const NAMES: Checks = {
   "rename: a directory replaces only an empty directory"(g) {
     for (const name of ["from", "empty", "full", "full/x"]) must(mkdir(g, name));
     g.file("file");
-    fails(rename(g, "from", "full"), ERRNO.ENOTEMPTY);
+    // rename(2) allows both.
+    assert([-ERRNO.ENOTEMPTY, -ERRNO.EEXIST].includes(rename(g, "from", "full")));
     fails(rename(g, "from", "file"), ERRNO.ENOTDIR);
     fails(rename(g, "file", "from"), ERRNO.EISDIR);
     must(rename(g, "from", "empty"));
@@ -140,7 +141,7 @@ export const NAMES: Checks = {
     must(mkdir(g, "a"));
     must(mkdir(g, "a/b"));
     fails(rename(g, "a", "a/b/c"), ERRNO.EINVAL);
-    fails(rename(g, "a/b", "a"), ERRNO.ENOTEMPTY);
+    assert([-ERRNO.ENOTEMPTY, -ERRNO.EEXIST].includes(rename(g, "a/b", "a")));
   },
   "rename: a directory takes its content and its .. along"(g) {
     for (const name of ["x", "y", "x/dir"]) must(mkdir(g, name));
@@ -212,10 +213,11 @@ export const NAMES: Checks = {
     g.write(fd, "y", 0);
     assertEquals(g.read(fd), "y");
   },
-  "symlink: keeps any target to 4095 bytes, is followed, loops end"(g) {
-    must(symlink(g, "t".repeat(4095), "long"));
-    assertEquals(g.readlink("long"), "t".repeat(4095));
-    assertEquals(g.stat("long").size, 4095);
+  "symlink: keeps any target to 1,023 bytes, is followed, loops end"(g) {
+    // XFS takes no longer one; Linux itself 4095.
+    must(symlink(g, "t".repeat(1023), "long"));
+    assertEquals(g.readlink("long"), "t".repeat(1023));
+    assertEquals(g.stat("long").size, 1023);
     g.file("file", "x");
     must(symlink(g, "file", "link"));
     assertEquals(g.content("link"), "x");
