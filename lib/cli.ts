@@ -6,7 +6,6 @@
 import type { ClusterStatus, EventRow } from "./agent_control.ts";
 import { openAgent } from "./cli/agent_client.ts";
 import { Arguments } from "./cli/arguments.ts";
-import { init, join, joinToken } from "./cli/membership.ts";
 import { showApply, showEvents, showStatus } from "./cli/show.ts";
 import { verb } from "./cli/verbs.ts";
 import { CliError, EXIT, QUIET_ERROR, QUIET_STATUS, usage, type World } from "./cli/world.ts";
@@ -18,6 +17,9 @@ export { EXIT, QUIET_STATUS, type World };
 
 const FOLLOW_MS = 500;
 
+/** Certificates are a third of the program: loaded for the commands that make some. */
+const membership = () => import("./cli/membership.ts");
+
 interface Command {
   readonly usage: string;
   readonly summary: string;
@@ -28,10 +30,18 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   "init": {
     usage: "init --cluster NAME --node NAME=ADDRESS… [--witness ADDRESS] [--name NODE]",
     summary: "make a cluster, this machine its first node",
-    run: init,
+    run: async (args, world) => await (await membership()).init(args, world),
   },
-  "join-token": { usage: "join-token [NODE]", summary: "print the line that lets a node in", run: joinToken },
-  "join": { usage: "join TOKEN", summary: "make this machine the node the token is for", run: join },
+  "join-token": {
+    usage: "join-token [NODE]",
+    summary: "print the line that lets a node in",
+    run: async (args, world) => await (await membership()).joinToken(args, world),
+  },
+  "join": {
+    usage: "join TOKEN",
+    summary: "make this machine the node the token is for",
+    run: async (args, world) => await (await membership()).join(args, world),
+  },
   "apply": {
     usage: "apply FILE [--force]",
     summary: "check a module, take it into use on its nodes",

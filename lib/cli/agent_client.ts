@@ -1,6 +1,6 @@
 /** The local agent, as a command asks it. */
 import { parseCluster } from "../config/cluster.ts";
-import { readText, STATE_FILE } from "../identity/mod.ts";
+import { readText, STATE_FILE } from "../identity/state_files.ts";
 import { HttpsError } from "../system/https.ts";
 import { CliError, EXIT, type World } from "./world.ts";
 

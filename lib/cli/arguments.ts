@@ -1,6 +1,6 @@
 /** Words and options of one command, unknown ones refused. */
 // @ts-types="./std_cli.d.ts"
-import { parseArgs } from "@std/cli";
+import { parseArgs } from "npm:deno-std@1.4.0/cli/parse_args.js"; // cli/mod.js lacks a data file on npm
 import { usage } from "./world.ts";
 
 /** Options a command takes, by name without `--`. */

@@ -6,16 +6,6 @@ import { openStateFiles } from "./state_files.ts";
 /** A configuration is a page or two. */
 const INPUT_MAX = 1024 * 1024;
 
-/** Where state and sockets are, by the environment or by default. */
-export function directories(): { readonly state: string; readonly run: string } {
-  const state = Deno.env.get("BINOME_STATE") || "/var/lib/binome";
-  const run = Deno.env.get("BINOME_RUN") || "/run/binome";
-  for (const [name, path] of [["BINOME_STATE", state], ["BINOME_RUN", run]] as const) {
-    if (!path.startsWith("/")) throw new Error(`Cannot use ${name}=${path}: expected an absolute path`);
-  }
-  return { state: state.replace(/\/+$/, ""), run: run.replace(/\/+$/, "") };
-}
-
 /** The real {@link World}. */
 export function openWorld(options: { readonly state: string; readonly version: string }): World {
   return {

@@ -75,11 +75,13 @@ export interface HttpsServer {
 }
 
 /**
- * Serves HTTPS on all IPv4 addresses.
+ * Serves HTTPS.
  *
  * @throws {Error} when the port is taken or the certificate and key do not fit.
  */
 export function serveHttps(options: {
+  /** Default: all IPv4 addresses. */
+  readonly hostname?: string;
   readonly port: number;
   readonly certificate: string;
   readonly key: string;
@@ -90,7 +92,7 @@ export function serveHttps(options: {
   let server: Deno.HttpServer<Deno.NetAddr>;
   try {
     server = Deno.serve({
-      hostname: "0.0.0.0",
+      hostname: options.hostname ?? "0.0.0.0",
       port,
       cert: options.certificate,
       key: options.key,

@@ -1,0 +1,64 @@
+/**
+ * Binome: one program, several roles. This file is the only one that knows them all.
+ *
+ * @module
+ */
+import settings from "./deno.json" with { type: "json" };
+import type { RunAgent } from "./lib/system/agent_role.ts";
+import { directories } from "./lib/system/directories.ts";
+
+const VERSION: string = settings.version;
+
+type RunRole<More = unknown> = (options: More & { state: string; run: string }) => Promise<number>;
+
+function loadRole<T>(name: string): Promise<T> {
+  return import(new URL(`./lib/${name}.ts`, import.meta.url).href);
+}
+
+/** Runs one role, or one command. Returns the exit code. */
+async function main(args: readonly string[]): Promise<number> {
+  const { state, run } = directories();
+  const [role, module, ...rest] = args;
+  switch (role) {
+    // Imported where they are used: a command line must not pay for the data road.
+    case "agent": {
+      const { agentRole } = await import("./lib/system/agent_role.ts");
+      const { runAgent } = await loadRole<{ runAgent: RunAgent }>("agent");
+      return await agentRole({ state, run, version: VERSION, runAgent });
+    }
+    case "keeper": {
+      const { runKeeper } = await loadRole<{ runKeeper: RunRole }>("keeper");
+      return await runKeeper({ state, run });
+    }
+    case "replicator": {
+      if (module === undefined || rest.length > 0) {
+        throw new Error("Cannot start a replicator: expected one MODULE");
+      }
+      const { runReplicator } = await loadRole<{ runReplicator: RunRole<{ module: string }> }>("replicator");
+      return await runReplicator({ module, state, run });
+    }
+    default: {
+      const { runCli } = await import("./lib/cli.ts");
+      const { openWorld } = await import("./lib/system/cli_world.ts");
+      return await runCli(args, openWorld({ state, version: VERSION }));
+    }
+  }
+}
+
+if (import.meta.main) {
+  let exit: number;
+  try {
+    exit = await main(Deno.args);
+  } catch (error) {
+    // What an operator can mend says so in its message; the rest is a mistake of ours, and its place helps.
+    const known = error instanceof Error && error.message.startsWith("Cannot ");
+    const text = known
+      ? error.message
+      : error instanceof Error
+      ? error.stack ?? error.message
+      : String(error);
+    await Deno.stderr.write(new TextEncoder().encode(`binome: ${text}\n`));
+    exit = 1;
+  }
+  Deno.exit(exit);
+}
