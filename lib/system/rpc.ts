@@ -8,8 +8,10 @@
  */
 
 import { encodeLine, LineSplitter, parseMessage, parseRequest, ProtocolError } from "./rpc_lines.ts";
+import { RpcError } from "./rpc_error.ts";
 
 export { LINE_MAX, ProtocolError } from "./rpc_lines.ts";
+export { RpcError } from "./rpc_error.ts";
 
 /** Requests of one connection that may wait for their answer; more is a caller gone wrong. */
 const INFLIGHT_MAX = 256;
@@ -19,17 +21,6 @@ const OUTGOING_MAX = 4 << 20;
 
 /** How long `RpcClient.call` waits when it is not told. */
 const CALL_TIMEOUT_MS = 10_000;
-
-/**
- * A refusal with a word that programs can act on. Thrown by a handler, it reaches the caller with the same code;
- * any other error arrives with the code `failed`.
- */
-export class RpcError extends Error {
-  override readonly name = "RpcError";
-  constructor(readonly code: string, message: string, options?: ErrorOptions) {
-    super(message, options);
-  }
-}
 
 /** One connected caller, as the server sees it. */
 export interface RpcConnection {
