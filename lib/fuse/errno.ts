@@ -86,10 +86,90 @@ const TABLE = {
   EMEDIUMTYPE: [124, "wrong medium type"],
   ECANCELED: [125, "operation canceled"],
   ENOKEY: [126, "required key not available"],
-} as const satisfies Record<string, readonly [number, string]>;
+} as const satisfies Record<ErrnoName, readonly [number, string]>;
 
 /** Name of an error, as man pages spell it. */
-export type ErrnoName = keyof typeof TABLE;
+export type ErrnoName =
+  | "EPERM"
+  | "ENOENT"
+  | "ESRCH"
+  | "EINTR"
+  | "EIO"
+  | "ENXIO"
+  | "E2BIG"
+  | "ENOEXEC"
+  | "EBADF"
+  | "ECHILD"
+  | "EAGAIN"
+  | "ENOMEM"
+  | "EACCES"
+  | "EFAULT"
+  | "ENOTBLK"
+  | "EBUSY"
+  | "EEXIST"
+  | "EXDEV"
+  | "ENODEV"
+  | "ENOTDIR"
+  | "EISDIR"
+  | "EINVAL"
+  | "ENFILE"
+  | "EMFILE"
+  | "ENOTTY"
+  | "ETXTBSY"
+  | "EFBIG"
+  | "ENOSPC"
+  | "ESPIPE"
+  | "EROFS"
+  | "EMLINK"
+  | "EPIPE"
+  | "EDOM"
+  | "ERANGE"
+  | "EDEADLK"
+  | "ENAMETOOLONG"
+  | "ENOLCK"
+  | "ENOSYS"
+  | "ENOTEMPTY"
+  | "ELOOP"
+  | "ENODATA"
+  | "ETIME"
+  | "EPROTO"
+  | "EBADMSG"
+  | "EOVERFLOW"
+  | "EILSEQ"
+  | "EUSERS"
+  | "ENOTSOCK"
+  | "EDESTADDRREQ"
+  | "EMSGSIZE"
+  | "EPROTOTYPE"
+  | "ENOPROTOOPT"
+  | "EPROTONOSUPPORT"
+  | "EOPNOTSUPP"
+  | "EAFNOSUPPORT"
+  | "EADDRINUSE"
+  | "EADDRNOTAVAIL"
+  | "ENETDOWN"
+  | "ENETUNREACH"
+  | "ENETRESET"
+  | "ECONNABORTED"
+  | "ECONNRESET"
+  | "ENOBUFS"
+  | "EISCONN"
+  | "ENOTCONN"
+  | "ESHUTDOWN"
+  | "ETIMEDOUT"
+  | "ECONNREFUSED"
+  | "EHOSTDOWN"
+  | "EHOSTUNREACH"
+  | "EALREADY"
+  | "EINPROGRESS"
+  | "ESTALE"
+  | "EUCLEAN"
+  | "EREMOTEIO"
+  | "EDQUOT"
+  | "ENOMEDIUM"
+  | "EMEDIUMTYPE"
+  | "ECANCELED"
+  | "ENOKEY";
 
 const NAMES = Object.keys(TABLE) as ErrnoName[];
 
@@ -121,7 +201,7 @@ export class SystemError extends Error {
   /** Positive error number. */
   readonly errno: number;
 
-  /** @param what continues "Cannot …", for instance `open "/srv/data"`. @param number errno or −errno. */
+  /** `what` continues "Cannot …", for instance `open "/srv/data"`; `number` is errno or −errno. */
   constructor(what: string, number: number, options?: ErrorOptions) {
     super(`Cannot ${what}: ${errnoText(number)}`, options);
     this.name = "SystemError";

@@ -6,7 +6,7 @@
  *
  * An object is usually held by an `O_PATH` descriptor, which opens anything (symbolic links, FIFOs, devices) without
  * touching it. Calls that refuse such descriptors go through `/proc/self/fd/N`, which leads to the very object, even
- * when that is a symbolic link, and needs no name.
+ * when that is a symbolic link, and needs no name. For a descriptor that is not open these answer −ENOENT, not −EBADF.
  *
  * @module
  */
@@ -44,6 +44,7 @@ export interface Backing {
   /** Closes. After −EIO the descriptor is closed all the same. */
   close(fd: number): number;
 
+  /** Makes a directory; setgid is inherited by the file system, the umask applies. */
   mkdirat(dirfd: number, name: Name, mode: number): number;
   /** `mode` carries the type; `rdev` is encoded as in FUSE requests. */
   mknodat(dirfd: number, name: Name, mode: number, rdev: number): number;
@@ -58,17 +59,23 @@ export interface Backing {
   /** `flags`: `RENAME.…`. */
   renameat2(oldDirfd: number, oldName: Name, newDirfd: number, newName: Name, flags: number): number;
 
+  /** Reads at an offset into memory at an address; fewer bytes only at the end of the file. */
   pread(fd: number, address: number, count: number, offset: number): number;
+  /** Writes at an offset; with `O.APPEND` on the descriptor Linux ignores the offset. */
   pwrite(fd: number, address: number, count: number, offset: number): number;
+  /** Sets the size of a file open for writing. */
   ftruncate(fd: number, size: number): number;
   /** Truncates the regular file of an `O.PATH` descriptor. */
   truncate(fd: number, size: number): number;
+  /** `mode`: 0 or `FALLOC.…`. */
   fallocate(fd: number, mode: number, offset: number, length: number): number;
   /** Answers the bytes copied: fewer than asked is no error. */
   copyFileRange(fdIn: number, offsetIn: number, fdOut: number, offsetOut: number, length: number): number;
   /** With `SEEK.DATA` and `SEEK.HOLE`: the next data or hole, −ENXIO past the end. */
   lseek(fd: number, offset: number, whence: number): number;
+  /** Returns once content and attributes are on the disk. After −EIO the dirty pages are lost: never try again. */
   fsync(fd: number): number;
+  /** As {@link fsync}, without attributes that reading does not need. */
   fdatasync(fd: number): number;
 
   /** Sets permission bits by `/proc/self/fd`. −EOPNOTSUPP for a symbolic link, which has none. */
@@ -97,6 +104,7 @@ export interface Backing {
   setxattr(fd: number, name: Name, address: number, size: number, flags: number): number;
   /** Answers the length of all names, each with its NUL; with `size` 0 only that. */
   listxattr(fd: number, address: number, size: number): number;
+  /** −ENODATA when there is none. */
   removexattr(fd: number, name: Name): number;
 
   /** Sets the mask of the whole process and answers the former one: 0 for a server, since requests bring their own. */
@@ -236,6 +244,7 @@ function nameAddress(name: Name, place: typeof first): number {
 
 /** The address of "/proc/self/fd/N". Digits are written only when N is another than last time. */
 function procPath(fd: number): number {
+  if (fd < 0) return empty.address; // "/proc/self/fd/" itself would be another object.
   if (fd === procFd) return proc.address;
   let digits = 1;
   for (let rest = fd; rest >= 10; rest = Math.trunc(rest / 10)) digits++;

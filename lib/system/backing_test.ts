@@ -505,6 +505,20 @@ Deno.test("calls through /proc/self/fd tell descriptors apart by all their digit
   for (const [i, fd] of fds.entries()) assertEquals(place.stat(fd).mode & 0o777, i);
 });
 
+Deno.test("calls through /proc/self/fd refuse descriptors that are not open", () => {
+  using place = new Place();
+  for (const fd of [-1, -9, 1_000_000]) {
+    assertEquals([real.chmod(fd, 0), real.truncate(fd, 0), real.reopen(fd, O.RDONLY)], [
+      -ENOENT,
+      -ENOENT,
+      -ENOENT,
+    ]);
+    assertEquals(real.setxattr(fd, text("user.a"), place.address, 1, 0), -ENOENT);
+    assertEquals(real.link(fd, place.dir, text("a")), -ENOENT);
+  }
+  assertEquals(place.names(), []);
+});
+
 Deno.test("umask() answers the former mask and holds for the whole process", () => {
   using place = new Place();
   const former = real.umask(0o027);

@@ -28,7 +28,7 @@ export class Dirents {
   #at = 0;
   #following = 0;
 
-  /** @param size bytes of the buffer, at least 280: one record with the longest name. */
+  /** A buffer of `size` bytes, at least 280: one record with the longest name. */
   constructor(size = 32768) {
     if (size < 280) {
       throw new RangeError(`Cannot read directories into ${size} bytes: one entry may need 280`);
