@@ -62,8 +62,11 @@ export class DialError extends Error {
   }
 }
 
-/** A dead address among several must not eat the time of the others. Milliseconds. */
-const CONNECT_MS = 1000;
+/**
+ * A dead address among several must not eat the time of the others; but a lost SYN is sent again only after a second.
+ * Milliseconds.
+ */
+const CONNECT_MS = 1500;
 
 const FURTHEST: readonly DialFailure[] = ["unreachable", "protocol", "stranger", "refused"];
 

@@ -180,7 +180,13 @@ export interface ListeningSocket {
   readonly endpoint: Endpoint;
 }
 
-/** Listens, backlog 16. Throws {@link SocketError}. */
+/**
+ * Connections the kernel keeps until they are accepted. A burst beyond it makes a peer wait a second for its next SYN:
+ * sixteen were too few to let the secondary in beside a crowd.
+ */
+const BACKLOG = 64;
+
+/** Listens. Throws {@link SocketError}. */
 export function listenSocket(endpoint: Endpoint): ListeningSocket {
   const address = encodeAddress(endpoint);
   const action = `listen on ${endpointText(endpoint)}`;
@@ -189,7 +195,7 @@ export function listenSocket(endpoint: Endpoint): ListeningSocket {
   closingOnFailure(fd, () => {
     setOption(fd, OPTION.reuseAddress, 1);
     if (c.bind(fd, address, address.length) < 0) throw new SocketError(action, errno());
-    if (c.listen(fd, 16) < 0) throw new SocketError(action, errno());
+    if (c.listen(fd, BACKLOG) < 0) throw new SocketError(action, errno());
     if (c.getsockname(fd, bound, new Uint32Array([bound.length])) < 0) throw new SocketError(action, errno());
   });
   return { fd, endpoint: decodeAddress(bound) };

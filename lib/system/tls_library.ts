@@ -24,8 +24,6 @@ const SSL_SYMBOLS = {
   SSL_CTX_set_ciphersuites: { parameters: ["usize", "buffer"], result: "i32" },
   /** `int SSL_CTX_set_num_tickets(SSL_CTX *ctx, size_t num_tickets)` */
   SSL_CTX_set_num_tickets: { parameters: ["usize", "usize"], result: "i32" },
-  /** `void SSL_CTX_set_default_read_buffer_len(SSL_CTX *ctx, size_t len)` */
-  SSL_CTX_set_default_read_buffer_len: { parameters: ["usize", "usize"], result: "void" },
   /** `void SSL_CTX_set_verify(SSL_CTX *ctx, int mode, SSL_verify_cb callback)` */
   SSL_CTX_set_verify: { parameters: ["usize", "i32", "usize"], result: "void" },
   /** `int SSL_CTX_load_verify_file(SSL_CTX *ctx, const char *CAfile)` */
@@ -110,11 +108,19 @@ export class TlsMissingError extends Error {
   override readonly name = "TlsMissingError";
 }
 
+/** File names as the loader of shared libraries knows them. */
+export interface TlsNames {
+  readonly ssl: string;
+  readonly crypto: string;
+}
+
+const NAMES: TlsNames = { ssl: "libssl.so.3", crypto: "libcrypto.so.3" };
+
 let loaded: TlsLibrary | null = null;
 
 /** OpenSSL, loaded once per thread. Throws {@link TlsMissingError}. */
-export function tlsLibrary(names = { ssl: "libssl.so.3", crypto: "libcrypto.so.3" }): TlsLibrary {
-  if (loaded !== null) return loaded;
+export function tlsLibrary(names: TlsNames = NAMES): TlsLibrary {
+  if (loaded !== null && names === NAMES) return loaded;
   const library = openBoth(names);
   // OpenSSL's exit handler frees what worker threads still use: at exit the kernel frees everything anyway.
   library.ssl.OPENSSL_init_ssl(INIT_NO_ATEXIT, 0n);
@@ -124,7 +130,7 @@ export function tlsLibrary(names = { ssl: "libssl.so.3", crypto: "libcrypto.so.3
   return library;
 }
 
-function openBoth(names: { readonly ssl: string; readonly crypto: string }): TlsLibrary {
+function openBoth(names: TlsNames): TlsLibrary {
   try {
     return { ssl: openLibrary(names.ssl, SSL_SYMBOLS), crypto: openLibrary(names.crypto, CRYPTO_SYMBOLS) };
   } catch (cause) {
@@ -138,16 +144,21 @@ function openBoth(names: { readonly ssl: string; readonly crypto: string }): Tls
 
 const decoder = new TextDecoder();
 
-/** The oldest entry of this thread's error queue in words, the queue emptied; null when it was empty. */
-export function takeTlsError({ crypto }: TlsLibrary): string | null {
-  const code = crypto.ERR_get_error();
-  if (code === 0n) return null;
-  crypto.ERR_clear_error();
-  const text = new Uint8Array(256);
-  crypto.ERR_error_string_n(code, text, BigInt(text.length));
-  // "error:0A000086:SSL routines::certificate verify failed": the reason is what comes last.
-  const whole = decoder.decode(text.subarray(0, text.indexOf(0)));
-  return whole.split(":").at(-1) ?? whole;
+/**
+ * This thread's error queue in words, emptied: first where it went wrong ("No such file or directory"), last what that
+ * meant ("certificate verify failed").
+ */
+export function takeTlsErrors({ crypto }: TlsLibrary): readonly string[] {
+  const reasons: string[] = [];
+  // OpenSSL keeps at most 16 entries (ERR_NUM_ERRORS).
+  for (let code = crypto.ERR_get_error(); code !== 0n && reasons.length < 16; code = crypto.ERR_get_error()) {
+    const text = new Uint8Array(256);
+    crypto.ERR_error_string_n(code, text, BigInt(text.length));
+    // "error:0A000086:SSL routines::certificate verify failed": the reason is what comes last.
+    const whole = decoder.decode(text.subarray(0, text.indexOf(0)));
+    reasons.push(whole.split(":").at(-1) ?? whole);
+  }
+  return reasons;
 }
 
 /** A C string OpenSSL owns. */
