@@ -6,6 +6,7 @@
 import settings from "./deno.json" with { type: "json" };
 import type { RunAgent } from "./lib/system/agent_role.ts";
 import { directories } from "./lib/system/directories.ts";
+import { openRole } from "./lib/system/role.ts";
 
 const VERSION: string = settings.version;
 
@@ -27,8 +28,10 @@ async function main(args: readonly string[]): Promise<number> {
       return await agentRole({ state, run, version: VERSION, runAgent });
     }
     case "keeper": {
-      const { runKeeper } = await loadRole<{ runKeeper: RunRole }>("keeper");
-      return await runKeeper({ state, run });
+      const { runKeeper } = await import("./lib/keeper.ts");
+      const watchdog = Deno.env.get("BINOME_WATCHDOG") || null;
+      await runKeeper({ state, run, watchdog, ...await openRole(run) });
+      return 0;
     }
     case "replicator": {
       if (module === undefined || rest.length > 0) {

@@ -71,7 +71,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     summary: "suspend automatic decisions",
     run: (args, world) => verb("maintenance", args, world),
   },
-  "status": { usage: "status [MODULE] [-q]", summary: "what runs where, and why", run: status },
+  "status": { usage: "status [MODULE] [-q] [--node NODE]", summary: "what runs where, and why", run: status },
   "events": {
     usage: "events [--since N] [--limit N] [--follow]",
     summary: "what was decided, and why",
@@ -181,10 +181,14 @@ async function remove(args: readonly string[], world: World): Promise<void> {
 }
 
 async function status(args: readonly string[], world: World): Promise<number | void> {
-  const given = new Arguments(args, { flag: ["json", "quiet"] });
+  const given = new Arguments(args, { text: ["node"], flag: ["json", "quiet"] });
   const name = given.words.length === 0 && !given.flag("quiet") ? undefined : given.expect("MODULE")[0];
   using agent = await openAgent(world);
-  const whole = await agent.ask({ method: "GET", path: "/status" }) as ClusterStatus;
+  const whole = await agent.ask({
+    method: "GET",
+    path: "/status",
+    node: given.text("node"),
+  }) as ClusterStatus;
   const module = whole.modules.find(({ module }) => module === name);
   if (name !== undefined && module === undefined) {
     const known = whole.modules.map(({ module }) => module).join(", ") || "none yet";
@@ -202,9 +206,9 @@ async function status(args: readonly string[], world: World): Promise<number | v
 async function events(args: readonly string[], world: World): Promise<void> {
   const given = new Arguments(args, { text: ["since", "limit"], flag: ["json", "follow"] });
   given.expect();
-  using agent = await openAgent(world);
   let since = given.count("since", 0);
   const limit = given.count("limit", 1000);
+  using agent = await openAgent(world);
   while (true) {
     const answer = await agent.ask({ method: "GET", path: `/events?since=${since}&limit=${limit}` });
     const rows = (answer as { events: EventRow[] }).events;
