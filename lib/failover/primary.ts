@@ -33,16 +33,16 @@ export function renewAuthority(turn: Turn): void {
   const { phase, record, settings, state } = turn;
   if (phase.kind !== "serving" && phase.kind !== "promoting" && phase.kind !== "demoting") return;
   if (phase.kind === "promoting" && phase.step === "closing") return;
-  const { peerMs, witnessMs } = settings.timings;
+  const { leaseMs, witnessMs } = settings.timings;
   // Withdrawn on purpose: a demotion that began by a surrender never gets it back.
   if (phase.kind === "demoting" && state.authorityUntil === 0) return;
   if (settings.arbiter.kind === "none" || record.members.length === 1) {
     const proven = settings.arbiter.kind === "none" || turn.at >= state.provenUntil || turn.peer !== null;
-    turn.extend(proven ? turn.at + peerMs : state.witnessAt + witnessMs + peerMs);
+    turn.extend(proven ? turn.at + leaseMs : state.witnessAt + witnessMs + leaseMs);
     return;
   }
   // Before the first heartbeat of this agent's life nothing has been echoed: the authority in the file must do.
-  if (state.peer.report !== null) turn.extend(Math.max(state.peer.echoedAt, state.witnessAt) + peerMs);
+  if (state.peer.report !== null) turn.extend(Math.max(state.peer.echoedAt, state.witnessAt) + leaseMs);
 }
 
 function watchMember(turn: Turn, peer: Report | null): void {

@@ -10,7 +10,7 @@ import { onCommand, onPeerRequest } from "./commands.ts";
 import { elect } from "./election.ts";
 import { onChangeFailed, onPaired, onProbedServing, renewAuthority, serveOn } from "./primary.ts";
 import { followOn, onProbedFollowing, refollow } from "./secondary.ts";
-import { begin, demote, openAsPrimary, standBack, startService } from "./transitions.ts";
+import { begin, demote, openAsPrimary, standBack, startService, surrender } from "./transitions.ts";
 import { NEVER, Turn, wait } from "./turn.ts";
 import type { ChannelView, Decision, DurableRecord, Event, Report, Settings, State } from "./types.ts";
 import { reportOf, unreachable } from "./view.ts";
@@ -101,6 +101,9 @@ export function step(state: State, event: Event): Decision {
       break;
     case "copy-failed":
       onCopyFailed(turn, event.reason);
+      break;
+    case "fenced":
+      onFenced(turn, event.reason);
       break;
     case "done":
       onDone(turn, event.work, event.sequence);
@@ -261,6 +264,12 @@ function onCopyFailed(turn: Turn, reason: string): void {
   turn.alarm("Cannot keep its copy", reason);
   standBack(turn, turn.record.epoch + 1, `cannot apply what it receives: ${reason}`);
   turn.persist({ copyReason: `cannot apply what it receives: ${reason}` });
+}
+
+/** The mount is gone already; what is left is to leave in order and to find out who leads. */
+function onFenced(turn: Turn, reason: string): void {
+  const { phase } = turn;
+  if (phase.kind === "serving") surrender(turn, "elect", `the keeper stopped the module: ${reason}`);
 }
 
 function onDone(turn: Turn, work: number, sequence: bigint | null): void {

@@ -40,8 +40,7 @@ export function openAsPrimary(turn: Turn): void {
     confirmed: phase.confirmed,
     started: true,
   });
-  const { peerMs } = settings.timings;
-  turn.extend(turn.at + peerMs);
+  turn.extend(turn.at + settings.timings.leaseMs);
   turn.set({
     pairedAt: NEVER,
     provenUntil: phase.confirmed ? 0 : turn.at + promoteAfterMs(settings.timings) + DECISION_MARGIN_MS,
@@ -85,7 +84,7 @@ export function goSolo(
   if (phase.kind !== "serving") return;
   const { epoch, confirmed, why } = options;
   turn.persist({ epoch, members: [settings.node], confirmed });
-  turn.extend(turn.at + settings.timings.peerMs);
+  turn.extend(turn.at + settings.timings.leaseMs);
   turn.set({
     proposal: 0,
     silence: null,

@@ -55,8 +55,10 @@ export interface Timings {
   readonly witnessMs: number;
   /** T_wd: after this long without authority a node has stopped serving, whatever hangs. */
   readonly watchdogMs: number;
-  /** D: how long a primary may serve after its last echoed heartbeat; also the bound for a secondary whose channel is gone. */
+  /** Bound for a peer whose replication channel is gone while it lives: then it is asked to stand back. */
   readonly peerMs: number;
+  /** D: how long a primary may serve after its last echoed heartbeat. Below T_promote, with the keeper's grace. */
+  readonly leaseMs: number;
 }
 
 /** What does not change while a module runs. */
@@ -222,6 +224,8 @@ export type EventBody =
   | { readonly kind: "diverged"; readonly detail: string }
   /** This node's replicator cannot apply what it receives (disk full, EIO). */
   | { readonly kind: "copy-failed"; readonly reason: string }
+  /** The keeper's dead man's switch took the module down: the authority had lapsed. */
+  | { readonly kind: "fenced"; readonly reason: string }
   | { readonly kind: "done"; readonly work: number; readonly sequence: bigint | null }
   | { readonly kind: "failed"; readonly work: number; readonly task: Task["do"]; readonly reason: string }
   | { readonly kind: "probed"; readonly round: number; readonly findings: Findings }

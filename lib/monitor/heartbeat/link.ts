@@ -19,8 +19,11 @@ const GREETING_MIN_MS = 20;
 
 /** What a datagram was. */
 export type Received =
-  /** To be used. `echoedAt`: when we sent what the peer has received, null when it echoes another run of ours. */
-  | { readonly kind: "fresh"; readonly echoedAt: number | null; readonly restarted: boolean }
+  /**
+   * To be used. `echoedAt`: when we sent what the peer has received, null when it echoes another run of ours.
+   * `newRun`: the peer waits for our echo of its new run, as proof of ours.
+   */
+  | { readonly kind: "fresh"; readonly echoedAt: number | null; readonly newRun: boolean }
   /** The same came already, by another network. */
   | { readonly kind: "duplicate" }
   /** A run that has not proved itself. Send `answer` back, with our reports. */
@@ -71,11 +74,10 @@ export class PeerLink {
       return { kind: "refused", why: "it is a replay of a finished run" };
     }
     if (!this.#proves(heartbeat, at)) return this.#greet(heartbeat, at);
-    const restarted = this.#run !== null;
     if (this.#run !== null) this.#retire(this.#run.incarnation);
     this.#run = { incarnation, counter, sentAt: heartbeat.sentAt };
     this.#networks.set(network, at);
-    return { kind: "fresh", echoedAt: heartbeat.echoSentAt, restarted };
+    return { kind: "fresh", echoedAt: heartbeat.echoSentAt, newRun: true };
   }
 
   #receiveKnown(
@@ -94,7 +96,7 @@ export class PeerLink {
     run.sentAt = heartbeat.sentAt;
     this.#networks.set(network, at);
     const ours = heartbeat.echoIncarnation === this.#incarnation && heartbeat.echoSentAt <= at;
-    return { kind: "fresh", echoedAt: ours ? heartbeat.echoSentAt : null, restarted: false };
+    return { kind: "fresh", echoedAt: ours ? heartbeat.echoSentAt : null, newRun: false };
   }
 
   #proves(heartbeat: Heartbeat, at: number): boolean {

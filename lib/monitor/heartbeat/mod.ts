@@ -12,6 +12,7 @@ export {
   type Envelope,
   type Heartbeat,
   type Refused,
+  type Sign,
   splitModules,
 } from "./codec.ts";
 export { PeerLink, type Received } from "./link.ts";

@@ -1,0 +1,282 @@
+/**
+ * One module on this node: its state, its two lanes of work, its replicator.
+ *
+ * Everything that happens becomes an event in the agent's queue; this class takes them one by one, asks the core and
+ * does the effects in order.
+ *
+ * @module
+ */
+
+import type { CommandResult } from "../agent_control.ts";
+import type { ModuleConfig } from "../config/types.ts";
+import {
+  type ChannelView,
+  type Effect,
+  type EventBody,
+  noChannel,
+  type State,
+  step,
+} from "../failover/mod.ts";
+import { Lane } from "./lane.ts";
+import { LocalLink } from "./local_link.ts";
+import { probeRound, type ProbeTargets } from "./probing.ts";
+import { channelOf, type Fields, fieldsOf } from "./replicator_status.ts";
+import type { Authority, Clock, Connect, Store, Timers } from "./seams.ts";
+import { guard, mountedPaths, runTask, type TaskWorld } from "./tasks.ts";
+import type { Probes } from "../monitor/probe_types.ts";
+import type { ServiceEffects, VipEffects } from "../effects/types.ts";
+import type { Endpoint } from "./tasks.ts";
+
+/** A status takes microseconds; one that does not come means a stopped process. */
+const STATUS_MS = 2000;
+/** After the agent's start a replicator that runs is given this long to answer before it counts as absent. */
+const DISCOVER_MS = 3000;
+
+/** What a module needs of its agent. */
+export interface ModuleWorld {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly store: Store;
+  readonly authority: Authority;
+  readonly connect: Connect;
+  readonly keeper: LocalLink;
+  readonly vips: VipEffects;
+  readonly services: ServiceEffects;
+  readonly probes: Probes;
+  readonly targets: ProbeTargets;
+  readonly peer: Endpoint;
+  readonly socket: string;
+  readonly graceMs: number;
+  /** Puts an event in the agent's queue. */
+  readonly post: (event: EventBody) => void;
+  /** Sends a heartbeat to the peer at once. */
+  readonly send: () => void;
+  readonly note: (level: "info" | "warning" | "error", what: string, why: string, epoch: number) => void;
+}
+
+/** Runs one module. */
+export class ModuleRunner {
+  readonly config: ModuleConfig;
+  readonly #world: ModuleWorld;
+  readonly #tasks: TaskWorld;
+  readonly #lanes: Readonly<Record<"data" | "service", Lane>>;
+  readonly #replies = new Map<number, (result: CommandResult) => void>();
+  readonly #replicator: LocalLink;
+  #state: State;
+  #status: Fields | null = null;
+  #caughtUp = false;
+  #asking = false;
+  #nextCommand = 1;
+  #booted = false;
+  #vipsSet = false;
+
+  constructor(config: ModuleConfig, state: State, world: ModuleWorld) {
+    this.config = config;
+    this.#state = state;
+    this.#world = world;
+    this.#replicator = new LocalLink({
+      path: world.socket,
+      connect: world.connect,
+      timers: world.timers,
+      onEvent: (event, params) => this.#onReplicatorEvent(event, fieldsOf(params)),
+      onChange: (connected) => this.#onReplicatorChange(connected),
+    });
+    const { keeper, peer, vips, services, graceMs } = world;
+    const role = (): "primary" | "secondary" | "stopped" => roleOf(this.#state);
+    const node = state.settings.node;
+    this.#tasks = { config, node, peer, graceMs, keeper, replicator: this.#replicator, vips, services, role };
+    const lane = (): Lane =>
+      new Lane((task, signal) => runTask(this.#tasks, task, signal), {
+        done: (work, sequence) => world.post({ kind: "done", work, sequence }),
+        failed: (work, task, reason) => world.post({ kind: "failed", work, task, reason }),
+      });
+    this.#lanes = { data: lane(), service: lane() };
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+  /** False until it is known what was running: nothing is said to the peer before. */
+  get booted(): boolean {
+    return this.#booted;
+  }
+  /** The replicator's last word on itself. */
+  get status(): Fields | null {
+    return this.#status;
+  }
+  get vipsSet(): boolean {
+    return this.#vipsSet;
+  }
+
+  /** Looks at what runs already, then reports the boot. The keeper must be connected. */
+  async boot(bootId: string, signal: AbortSignal): Promise<void> {
+    const mounted = await mountedPaths(this.#tasks);
+    const whole = mounted.length === this.config.replicate.length;
+    const expected = whole || this.#state.record.running;
+    if (expected && this.#state.record.bootId === bootId) {
+      this.#replicator.want(true);
+      // A replicator that is just being restarted by the keeper counts as running: waiting is cheaper than a failover.
+      await this.#replicator.ready(DISCOVER_MS, signal).catch(() => {});
+      await this.#ask();
+    }
+    const channel = this.#channel();
+    const { record } = this.#state;
+    const serving = whole && channel.role === "primary" && channel.epoch === record.epoch;
+    if (serving) await guard(this.#tasks);
+    this.#booted = true;
+    if (channel.alive) this.#world.post({ kind: "channel", channel });
+    this.#world.post({ kind: "boot", bootId, serving, following: channel.role === "secondary" });
+  }
+
+  /** One event of the queue. */
+  take(event: EventBody): void {
+    const at = this.#world.clock.now();
+    const decision = step(this.#state, { at, ...event });
+    this.#state = decision.state;
+    for (const effect of decision.effects) this.#do(effect);
+  }
+
+  /** Asks for a verb; resolves with the decision. */
+  command(verb: Extract<EventBody, { kind: "command" }>["verb"], force: boolean): Promise<CommandResult> {
+    const id = this.#nextCommand++;
+    return new Promise((resolve) => {
+      this.#replies.set(id, resolve);
+      this.#world.post({ kind: "command", verb, id, force });
+    });
+  }
+
+  /** Refreshes what is known of the replicator; at most one question is out. */
+  poll(): void {
+    if (!this.#booted || this.#asking || !this.#replicator.connected) return;
+    this.#asking = true;
+    this.#ask().then(() => {
+      this.#asking = false;
+      if (this.#replicator.connected) this.#world.post({ kind: "channel", channel: this.#channel() });
+    });
+  }
+
+  /** A keeper's event about this module. */
+  onKeeperEvent(event: string, params: Fields): void {
+    if (event === "fenced") {
+      this.#world.post({ kind: "fenced", reason: String(params["reason"] ?? "authority lapsed") });
+    } else if (event === "mount-lost") this.#world.post({ kind: "fenced", reason: "the mount was lost" });
+  }
+
+  /** Ends without touching what runs. */
+  async close(): Promise<void> {
+    this.#replicator.want(false);
+    await Promise.all([this.#lanes.data.close(), this.#lanes.service.close()]);
+    this.#world.authority.close();
+  }
+
+  #do(effect: Effect): void {
+    const { store, authority, note, send } = this.#world;
+    switch (effect.kind) {
+      case "persist":
+        return store.save(this.config.name, effect.record);
+      case "authority":
+        return authority.write(effect.until, effect.epoch);
+      case "work":
+        for (const task of effect.tasks) {
+          if (task.do === "vip-add") this.#vipsSet = true;
+          if (task.do === "vip-remove") this.#vipsSet = false;
+        }
+        return this.#lanes[effect.lane].add(effect.work, effect.tasks, effect.now);
+      case "probe":
+        return this.#probe(effect);
+      case "send":
+        return send();
+      case "notify":
+        return note(effect.level, effect.what, effect.why, this.#state.record.epoch);
+      case "reply": {
+        const reply = this.#replies.get(effect.id);
+        this.#replies.delete(effect.id);
+        return reply?.({ ok: effect.ok, code: effect.ok ? "accepted" : "refused", message: effect.message });
+      }
+    }
+  }
+
+  #probe(effect: Extract<Effect, { kind: "probe" }>): void {
+    const { probes, targets, post } = this.#world;
+    probeRound(probes, targets, effect.ask, effect.deadlineMs)
+      .then((findings) => post({ kind: "probed", round: effect.round, findings }));
+  }
+
+  async #ask(): Promise<void> {
+    try {
+      this.#status = fieldsOf(await this.#replicator.call("status", {}, STATUS_MS));
+    } catch {
+      // Dead or hung: the link tells of a death, and an old status must not pass for a new one.
+      this.#status = null;
+    }
+  }
+
+  #channel(): ChannelView {
+    if (this.#status === null) {
+      return { ...this.#state.channel, alive: false, connected: false, caughtUp: false };
+    }
+    const channel = channelOf(this.#status);
+    return { ...channel, caughtUp: channel.connected && (channel.caughtUp || this.#caughtUp) };
+  }
+
+  #onReplicatorChange(connected: boolean): void {
+    this.#caughtUp = false;
+    if (connected) return this.poll();
+    this.#status = null;
+    if (!this.#booted) return;
+    const { sequence, history, role, epoch } = this.#state.channel;
+    this.#world.post({
+      kind: "channel",
+      channel: { ...noChannel(0), sequence, history, role, epoch },
+    });
+  }
+
+  #onReplicatorEvent(event: string, params: Fields): void {
+    const reason = String(params["reason"] ?? params["detail"] ?? "");
+    switch (event) {
+      case "caught-up":
+        this.#caughtUp = true;
+        return this.poll();
+      case "connected":
+      case "resync":
+        return this.poll();
+      case "disconnected":
+        this.#caughtUp = false;
+        return this.poll();
+      case "diverged":
+        return this.#world.post({
+          kind: "diverged",
+          detail: reason === "" ? JSON.stringify(params) : reason,
+        });
+      case "failed":
+        return this.#world.post({ kind: "copy-failed", reason });
+      case "quarantined":
+        return this.#world.note(
+          "warning",
+          "Kept in quarantine",
+          `${String(params["path"])}: ${String(params["bytes"])} bytes`,
+          this.#state.record.epoch,
+        );
+      default:
+        return this.#world.note(
+          "info",
+          `Replicator says ${event}`,
+          JSON.stringify(params),
+          this.#state.record.epoch,
+        );
+    }
+  }
+}
+
+/** What the module is, or is becoming, for the service's scripts. */
+export function roleOf(state: State): "primary" | "secondary" | "stopped" {
+  switch (state.phase.kind) {
+    case "serving":
+    case "promoting":
+      return "primary";
+    case "following":
+      return "secondary";
+    default:
+      return "stopped";
+  }
+}

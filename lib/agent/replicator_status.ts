@@ -1,0 +1,68 @@
+/**
+ * The replicator's `status`, read with care: a field that is missing means "not so".
+ *
+ * @module
+ */
+
+import type { ResyncStatus } from "../agent_control.ts";
+import type { ChannelView } from "../failover/types.ts";
+
+/** A JSON object. */
+export type Fields = Readonly<Record<string, unknown>>;
+
+/** Takes a JSON value as an object; anything else as an empty one. */
+export function fieldsOf(value: unknown): Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? value as Fields : {};
+}
+
+/** What the core sees of it. `since` is the core's own. */
+export function channelOf(status: Fields): ChannelView {
+  const role = status["role"];
+  const resync = resyncOf(status);
+  return {
+    alive: true,
+    role: role === "primary" || role === "secondary" ? role : "idle",
+    epoch: numberOf(status["epoch"]),
+    connected: status["connected"] === true,
+    since: 0,
+    caughtUp: status["caughtUp"] === true,
+    sequence: positionOf(status["sequence"]) ?? 0n,
+    history: generationsOf(status["history"]),
+    resync: resync === null
+      ? null
+      : `${resync.phase}: ${resync.files} files, ${resync.bytes} bytes; ${resync.why}`,
+  };
+}
+
+/** Progress of a resync, null when none runs. */
+export function resyncOf(status: Fields): ResyncStatus | null {
+  const of = fieldsOf(status["resync"] ?? status["progress"]);
+  if (typeof of["phase"] !== "string" || of["phase"] === "" || of["phase"] === "none") return null;
+  return {
+    phase: of["phase"],
+    bytes: numberOf(of["bytes"]),
+    files: numberOf(of["files"]),
+    bytesTotal: typeof of["bytesTotal"] === "number" ? of["bytesTotal"] : null,
+    bytesPerSecond: typeof of["bytesPerSecond"] === "number" ? of["bytesPerSecond"] : null,
+    why: typeof of["why"] === "string" ? of["why"] : "",
+  };
+}
+
+/** A position, sent as a number or as decimal text. */
+export function positionOf(value: unknown): bigint | null {
+  if (typeof value === "bigint") return value;
+  if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return BigInt(value);
+  if (typeof value === "string" && /^\d{1,19}$/.test(value)) return BigInt(value);
+  return null;
+}
+
+/** Newest first: the replicator's history is oldest first. */
+function generationsOf(value: unknown): readonly string[] {
+  if (!Array.isArray(value)) return [];
+  const names = value.map((entry) => typeof entry === "string" ? entry : fieldsOf(entry)["generation"]);
+  return names.filter((name): name is string => typeof name === "string" && name !== "").reverse();
+}
+
+function numberOf(value: unknown): number {
+  return typeof value === "number" && Number.isFinite(value) ? value : 0;
+}
