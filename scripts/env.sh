@@ -57,35 +57,37 @@ BINOME_PACKAGES="iproute2 nftables iputils-ping iputils-arping procps util-linux
 binome_missing_packages() {
   for package in $BINOME_PACKAGES; do
     case $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) in
-    "install ok installed") ;;
+    *" ok installed") ;; # also one that is on hold
     *) printf '%s ' "$package" ;;
     esac
   done
 }
+
+# In a subshell, so that the policy goes away again however the install ends.
+binome_install_packages() (
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e $policy ]; then
+    trap 'rm -f $policy' EXIT
+    trap 'exit 1' INT TERM
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod 755 $policy
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get -q -y -o DPkg::Lock::Timeout=300 update
+  # shellcheck disable=SC2086  # one argument a package
+  apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends $missing
+)
 
 binome_packages() {
   command -v dpkg-query >/dev/null || return 0 # not Debian: binome_lab_ready names what is missing
   missing=$(binome_missing_packages)
   [ -n "$missing" ] || return 0
   [ "$(id -u)" = 0 ] || binome_fail "Cannot install $missing: run as root, or apt-get install $missing"
-  binome_say "installing Debian packages: $missing"
-  policy=/usr/sbin/policy-rc.d
-  own_policy=
-  if [ ! -e $policy ]; then
-    binome_say "$policy answers 101 during the install, so that nothing is started"
-    printf '#!/bin/sh\nexit 101\n' >$policy
-    chmod 755 $policy
-    own_policy=yes
-  fi
+  binome_say "installing Debian packages: $missing(nothing of them is started)"
   clusters=$(ls -d /etc/postgresql/*/main 2>/dev/null || true)
+  log=$(mktemp)
   status=0
-  export DEBIAN_FRONTEND=noninteractive
-  # shellcheck disable=SC2086  # one argument a package
-  {
-    apt-get -q -y -o DPkg::Lock::Timeout=300 update >&2 &&
-      apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends $missing >&2
-  } || status=$?
-  [ -z "$own_policy" ] || rm -f $policy
+  binome_install_packages >"$log" 2>&1 || status=$?
   # The package makes a cluster of its own on first install and would start it at the next boot.
   for cluster in /etc/postgresql/*/main; do
     case "
@@ -97,7 +99,9 @@ $cluster
     binome_say "the new PostgreSQL cluster in $cluster is set to manual start"
     echo manual >"$cluster/start.conf"
   done
-  [ $status = 0 ] || binome_fail "Cannot install Debian packages: apt-get ended with $status, see above"
+  [ $status = 0 ] || tail -n 20 "$log" >&2
+  rm -f "$log"
+  [ $status = 0 ] || binome_fail "Cannot install Debian packages: apt-get ended with $status, its last words are above"
 }
 
 # The version-2 hierarchy is /sys/fs/cgroup itself, or beside the version-1 controllers.

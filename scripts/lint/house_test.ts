@@ -16,6 +16,8 @@ const AMBIENT: ReadonlyArray<readonly [source: string, what: string]> = [
   ["setTimeout(() => {}, 1);", "setTimeout()"],
   ["globalThis.setInterval(() => {}, 1);", "setInterval()"],
   ["import { readFileSync } from 'node:fs';", "import of node:fs"],
+  ["import { createHmac, randomBytes } from 'node:crypto';", "import of node:crypto"],
+  ["import * as crypto from 'node:crypto';", "import of node:crypto"],
 ];
 
 for (const [source, what] of AMBIENT) {
@@ -23,6 +25,11 @@ for (const [source, what] of AMBIENT) {
     assertEquals(complaints("lib/failover/step.ts", source)[0], what);
   });
 }
+
+Deno.test("no-ambient-world lets hashes and ciphers of node:crypto be", () => {
+  const source = "import { createHmac, timingSafeEqual } from 'node:crypto';";
+  assertEquals(complaints("lib/monitor/heartbeat/codec.ts", source), []);
+});
 
 Deno.test("no-ambient-world lets pure code be", () => {
   const source = "const a = new Date(5); const b = Math.max(1, 2); let c: Deno.Conn; crypto.subtle; a.now();";
