@@ -58,7 +58,7 @@ const OFFSET = { magic: 0, kind: 4, length: 8, crc32: 12 } as const;
 const CODES = { data: 1, ack: 2, sync: 3, reply: 4 } as const;
 
 /** What a message is: a hello by its connection, or the reply. */
-export type HelloKind = keyof typeof CODES;
+export type HelloKind = ConnectionKind | "reply";
 
 /** The most JSON a message may have: on `data` it may carry an activity set. */
 export function helloMax(kind: HelloKind): number {
