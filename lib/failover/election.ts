@@ -18,6 +18,7 @@ export interface Candidate {
     | "copy"
     | "intact"
     | "handover"
+    | "memberAt"
     | "started"
     | "serving"
     | "history"
@@ -88,10 +89,10 @@ function leaderOf(newest: Candidate, other: Candidate): Election {
   }
   const primaryUsable = usable(primary);
   if (primaryUsable && primary.report.intact) return lead(primary, "it was the last primary");
-  const member = membership.members.includes(secondary.node) && secondary.report.copy === "uptodate" &&
-    secondary.report.promised <= membership.epoch;
   // After a power cut a disk may lack what was applied and not synced; a member that stayed up has it.
-  if (member && usable(secondary)) return lead(secondary, `it was in step and ${primary.node} was cut off`);
+  if (hasEverything(secondary, membership)) {
+    return lead(secondary, `it was in step and ${primary.node} was cut off`);
+  }
   if (primaryUsable) return lead(primary, "it was the last primary");
   return nobody(reasonAgainst(primary));
 }
@@ -108,6 +109,17 @@ function handedOver(giver: Candidate, receiver: Candidate): Election {
   return nobody(
     `${giver.node} handed over, ${receiver.node} is not able to serve: ${reasonAgainst(receiver)}`,
   );
+}
+
+/**
+ * A member with all that was acknowledged. One that marked itself outdated because the primary might have gone on alone
+ * counts too: the primary's record, durable before it acknowledges anything alone, says that it did not.
+ */
+function hasEverything(secondary: Candidate, membership: Candidate["report"]): boolean {
+  const { started, copy, promised, memberAt, intact } = secondary.report;
+  if (!started || !membership.members.includes(secondary.node)) return false;
+  const standing = copy === "uptodate" && promised <= membership.epoch;
+  return standing || (intact && copy === "outdated" && memberAt === membership.epoch);
 }
 
 function usable(one: Candidate): boolean {

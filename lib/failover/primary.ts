@@ -162,7 +162,7 @@ function welcome(turn: Turn, peer: Report): void {
   const follows = peer.name === "secondary" && peer.epoch === record.epoch && peer.primary === settings.node;
   if (!follows || !channel.connected || !channel.caughtUp) return;
   const epoch = nextEpoch(turn);
-  turn.persist({ epoch, members: [settings.node, settings.peer], confirmed: false });
+  turn.persist({ epoch, members: [settings.node, settings.peer], confirmed: false, memberAt: epoch });
   turn.set({ pairedAt: NEVER, proposal: 0 });
   turn.become({ ...phase, change: turn.work("data", [{ do: "pair", epoch }]) });
 }
@@ -211,7 +211,7 @@ function resolveRivals(turn: Turn, peer: Report): void {
   if (peer.epoch >= record.epoch) {
     // The one that stays must be above what the other one's replicator has accepted, or it could not follow.
     const epoch = peer.epoch + 1;
-    turn.persist({ epoch, members: [settings.node] });
+    turn.persist({ epoch, members: [settings.node], memberAt: epoch });
     turn.become({ ...phase, change: turn.work("data", [{ do: "solo", epoch }]) });
     turn.alarm("Both nodes serve", `stays primary as epoch ${epoch}: ${outcome.why}`);
     turn.send();
@@ -219,9 +219,10 @@ function resolveRivals(turn: Turn, peer: Report): void {
   renewAuthority(turn);
 }
 
-/** Both were written: the lower epoch was there first, on equal epochs the one that was primary before. */
+/** Both were written: the one that was primary before stays. Both nodes answer alike, also after one raised its epoch. */
 function keeper(turn: Turn, peer: Report): string {
   const { settings, record } = turn;
-  if (record.epoch !== peer.epoch) return record.epoch < peer.epoch ? settings.node : settings.peer;
+  if (record.took !== peer.took) return record.took ? settings.peer : settings.node;
+  if (record.epoch !== peer.epoch) return record.epoch > peer.epoch ? settings.node : settings.peer;
   return settings.node < settings.peer ? settings.node : settings.peer;
 }

@@ -87,6 +87,7 @@ function adopt(turn: Turn, peer: Report): void {
     copy: "uptodate",
     copyReason: "",
     intact: true,
+    memberAt: peer.epoch,
   });
   turn.set({ overwrite: false });
   turn.info("Is uptodate", `member of epoch ${peer.epoch}`);
@@ -147,6 +148,7 @@ export function onProbedFollowing(turn: Turn, round: number, findings: Findings)
     return promote(turn, {
       epoch: record.epoch + 1,
       confirmed: false,
+      took: true,
       why: `${settings.peer} is silent on every path (${findings.words}) and this copy is in step`,
     });
   }

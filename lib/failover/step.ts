@@ -32,6 +32,8 @@ export function newRecord(bootId: string): DurableRecord {
     running: false,
     intact: true,
     handover: false,
+    memberAt: 0,
+    took: false,
     confirmed: false,
     maintenance: false,
     bootId,
@@ -156,7 +158,7 @@ function onBoot(turn: Turn, event: Extract<Event, { kind: "boot" }>): void {
 function noteReboot(turn: Turn, bootId: string): void {
   const { record, settings } = turn;
   const crashed = record.running;
-  turn.persist({ bootId, intact: record.intact && !crashed });
+  turn.persist({ bootId, intact: record.intact && !crashed, memberAt: crashed ? 0 : record.memberAt });
   if (!crashed) return;
   turn.warn(
     "The node went down without a clean stop",
@@ -263,7 +265,7 @@ function onCopyFailed(turn: Turn, reason: string): void {
   if (turn.phase.kind !== "following") return;
   turn.alarm("Cannot keep its copy", reason);
   standBack(turn, turn.record.epoch + 1, `cannot apply what it receives: ${reason}`);
-  turn.persist({ copyReason: `cannot apply what it receives: ${reason}` });
+  turn.persist({ copyReason: `cannot apply what it receives: ${reason}`, memberAt: 0 });
 }
 
 /** The mount is gone already; what is left is to leave in order and to find out who leads. */

@@ -14,12 +14,17 @@ const DECISION_MARGIN_MS = 1000;
 /** Begins to serve: old epochs are refused first (I2), then the membership is written, then the mount appears. */
 export function promote(
   turn: Turn,
-  options: { readonly epoch: number; readonly confirmed: boolean; readonly why: string },
+  options: {
+    readonly epoch: number;
+    readonly confirmed: boolean;
+    readonly took?: boolean;
+    readonly why: string;
+  },
 ): void {
-  const { epoch, confirmed } = options;
+  const { epoch, confirmed, took = false } = options;
   turn.info(`Becomes primary of epoch ${epoch}`, options.why);
   const work = turn.work("data", [{ do: "replicator-start" }, { do: "close", epoch }]);
-  turn.become({ kind: "promoting", step: "closing", work, epoch, confirmed });
+  turn.become({ kind: "promoting", step: "closing", work, epoch, confirmed, took });
   turn.set({ silence: null, inStep: false, proposal: 0, overwrite: false });
   turn.send();
 }
@@ -38,6 +43,8 @@ export function openAsPrimary(turn: Turn): void {
     intact: true,
     handover: false,
     confirmed: phase.confirmed,
+    took: phase.took,
+    memberAt: phase.epoch,
     started: true,
   });
   turn.extend(turn.at + settings.timings.leaseMs);
@@ -83,7 +90,7 @@ export function goSolo(
   const { phase, settings } = turn;
   if (phase.kind !== "serving") return;
   const { epoch, confirmed, why } = options;
-  turn.persist({ epoch, members: [settings.node], confirmed });
+  turn.persist({ epoch, members: [settings.node], confirmed, memberAt: epoch });
   turn.extend(turn.at + settings.timings.leaseMs);
   turn.set({
     proposal: 0,
@@ -114,6 +121,8 @@ export function follow(turn: Turn, peer: Report): void {
     running: true,
     handover: false,
     confirmed: false,
+    took: false,
+    memberAt: 0,
   });
   const overwrite = turn.state.overwrite;
   const work = turn.work("data", [

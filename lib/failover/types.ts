@@ -100,6 +100,13 @@ export interface DurableRecord extends Membership {
   readonly intact: boolean;
   /** The membership was given to the peer and the peer has not confirmed yet. */
   readonly handover: boolean;
+  /**
+   * Epoch at which this copy last had everything, as a member; 0 once it is changed by a resync, failed, or lost power.
+   * When the primary's own record still stands at that epoch, nothing was acknowledged without this copy.
+   */
+  readonly memberAt: number;
+  /** Became primary by taking over from a silent peer. */
+  readonly took: boolean;
   /** Alone because the peer has durably promised to stand back, not merely because it was silent. */
   readonly confirmed: boolean;
   /** No automatic takeover while a person works on the machines. */
@@ -116,6 +123,8 @@ export interface Report extends Membership {
   readonly promised: number;
   readonly intact: boolean;
   readonly handover: boolean;
+  readonly memberAt: number;
+  readonly took: boolean;
   /** Module is not stopped. */
   readonly started: boolean;
   /** Holds the mount and answers the application. */
@@ -280,6 +289,7 @@ export type Phase =
     readonly epoch: number;
     /** The peer has promised to stand back, or handed over. */
     readonly confirmed: boolean;
+    readonly took: boolean;
   }
   | {
     readonly kind: "serving";

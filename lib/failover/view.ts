@@ -79,6 +79,8 @@ export function reportOf(state: State): Report {
     promised: record.promised,
     intact: record.intact,
     handover: record.handover,
+    memberAt: record.memberAt,
+    took: record.took,
     // A module on its way to stopped no longer stands for election.
     started: record.started && state.phase.kind !== "stopped" && state.phase.kind !== "stopping" &&
       !(state.phase.kind === "waiting" && state.phase.hold === "secondary"),

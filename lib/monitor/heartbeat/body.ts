@@ -40,6 +40,8 @@ function readReport(of: Readonly<Record<string, unknown>>): Report {
     promised: count(of["promised"], "promised"),
     intact: flag(of["intact"], "intact"),
     handover: flag(of["handover"], "handover"),
+    memberAt: count(of["memberAt"], "memberAt"),
+    took: flag(of["took"], "took"),
     started: flag(of["started"], "started"),
     serving: flag(of["serving"], "serving"),
     proposal: count(of["proposal"], "proposal"),
