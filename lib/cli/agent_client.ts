@@ -5,7 +5,7 @@ import { HttpsError } from "../system/https.ts";
 import { CliError, EXIT, type World } from "./world.ts";
 
 /** An apply waits for other nodes that may not answer. */
-const TIMEOUT_MS = 30_000;
+const TIMEOUT_MS = 65_000;
 
 /** Requests to the agent of this node. */
 export interface AgentClient extends Disposable {

@@ -1,6 +1,8 @@
 /** The API. One Hono application without a port: `Deno.serve` in production, `app.request()` in tests. */
 import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
+import { HTTPException } from "hono/http-exception";
+import { timeout } from "hono/timeout";
 import { z } from "zod";
 import { type AgentControl, type Verb, VERBS } from "../agent_control.ts";
 import { loadModules } from "../config/store.ts";
@@ -19,6 +21,9 @@ import {
 import { authenticate, type Variables } from "./auth.ts";
 import { type AppOptions, PeerUnreachable } from "./control_types.ts";
 import { ApiError, errorBody } from "./errors.ts";
+
+/** No request holds its caller longer. */
+const TIMEOUT_MS = 60_000;
 
 /** Most events one request returns. */
 const EVENTS_MAX = 1000;
@@ -45,7 +50,17 @@ export function createApp(control: AgentControl, options: AppOptions): Hono<{ Va
       throw new ApiError({ status: 413, code: "too-large", message });
     },
   }));
+  app.use(
+    timeout(TIMEOUT_MS, () => new HTTPException(504, { message: `no answer within ${TIMEOUT_MS / 1000} s` })),
+  );
   app.onError((error, context) => {
+    if (error instanceof HTTPException) {
+      const { message } = error;
+      return context.json(
+        errorBody({ code: "timeout", message, hint: "see the events: binome events" }),
+        error.status,
+      );
+    }
     if (error instanceof ApiError) return context.json(errorBody(error), error.status);
     const message = error instanceof Error ? error.message : String(error);
     control.note({

@@ -80,19 +80,24 @@ export async function applyModule(
     : [];
   const generations = [stored?.generation ?? 0];
   const unreachable = new Set<string>();
-  for (const node of otherNodes(options)) {
-    const answer = await askPeer(options, node, {
-      method: "POST",
-      path: `/api/v1/modules/${config.name}/check?file=${encodeURIComponent(request.file)}`,
-      body: request.text,
-    });
-    if (answer === undefined) {
+  // All at once: a node that is off costs its time limit, and a cluster may have fifteen of them.
+  const checks = await Promise.all(
+    otherNodes(options).map(async (node) => {
+      const answer = await askPeer(options, node, {
+        method: "POST",
+        path: `/api/v1/modules/${config.name}/check?file=${encodeURIComponent(request.file)}`,
+        body: request.text,
+      });
+      return { node, check: answer === undefined ? undefined : readCheck(node, answer) };
+    }),
+  );
+  for (const { node, check } of checks) {
+    if (check === undefined) {
       unreachable.add(node);
       continue;
     }
-    const { faults: theirs, generation } = readCheck(node, answer);
-    faults.push(...named(node, theirs));
-    generations.push(generation);
+    faults.push(...named(node, check.faults));
+    generations.push(check.generation);
   }
   if (faults.length > 0) {
     throw new ApiError({
@@ -106,17 +111,19 @@ export async function applyModule(
   const changed = stored?.text !== request.text || stored.generation !== highest;
   const generation = changed ? highest + 1 : highest;
   if (changed) await keep(control, options, { config, generation, text: request.text });
-  const nodes: Record<string, "applied" | "unreachable"> = { [identity.node]: "applied" };
-  for (const node of otherNodes(options)) {
-    const answer = unreachable.has(node) ? undefined : await askPeer(options, node, {
-      method: "PUT",
-      path: `/api/v1/modules/${config.name}`,
-      body: request.text,
-      headers: { [GENERATION_HEADER]: String(generation) },
-    });
-    if (answer !== undefined && answer.status >= 300) throw fromPeer(node, answer);
-    nodes[node] = answer === undefined ? "unreachable" : "applied";
-  }
+  const pushed = await Promise.all(
+    otherNodes(options).map(async (node) => {
+      const answer = unreachable.has(node) ? undefined : await askPeer(options, node, {
+        method: "PUT",
+        path: `/api/v1/modules/${config.name}`,
+        body: request.text,
+        headers: { [GENERATION_HEADER]: String(generation) },
+      });
+      if (answer !== undefined && answer.status >= 300) throw fromPeer(node, answer);
+      return [node, answer === undefined ? "unreachable" : "applied"] as const;
+    }),
+  );
+  const nodes = Object.fromEntries([[identity.node, "applied"] as const, ...pushed]);
   const warnings = Object.entries(nodes).filter(([, outcome]) => outcome === "unreachable")
     .map(([node]) => `${node} does not answer; it takes generation ${generation} when it is back`);
   return { module: config.name, generation, changed, nodes, warnings };
