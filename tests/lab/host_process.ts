@@ -5,7 +5,7 @@
  */
 import { killAll, populated, processes, removeTree } from "./cgroup.ts";
 
-/** Lines a test has not read yet; past this the oldest go. A load generator may print for minutes. */
+/** Most lines kept of one command: a load generator may print for minutes, a runaway must not eat the machine. */
 const LINES_MAX = 1_000_000;
 
 /** What {@link Lab.spawn} answers. Its whole control group is the process: what it starts ends with it. */
@@ -42,12 +42,17 @@ export class HostProcess implements AsyncDisposable {
     return await this.#ended;
   }
 
-  /** Waits for the first line, printed before or later, that `matches`; throws after the limit or at the end. */
-  async line(matches: (line: string) => boolean, timeoutMs: number): Promise<string> {
+  /**
+   * Waits for the first line that `matches`, printed before or later; throws after the limit or at the end.
+   *
+   * @param from looks from this line on; `lines.length` means only at what comes.
+   */
+  async line(matches: (line: string) => boolean, timeoutMs: number, from = 0): Promise<string> {
     const end = performance.now() + timeoutMs;
     let ended = false;
-    this.#ended.then(() => ended = true);
-    for (let next = 0;;) {
+    const over = (): void => void (ended = true);
+    this.#ended.then(over, over);
+    for (let next = from;;) {
       for (; next < this.lines.length; next++) {
         if (matches(this.lines[next] ?? "")) return this.lines[next] ?? "";
       }

@@ -50,12 +50,6 @@ export interface ExecOptions {
   readonly user?: string;
 }
 
-/** What is written beside a lab, so that another process can open it. */
-interface LabFile {
-  readonly options: LabOptions;
-  readonly owner: number | null;
-}
-
 const HERE = new URL(".", import.meta.url).pathname.replace(/\/$/, "");
 const BINARY = new URL("../../dist/binome", import.meta.url).pathname;
 const BOOT_TIMEOUT_MS = 10_000;
@@ -73,6 +67,11 @@ function exists(path: string): boolean {
     if (error instanceof Deno.errors.NotFound) return false;
     throw error;
   }
+}
+
+/** Waits for all of them, then throws the first failure: what still boots must not race with what takes it away. */
+async function all(works: readonly Promise<void | string>[]): Promise<void> {
+  for (const result of await Promise.allSettled(works)) if (result.status === "rejected") throw result.reason;
 }
 
 /** A running lab. */
@@ -100,6 +99,11 @@ export class Lab {
   /** Takes away what a lab of this name left, then boots the network, the witness, the client and both nodes. */
   static async up(options: LabOptions): Promise<Lab> {
     const lab = new Lab(options);
+    if (options.binary !== undefined && !exists(options.binary)) {
+      throw new Error(
+        `Cannot bring the lab ${options.prefix} up: ${options.binary} is missing; run scripts/compile`,
+      );
+    }
     if (options.detached === true) await Lab.sweep(options.prefix);
     else await lab.#startWarden();
     try {
@@ -115,7 +119,7 @@ export class Lab {
   static open(prefix: string): Lab {
     const file = `${labFolder()}/${prefix}/lab.json`;
     if (!exists(file)) throw new Error(`Cannot find a lab named ${prefix}: bring it up first`);
-    return new Lab((JSON.parse(Deno.readTextFileSync(file)) as LabFile).options);
+    return new Lab(JSON.parse(Deno.readTextFileSync(file)) as LabOptions);
   }
 
   /** Takes a lab away, from outside. Fails while a process that owns it lives. */
@@ -205,18 +209,29 @@ export class Lab {
    * reaches the disk from here on), then every process, the namespaces and the mounts.
    */
   async powerOff(...hosts: readonly HostName[]): Promise<void> {
-    await Promise.all(hosts.map((host) => this.#network.setWires(host, this.#networks(host), false)));
+    await all(hosts.map((host) => this.#network.setWires(host, this.#networks(host), false)));
     await Promise.all(
       hosts.filter((host) => this.#hasStore(host)).map((host) =>
-        must(["nsenter", "-t", `${this.#pid(host)}`, "-m", "xfs_io", "-x", "-c", "shutdown", "/run/lab/disk"])
+        must([
+          "nsenter",
+          "-t",
+          `${this.#pid(host)}`,
+          "-m",
+          "-r",
+          "xfs_io",
+          "-x",
+          "-c",
+          "shutdown",
+          "/run/lab/disk",
+        ])
       ),
     );
-    await Promise.all(hosts.map((host) => this.#end(host)));
+    await all(hosts.map((host) => this.#end(host)));
   }
 
   /** Powers hosts on: the store's journal is recovered, `/run` is new, Binome starts if it was started before. */
   async powerOn(...hosts: readonly HostName[]): Promise<void> {
-    await Promise.all(hosts.map((host) => this.#bootHost(host)));
+    await all(hosts.map((host) => this.#bootHost(host)));
   }
 
   /** An orderly halt: the agent is asked to stop, the file system is unmounted clean. */
@@ -345,10 +360,10 @@ export class Lab {
 
   async #boot(): Promise<void> {
     Deno.mkdirSync(`${this.folder}/shared`, { recursive: true });
-    const file: LabFile = { options: this.options, owner: this.options.detached === true ? null : Deno.pid };
-    Deno.writeTextFileSync(`${this.folder}/lab.json`, JSON.stringify(file));
-    await Promise.all([this.#bootSwitch(), this.#makeStore("node1"), this.#makeStore("node2")]);
-    await Promise.all((Object.keys(HOSTS) as HostName[]).map((host) => this.#bootHost(host)));
+    // Beside the lab, so that another process can open it.
+    Deno.writeTextFileSync(`${this.folder}/lab.json`, JSON.stringify(this.options));
+    await all([this.#bootSwitch(), this.#makeStore("node1"), this.#makeStore("node2")]);
+    await all((Object.keys(HOSTS) as HostName[]).map((host) => this.#bootHost(host)));
   }
 
   /** The switch is a process in a network namespace of its own: nothing here touches the machine's own network. */
@@ -490,6 +505,8 @@ export class Lab {
       "-t",
       `${this.#pid(host)}`,
       "-m",
+      // Its root, not the one of its mount namespace: they differ when the lab itself runs in a chroot.
+      "-r",
       "-u",
       "-i",
       "-n",

@@ -209,6 +209,19 @@ Deno.test("Lab.up() leaves nothing when its owner is killed, and refuses a name 
   await withLab("orphan", async (lab) => assertEquals(await lab.sh("node1", "hostname"), "node1\n"));
 });
 
+Deno.test("Lab.up() says what is missing, and leaves nothing when a boot fails", async () => {
+  await assertRejects(
+    () => Lab.up({ prefix: "self-bad", binary: "/nonexistent" }),
+    Error,
+    "run scripts/compile",
+  );
+  await assertRejects(() => Lab.up({ prefix: "a/b" }), Error, "use letters");
+  // A folder where the program should be: the boot itself fails, in every host.
+  await assertRejects(() => Lab.up({ prefix: "self-bad", binary: "/var/tmp" }), Error, "Cannot boot");
+  await assertRejects(() => Deno.lstat(`${hierarchy()}/binome-lab/self-bad`), Deno.errors.NotFound);
+  assertEquals((await must(["losetup", "-l", "-n", "-O", "BACK-FILE"])).includes("self-bad"), false);
+});
+
 Deno.test("two labs with the same addresses run at once and do not hear each other", async () => {
   await withLab("one", async (one) => {
     await withLab("two", async (two) => {
