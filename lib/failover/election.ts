@@ -128,7 +128,7 @@ function usable(one: Candidate): boolean {
 
 function reasonAgainst(one: Candidate): string {
   if (!one.report.started) {
-    return `the module is stopped on ${one.node}, which holds the last writes: start it there`;
+    return `${one.node}, which holds the last writes, is stopped or waits for a person: start it there`;
   }
   if (one.report.copy === "none") return `${one.node} was the last primary and its data is gone`;
   return `the copy of ${one.node} is ${one.report.copy}`;

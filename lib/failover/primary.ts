@@ -129,7 +129,9 @@ export function onProbedServing(turn: Turn, round: number, findings: Findings): 
   });
   if (turn.peer !== null) return turn.set({ silence: null });
   const overdue = turn.at - since >= settings.timings.witnessMs;
-  const verdict = judgeSilence({ arbiter: settings.arbiter, findings, vips: settings.vips, overdue });
+  // Once alone, a rival's address says only that both took over: the first heartbeat settles who stays.
+  const vips = settings.vips && record.members.length === 2;
+  const verdict = judgeSilence({ arbiter: settings.arbiter, findings, vips, overdue });
   if (verdict === "isolated") {
     surrender(turn, "isolated", `${settings.peer} is silent and this node is isolated: ${findings.words}`);
   } else if (verdict === "ask") {

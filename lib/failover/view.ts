@@ -81,9 +81,10 @@ export function reportOf(state: State): Report {
     handover: record.handover,
     memberAt: record.memberAt,
     took: record.took,
-    // A module on its way to stopped no longer stands for election.
+    // A module on its way to stopped, or that a person must look at, does not stand for election.
     started: record.started && state.phase.kind !== "stopped" && state.phase.kind !== "stopping" &&
-      !(state.phase.kind === "waiting" && state.phase.hold === "secondary"),
+      !(state.phase.kind === "waiting" &&
+        (state.phase.hold === "secondary" || state.phase.hold === "person")),
     serving: isServing(state),
     proposal: state.proposal,
     sequence: channel.sequence,

@@ -214,7 +214,7 @@ Deno.test("step() waits with the reason when both copies were written apart, unt
   world.cut = { ab: false, ba: false };
   world.until("one waits", () => shows(world.b) === "waiting not-ready");
   world.run(5000);
-  assertEquals([shows(world.a), shows(world.b)], ["alone ready", "waiting not-ready"]);
+  assertEquals([shows(world.a), shows(world.b)], ["alone ready", "waiting not-ready"], world.dump());
   assertMatch(viewOf(world.b.state).reason, /written apart/);
   assert(world.command("b", "start-secondary").ok);
   world.until("pair", () => shows(world.a) === "primary ready" && shows(world.b) === "secondary ready");
