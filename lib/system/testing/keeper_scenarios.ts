@@ -177,8 +177,10 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
       "file": `exec >> ${DATA}/file; ${READY}; exec sleep 30`,
       "current directory": `cd ${DATA} && ${READY} && exec sleep 30`,
       "mapped file": `exec python3 -c "
-import mmap, time
-f = open('${DATA}/file', 'r+b'); m = mmap.mmap(f.fileno(), 0); f.close()
+import ctypes, time
+f = open('${DATA}/file', 'r+b')
+m = ctypes.CDLL(None).mmap; m.restype = ctypes.c_void_p
+m(None, 4096, 3, 1, f.fileno(), 0); f.close()
 open('${ROOT}/ready', 'w'); time.sleep(30)"`,
       "current directory ":
         `mkdir -p ${ROOT}/other && exec unshare --mount --propagation private sh -c 'mount --bind ${ROOT}/data ${ROOT}/other && cd ${ROOT}/other && ${READY} && exec sleep 30'`,
@@ -297,8 +299,8 @@ open('${ROOT}/ready', 'w'); time.sleep(30)"`,
     await keeper.kill();
     Deno.kill(pid, "SIGKILL");
     keeper = await Keeper.start();
-    assertEquals(types(), ["cover"]);
     assertEquals((await keeper.list()).mounts.map(({ fuse }) => fuse), [null]);
+    assertEquals(types(), ["cover"]);
     writeBeneath(await keeper.list());
     assert(await keeper.replicatorPid() !== pid);
     await keeper.call("replicator.stop");
