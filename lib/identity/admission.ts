@@ -104,7 +104,11 @@ export function admissionToJson(admission: Admission): Record<string, string> {
   return { ...rest, clusterKey: encodeBase64Url(clusterKey) };
 }
 
-/** @throws {TypeError} when the answer is not an admission. */
+/**
+ * Reads what {@link admissionToJson} wrote.
+ *
+ * @throws {TypeError} when the answer is not an admission.
+ */
 export function admissionFromJson(json: unknown): Admission {
   const fields = (typeof json === "object" && json !== null ? json : {}) as Record<string, unknown>;
   const text = (name: string): string => {

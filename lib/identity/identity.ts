@@ -86,7 +86,11 @@ export async function saveAdmission(files: StateFiles, admission: Admission, key
   await files.write(STATE_FILE.node, text(`${admission.node}\n`), PUBLIC_MODE);
 }
 
-/** @throws {Error} when this node is in a cluster already: its keys would be lost. */
+/**
+ * Refuses to go on where an identity would be overwritten.
+ *
+ * @throws {Error} when this node is in a cluster already: its keys would be lost.
+ */
 export async function refuseMember(files: StateFiles, what: string): Promise<void> {
   const node = await readText(files, STATE_FILE.node);
   if (node === null) return;

@@ -42,7 +42,11 @@ export function encodeJoinToken(token: JoinToken): string {
   return PREFIX + encodeBase64Url(new TextEncoder().encode(text));
 }
 
-/** @throws {TypeError} when it is no token, was cut, or is of another version. */
+/**
+ * Reads the line a person pasted.
+ *
+ * @throws {TypeError} when it is no token, was cut, or is of another version.
+ */
 export function decodeJoinToken(line: string): JoinToken {
   const text = line.trim();
   const refuse = (why: string, cause?: unknown) =>

@@ -1,6 +1,10 @@
 /** Where state and sockets are, by the environment or by default. */
 
-/** @throws {Error} when a variable is no absolute path. */
+/**
+ * Reads `BINOME_STATE` and `BINOME_RUN`.
+ *
+ * @throws {Error} when a variable is no absolute path.
+ */
 export function directories(): { readonly state: string; readonly run: string } {
   return {
     state: read("BINOME_STATE", "/var/lib/binome"),
