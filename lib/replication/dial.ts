@@ -5,7 +5,7 @@
  * @module
  */
 
-import { DOOR_LIMITS, sessionOf } from "./door.ts";
+import { DOOR_LIMITS, releaseSession } from "./door.ts";
 import type { Crc32 } from "./frame.ts";
 import { agreeVersion, type ConnectionKind, decodeHelloHeader, decodeReply, encodeHello } from "./hello.ts";
 import { HELLO_HEADER, PROTOCOL, type Reply } from "./hello.ts";
@@ -127,16 +127,12 @@ async function dialOne(options: DialOptions, endpoint: Endpoint, until: number):
       connect("ack"),
       connect("sync"),
     ]);
-    const release = (connection: Connection, kind: ConnectionKind) => {
-      const label = `${options.expected} ${endpoint.address}:${endpoint.port} ${kind}`;
-      return connection.release({ ...DOOR_LIMITS, ...options.limits, label });
-    };
-    return sessionOf({
+    return releaseSession({
       id: session,
       agreement: data.agreement,
-      data: release(data.connection, "data"),
-      ack: release(ack, "ack"),
-      sync: release(sync, "sync"),
+      peer: options.expected,
+      connections: { data: data.connection, ack, sync },
+      limits: { ...DOOR_LIMITS, ...options.limits },
     });
   } catch (error) {
     // The other two may still be on their way: end their waits, then close what is open.

@@ -369,16 +369,12 @@ export class Door {
       readonly replaces: string | null;
     },
   ): void {
-    const release = (connection: Connection, kind: ConnectionKind) => {
-      const { address, port } = connection.peer;
-      return connection.release({ ...this.#limits, label: `${hello.node} ${address}:${port} ${kind}` });
-    };
-    const session = sessionOf({
+    const session = releaseSession({
       id: hello.session,
       agreement: hello,
-      data: release(data, "data"),
-      ack: release(ack, "ack"),
-      sync: release(sync, "sync"),
+      peer: hello.node,
+      connections: { data, ack, sync },
+      limits: this.#limits,
     });
     this.#sessions.set(hello.node, session);
     this.counters.sessions++;
@@ -411,25 +407,39 @@ function counterOf(error: unknown): Refusal["counter"] {
   return error.failure === "timeout" ? "timeouts" : "broken";
 }
 
-/** Joins three released connections. */
-export function sessionOf<Agreement>(
+/** Gives three connections away as one session: all of them, or none. */
+export function releaseSession<Agreement>(
   parts: {
     readonly id: string;
     readonly agreement: Agreement;
-    readonly data: Released;
-    readonly ack: Released;
-    readonly sync: Released;
+    /** The other node's name, for labels. */
+    readonly peer: string;
+    readonly connections: Readonly<Record<ConnectionKind, Connection>>;
+    readonly limits: StreamTimeouts & { readonly userTimeoutMs: number };
   },
 ): Session<Agreement> {
-  const { id, agreement, data, ack, sync } = parts;
-  return {
-    id,
-    agreement,
-    data: data.handle,
-    ack: ack.handle,
-    sync: sync.handle,
-    cut() {
-      for (const released of [data, ack, sync]) released.cut();
-    },
+  const { id, agreement, peer, connections, limits } = parts;
+  const released: Released[] = [];
+  const release = (kind: ConnectionKind) => {
+    const { address, port } = connections[kind].peer;
+    const one = connections[kind].release({ ...limits, label: `${peer} ${address}:${port} ${kind}` });
+    released.push(one);
+    return one.handle;
   };
+  try {
+    return {
+      id,
+      agreement,
+      data: release("data"),
+      ack: release("ack"),
+      sync: release("sync"),
+      cut() {
+        for (const one of released) one.cut();
+      },
+    };
+  } catch (error) {
+    // Out of descriptors, say: what was given away already has no owner.
+    for (const one of released) one.discard();
+    throw error;
+  }
 }

@@ -34,6 +34,8 @@ export interface Released {
   readonly handle: StreamHandle;
   /** Ends it from outside, once; see `Session.cut`. A second call does nothing. */
   cut(): void;
+  /** Ends and frees it, when nobody will adopt the handle after all. */
+  discard(): void;
 }
 
 /** A connection on the main thread. Everything rejects with `StreamError` `"timeout"` when its limit passes. */

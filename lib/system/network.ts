@@ -33,6 +33,7 @@ import {
   socketReason,
   startConnect,
 } from "./socket.ts";
+import { openStream } from "./stream.ts";
 import { TlsContext, type TlsFiles, type Want } from "./tls.ts";
 
 /** How connections are secured. */
@@ -265,14 +266,20 @@ class SocketConnection implements Connection {
     setBlocking(fd, true);
     const guard = duplicateSocket(fd);
     this.#open = false;
-    let cut = false;
+    const handle = transport.describe(options.label);
+    let isCut = false;
+    const cut = () => {
+      if (isCut) return;
+      isCut = true;
+      shutdownSocket(guard);
+      closeSocket(guard);
+    };
     return {
-      handle: transport.describe(options.label),
-      cut() {
-        if (cut) return;
-        cut = true;
-        shutdownSocket(guard);
-        closeSocket(guard);
+      handle,
+      cut,
+      discard() {
+        openStream(handle).close();
+        cut();
       },
     };
   }
