@@ -230,7 +230,11 @@ export class Keeper {
   async #look(name: string, watch: Watch | null): Promise<boolean> {
     if (watch === null || !this.#directories.serving(name) && !watch.failing) return true;
     const verdict = judge(watch, this.world.fence.authorityMs(name), this.world.time.bootMs());
-    if (!verdict.act) return !watch.failing;
+    if (!verdict.act) {
+      // Renewed meanwhile: whoever decides is back, and knows by the event what it finds.
+      watch.failing = false;
+      return true;
+    }
     const reason = `the authority to serve lapsed ${Math.round(verdict.lateMs)} ms ago and nobody renewed it`;
     const failures = await takeDown(this.world, watch, () => this.#directories.abort(name));
     watch.fenced = failures.length === 0;

@@ -1,0 +1,115 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { RpcError } from "../system/rpc_error.ts";
+import { Replicators } from "./replicators.ts";
+import type { Held, KeeperWorld } from "./world.ts";
+
+/** Processes that end when the test says so, and a clock that moves with each pause. */
+class Fake {
+  now = 0;
+  readonly started: { held: Held; end: (code: number | null) => void; signals: string[] }[] = [];
+  readonly pauses: number[] = [];
+  readonly retired: string[] = [];
+  readonly replicators: Replicators;
+
+  constructor() {
+    const world = {
+      time: {
+        bootMs: () => this.now,
+        // Limits never pass by themselves here, unless a test has set `late`.
+        delay: (ms: number) => {
+          if (ms >= 5_000 && ms < 10_000 && !this.late) return new Promise<void>(() => {});
+          this.now += ms;
+          return Promise.resolve();
+        },
+      },
+      processes: { start: () => this.#start() },
+      log: () => {},
+    };
+    this.replicators = new Replicators(world as unknown as KeeperWorld, {
+      started: () => {},
+      died: (_module, _pid, _deaths, restartsInMs) => void this.pauses.push(restartsInMs),
+      retired: (module) => void this.retired.push(module),
+    });
+  }
+  late = false;
+
+  get last() {
+    const last = this.started.at(-1);
+    if (last === undefined) throw new Error("nothing was started");
+    return last;
+  }
+
+  #start(): Held {
+    let end: (code: number | null) => void = () => {};
+    const ended = new Promise<number | null>((resolve) => end = resolve);
+    const signals: string[] = [];
+    const held: Held = {
+      pid: 100 + this.started.length,
+      start: "1",
+      ended,
+      signal: (kind) => void signals.push(kind),
+    };
+    this.started.push({ held, end, signals });
+    return held;
+  }
+}
+
+/** Lets everything happen that waits for nothing. */
+async function settle(): Promise<void> {
+  for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+}
+
+Deno.test("Replicators.start() starts one, and starts it again at once when it dies", async () => {
+  const fake = new Fake();
+  assertEquals(fake.replicators.start("m"), 100);
+  assertEquals(fake.replicators.start("m"), 100);
+  fake.last.end(null);
+  await settle();
+  assertEquals(fake.replicators.process("m")?.pid, 101);
+  assertEquals(fake.pauses, [0]);
+});
+
+Deno.test("Replicators pause after 30 deaths in a minute, and no longer once deaths are rare", async () => {
+  const fake = new Fake();
+  fake.replicators.start("m");
+  for (let death = 0; death < 32; death++) {
+    fake.last.end(1);
+    await settle();
+  }
+  assertEquals(fake.pauses.slice(0, 29).every((pause) => pause === 0), true);
+  assertEquals(fake.pauses.slice(29), [1_000, 10_000, 10_000]);
+  fake.now += 60_001;
+  fake.last.end(1);
+  await settle();
+  assertEquals(fake.pauses.at(-1), 0);
+});
+
+Deno.test("Replicators leave one that ended with 0 alone: it was told to retire", async () => {
+  const fake = new Fake();
+  fake.replicators.start("m");
+  fake.last.end(0);
+  await settle();
+  assertEquals(fake.retired, ["m"]);
+  assertEquals(fake.replicators.state("m"), null);
+  assertEquals(fake.started.length, 1);
+});
+
+Deno.test("Replicators.stop() asks once and does not start it again", async () => {
+  const fake = new Fake();
+  fake.replicators.start("m");
+  const stopped = fake.replicators.stop("m");
+  assertEquals(fake.last.signals, ["terminate"]);
+  fake.last.end(null);
+  await stopped;
+  assertEquals(fake.replicators.state("m"), null);
+  assertEquals(fake.started.length, 1);
+});
+
+Deno.test("Replicators.stop() kills one that does not end, and says when even that does not help", async () => {
+  const fake = new Fake();
+  fake.late = true;
+  fake.replicators.start("m");
+  const error = await assertRejects(() => fake.replicators.stop("m"), RpcError, "does not end");
+  assertEquals(error.code, "stuck");
+  assertEquals(fake.last.signals, ["terminate", "kill"]);
+});
