@@ -4,7 +4,6 @@
  * @module
  */
 import settings from "./deno.json" with { type: "json" };
-import type { RunAgent } from "./lib/system/agent_role.ts";
 import { directories } from "./lib/system/directories.ts";
 import { openRole } from "./lib/system/role.ts";
 
@@ -24,7 +23,7 @@ async function main(args: readonly string[]): Promise<number> {
     // Imported where they are used: a command line must not pay for the data road.
     case "agent": {
       const { agentRole } = await import("./lib/system/agent_role.ts");
-      const { runAgent } = await loadRole<{ runAgent: RunAgent }>("agent");
+      const { runAgent } = await import("./lib/agent.ts");
       return await agentRole({ state, run, version: VERSION, runAgent });
     }
     case "keeper": {
