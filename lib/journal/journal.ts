@@ -43,6 +43,9 @@ const STRIDE = 2 ** 28;
 /** Records older than {@link RECENT} and still not settled: fsyncs on a hanging disk. Beyond, the oldest is forgotten. */
 const LATE_MAX = 65_536;
 
+/** Dropped segments whose files wait for the next sync. Past it they go at once, each at the price of a sync. */
+const DOOMED_MAX = 4;
+
 /** What to do with a payload. `budget`: keep it while the payload budget lasts. */
 export const KEEP = { no: 0, budget: 1, always: 2 } as const;
 
@@ -93,6 +96,8 @@ export class Journal {
   #payloadBytes: number;
   /** Files were created or removed since the last sync. */
   #namesDirty = true;
+  /** Files of dropped segments, oldest first: removed at the next sync. */
+  readonly #doomed: string[] = [];
   #cuts = 0;
   readonly #index = new UniqueIndex();
   readonly #late = new Map<number, number>();
@@ -181,9 +186,9 @@ export class Journal {
   append(fields: RecordFields, names: Uint8Array | null, payload: Uint8Array | null, keep: Keep): number {
     assert(fields.sequence === this.#active.last + 1, "A record was appended out of sequence");
     assert(fields.op > 0 && fields.op < CONTROL_FIRST, "A control frame was logged");
-    const kept = payload !== null && this.#keeps(payload.length, keep);
     const shape = this.#shape;
     shape.namesLength = names === null ? 0 : names.length;
+    const kept = payload !== null && this.#keeps(shape.namesLength, payload.length, keep);
     shape.payloadLength = kept ? payload.length : 0;
     shape.flags = kept ? FLAG.payload : payload === null ? 0 : FLAG.hollow;
     const length = encodeHeader(this.#scratchView, 0, fields, shape);
@@ -293,6 +298,7 @@ export class Journal {
       // History makes room for what comes: a peer that needs it is reconciled instead of replayed.
       if (!(error instanceof DiskFullError) || this.#segments.length < 2) throw error;
       this.#dropOldest();
+      this.#removeDoomed();
       this.#spare = this.#create(index);
     }
   }
@@ -300,6 +306,7 @@ export class Journal {
   /** Returns when everything appended and settled so far survives a power cut. For checkpoints. */
   sync(): void {
     for (const segment of this.#segments) segment.sync();
+    this.#removeDoomed();
     if (!this.#namesDirty) return;
     this.#storage.syncDirectory();
     this.#namesDirty = false;
@@ -310,6 +317,7 @@ export class Journal {
     assert(sequence >= this.first - 1, "The log was cut before its start");
     if (sequence >= this.last) return;
     this.#cuts++;
+    this.#discardSpare();
     while (this.#segments.length > 1 && this.#active.first > sequence) this.#dropNewest();
     const segment = this.#active;
     if (sequence < segment.last) {
@@ -337,7 +345,7 @@ export class Journal {
     // Made before the old ones go, so that a full disk leaves the log as it was.
     const fresh = this.#create(index);
     while (this.#segments.length > 0) this.#dropOldest();
-    this.#storage.syncDirectory();
+    this.#removeDoomed();
     this.#use(fresh, first);
     this.#forgetRequests();
     this.sync();
@@ -350,12 +358,10 @@ export class Journal {
     this.#probe.clear();
   }
 
-  #keeps(length: number, keep: Keep): boolean {
+  #keeps(names: number, payload: number, keep: Keep): boolean {
     if (keep === KEEP.always) return true;
-    if (keep === KEEP.no) return false;
-    const fits =
-      HEADER_BYTES + NAMES_MAX + length <= Math.min(RECORD_MAX, this.#segmentBytes - SEGMENT_HEADER_BYTES);
-    return fits && this.#payloadBytes + length <= this.payloadBudget;
+    if (keep === KEEP.no || this.#payloadBytes + payload > this.payloadBudget) return false;
+    return HEADER_BYTES + names + payload <= Math.min(RECORD_MAX, this.#segmentBytes - SEGMENT_HEADER_BYTES);
   }
 
   /** A segment with that much room at its end. */
@@ -415,21 +421,37 @@ export class Journal {
 
   #dropOldest(): void {
     const segment = this.#segments.shift();
-    if (segment !== undefined) this.#drop(segment);
+    if (segment === undefined) return;
+    this.#doomed.push(segmentName(segment.index));
+    this.#release(segment);
+    if (this.#doomed.length > DOOMED_MAX) this.#removeDoomed();
+  }
+
+  /**
+   * One by one, the oldest first: were a later one gone after a power cut and an earlier one not, the log would seem to
+   * end in between.
+   */
+  #removeDoomed(): void {
+    for (let name = this.#doomed[0]; name !== undefined; name = this.#doomed[0]) {
+      this.#storage.remove(name);
+      this.#storage.syncDirectory();
+      this.#doomed.shift();
+    }
   }
 
   #dropNewest(): void {
-    const segment = this.#segments.pop();
-    if (segment !== undefined) this.#drop(segment);
-    const active = this.#segments.at(-1);
-    if (active === undefined) throw new Error("The log has no segment");
-    this.#active = active;
-    this.#discardSpare();
+    const segment = this.#active;
+    const before = this.#segments.at(-2);
+    if (before === undefined) throw new Error("The log has no segment");
+    // One by one as well: what follows must go before what it follows.
+    this.#storage.remove(segmentName(segment.index));
+    this.#storage.syncDirectory();
+    this.#segments.pop();
+    this.#active = before;
+    this.#release(segment);
   }
 
-  #drop(segment: Segment): void {
-    this.#storage.remove(segmentName(segment.index));
-    this.#namesDirty = true;
+  #release(segment: Segment): void {
     this.#payloadBytes -= segment.payloadBytes;
     segment.dropped = true;
     // What the probe last looked at may be this memory.
@@ -438,10 +460,11 @@ export class Journal {
   }
 
   #discardSpare(): void {
-    if (this.#spare === null) return;
-    this.#spare.close();
-    this.#storage.remove(segmentName(this.#spare.index));
+    const spare = this.#spare;
+    if (spare === null) return;
     this.#spare = null;
+    spare.close();
+    this.#storage.remove(segmentName(spare.index));
     this.#namesDirty = true;
   }
 

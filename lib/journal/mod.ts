@@ -4,8 +4,12 @@
  * @module
  */
 
+export * from "./activity.ts";
 export * from "./cursor.ts";
+export * from "./history.ts";
 export * from "./journal.ts";
+export * from "./meta.ts";
+export * from "./object_map.ts";
 export * from "./record.ts";
 export type { Cut, Recovery } from "./recovery.ts";
 export { type Identity, SEGMENT_HEADER_BYTES, segmentName } from "./segment.ts";

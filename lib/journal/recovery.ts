@@ -3,8 +3,8 @@
  *
  * | found                                              | meaning                         | done                        |
  * | -------------------------------------------------- | ------------------------------- | --------------------------- |
- * | indexes with a gap                                 | a removal half survived         | what is before the gap goes |
- * | only zeros                                         | prepared ahead, never used      | it and all after it go      |
+ * | only zeros, at the end                             | prepared ahead, never used      | it goes                     |
+ * | indexes with a gap                                 | a file's name was lost          | what is after the gap goes  |
  * | first page damaged, or not the expected sequence   | pages lost in a power cut       | it and all after it go      |
  * | a record not whole, or out of sequence             | torn tail, or pages lost        | cut there, all after it go  |
  * | zeros after the last record                        | the end                         | kept                        |
@@ -13,7 +13,14 @@
  */
 
 import type { RecordFault } from "./record.ts";
-import { type Identity, Segment, segmentIndex, segmentName } from "./segment.ts";
+import {
+  type Identity,
+  Segment,
+  SEGMENT_HEADER_BYTES,
+  type SegmentFault,
+  segmentIndex,
+  segmentName,
+} from "./segment.ts";
 import type { Checksum, Storage } from "./storage.ts";
 
 /** What was lost of the log's end. */
@@ -21,7 +28,7 @@ export interface Cut {
   /** The file in which the log now ends, or could not be read. */
   readonly segment: string;
   /** Why it ends there. */
-  readonly reason: RecordFault | "sequence" | "segment lost" | "segment damaged";
+  readonly reason: RecordFault | "sequence" | "segment lost";
   /** Bytes that looked like more log, in that file. */
   readonly bytes: number;
   /** Later files removed. */
@@ -64,32 +71,39 @@ export function recover(options: RecoveryOptions): Recovered {
   const { storage } = options;
   const indexes = storage.list().map(segmentIndex).filter((index) => index !== null);
   const nextIndex = (indexes.at(-1) ?? -1) + 1;
-  const run = lastRun(indexes);
-  for (const index of indexes) {
-    if (!run.includes(index)) storage.remove(segmentName(index));
-  }
+  const used = withoutSpares(options, indexes);
+  const run = firstRun(used);
   const { segments, fault } = openHeads(options, run);
   const scannedFrom = firstToScan(options, segments);
   const end = walk(options, segments, scannedFrom);
   const kept = segments.slice(0, end.kept);
   for (const segment of segments.slice(end.kept)) segment.close();
   const last = kept.at(-1);
-  const removed = run.filter((index) => last === undefined || index > last.index);
-  const cut = end.cut ?? fault;
-  const used = removed.length - (fault === "unused" && end.cut === null ? 1 : 0);
-  for (const index of removed.reverse()) storage.remove(segmentName(index));
-  if (last !== undefined) last.unseal();
-  if (cut !== null && last !== undefined && (end.cut !== null || used > 0)) {
+  const removed = indexes.filter((index) => last === undefined || index > last.index);
+  const stop = end.stop ?? fault ?? (run.length < used.length ? LOST : null);
+  // From the end, each one durably: what came back after a power cut without what was before it would be a false log.
+  for (const index of removed.reverse()) {
+    storage.remove(segmentName(index));
+    storage.syncDirectory();
+  }
+  last?.unseal();
+  if (stop !== null && last !== undefined) {
     // Before anything is added: whole records that are left behind the cut could follow new ones after a power cut.
     last.clearRest();
     last.sync();
   }
-  if (used > 0) storage.syncDirectory();
   return {
     segments: kept,
     nextIndex,
     scannedFrom: segments[scannedFrom]?.index ?? nextIndex,
-    recovery: { cut: report(cut, last, used), unsettled: [] },
+    recovery: {
+      cut: stop && {
+        ...stop,
+        segment: last === undefined ? "the log" : segmentName(last.index),
+        segments: used.length - kept.length,
+      },
+      unsettled: [],
+    },
   };
 }
 
@@ -99,41 +113,50 @@ interface Stop {
   readonly bytes: number;
 }
 
-function report(
-  cut: Stop | "unused" | "damaged" | null,
-  last: Segment | undefined,
-  later: number,
-): Cut | null {
-  const segment = last === undefined ? "the log" : segmentName(last.index);
-  if (cut === null || (cut === "unused" && later === 0)) return null;
-  if (cut === "unused") return { segment, reason: "segment lost", bytes: 0, segments: later };
-  if (cut === "damaged") return { segment, reason: "segment damaged", bytes: 0, segments: later };
-  return { segment, reason: cut.reason, bytes: cut.bytes, segments: later };
+const LOST: Stop = { reason: "segment lost", bytes: 0 };
+
+/** The indexes without those at the end that were only prepared: they say nothing about where the log is. */
+function withoutSpares(options: RecoveryOptions, indexes: readonly number[]): readonly number[] {
+  let end = indexes.length;
+  while (end > 0 && isSpare(options, indexes[end - 1] ?? 0)) end--;
+  return indexes.slice(0, end);
 }
 
-/** The longest run of indexes without a gap that ends with the last. */
-function lastRun(indexes: readonly number[]): number[] {
-  let from = indexes.length - 1;
-  while (from > 0 && indexes[from - 1] === (indexes[from] ?? 0) - 1) from--;
-  return indexes.slice(Math.max(from, 0));
+function isSpare(options: RecoveryOptions, index: number): boolean {
+  const size = options.storage.size(segmentName(index)) ?? 0;
+  // A file that was created but not yet given its length.
+  if (size === 0) return true;
+  if (!couldBe(options, size)) return false;
+  const segment = Segment.map(options.storage, index, size);
+  const fault = readHead(options, segment);
+  segment.close();
+  return fault === "unused";
+}
+
+function couldBe(options: RecoveryOptions, size: number): boolean {
+  return size > SEGMENT_HEADER_BYTES && size % 4096 === 0 && size <= options.segmentMax;
+}
+
+/** The indexes up to the first gap. */
+function firstRun(indexes: readonly number[]): number[] {
+  const first = indexes[0] ?? 0;
+  return indexes.filter((index, i) => index === first + i);
 }
 
 /** Maps segments as long as their first pages are good. */
 function openHeads(
   options: RecoveryOptions,
   run: readonly number[],
-): { segments: Segment[]; fault: "unused" | "damaged" | null } {
+): { segments: Segment[]; fault: Stop | null } {
   const segments: Segment[] = [];
   for (const index of run) {
     const size = options.storage.size(segmentName(index)) ?? 0;
-    // A file that was created but not yet given its length.
-    if (size === 0) return { segments, fault: "unused" };
-    if (size % 4096 !== 0 || size > options.segmentMax) return { segments, fault: "damaged" };
+    if (!couldBe(options, size)) return { segments, fault: LOST };
     const segment = Segment.map(options.storage, index, size);
     const fault = readHead(options, segment);
     if (fault !== null) {
       segment.close();
-      return { segments, fault };
+      return { segments, fault: LOST };
     }
     segment.dirty = true;
     segments.push(segment);
@@ -141,7 +164,7 @@ function openHeads(
   return { segments, fault: null };
 }
 
-function readHead(options: RecoveryOptions, segment: Segment): "unused" | "damaged" | null {
+function readHead(options: RecoveryOptions, segment: Segment): SegmentFault | null {
   try {
     return segment.readHead(options.identity, options.crc32);
   } catch (error) {
@@ -164,16 +187,16 @@ function walk(
   options: RecoveryOptions,
   segments: readonly Segment[],
   scanFrom: number,
-): { kept: number; cut: Stop | null } {
+): { kept: number; stop: Stop | null } {
   let expected = segments[0]?.first ?? 0;
   for (const [i, segment] of segments.entries()) {
-    if (segment.first !== expected) return { kept: i, cut: { reason: "sequence", bytes: 0 } };
+    if (segment.first !== expected) return { kept: i, stop: { reason: "sequence", bytes: 0 } };
     const trusted = i < scanFrom && segment.readSeal(options.crc32);
     if (!trusted) {
       const { fault, leftover } = segment.scan(options.crc32, options.all ? "each" : "last");
-      if (fault !== "end") return { kept: i + 1, cut: { reason: fault, bytes: leftover } };
+      if (fault !== "end") return { kept: i + 1, stop: { reason: fault, bytes: leftover } };
     }
     expected = segment.last + 1;
   }
-  return { kept: segments.length, cut: null };
+  return { kept: segments.length, stop: null };
 }

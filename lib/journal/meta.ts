@@ -1,0 +1,236 @@
+/**
+ * What a node knows about its own copy: `meta.json`, replaced whole, with a checksum. One writer.
+ *
+ * @module
+ */
+
+import { crc32 as zlibCrc32 } from "node:zlib";
+import { decodeGenerations, encodeGenerations, type Generation } from "./history.ts";
+import type { Checksum, Storage } from "./storage.ts";
+
+/** The file's name in the log folder. */
+export const META_NAME = "meta.json";
+
+const VERSION = 1;
+
+/** Whether the copy may serve. `inconsistent`: a resync is not finished. `outdated`: a true past state, known to be behind. */
+export type CopyState = "uptodate" | "inconsistent" | "outdated";
+
+/** What was being done when the file was last written. */
+export type LastRole = "none" | "primary" | "secondary";
+
+/** The content of `meta.json`. */
+export interface Meta {
+  readonly clusterId: string;
+  readonly module: string;
+  readonly node: string;
+  /** The highest epoch accepted: anything lower is refused, also after a restart (I2). Never goes down. */
+  readonly epoch: number;
+  readonly history: readonly Generation[];
+  /** Up to here both the directory and the log are on disk. */
+  readonly checkpoint: number;
+  /** The last run ended in order: directory, log and this file are at one sequence. */
+  readonly clean: boolean;
+  /** `RUN/boot-id` of that run: the same one now means that no power was lost, even when not clean. */
+  readonly bootId: string;
+  readonly copy: CopyState;
+  readonly role: LastRole;
+  /** Object ids below are taken, perhaps. Never goes down. */
+  readonly nextId: number;
+  /**
+   * First sequence logged for the FUSE connection now served; 0 when none is. A connection counts its requests from the
+   * start, so a request id only means something from here on.
+   */
+  readonly servedFrom: number;
+}
+
+/** The fields a writer may change. */
+export type MetaChange = Partial<Omit<Meta, "clusterId" | "module" | "node">>;
+
+/** Reads and replaces `meta.json`. */
+export class MetaStore {
+  readonly #storage: Storage;
+  readonly #crc32: Checksum;
+  #meta: Meta;
+
+  private constructor(storage: Storage, crc32: Checksum, meta: Meta) {
+    this.#storage = storage;
+    this.#crc32 = crc32;
+    this.#meta = meta;
+  }
+
+  /**
+   * Opens the file of an existing copy.
+   *
+   * @returns `null` when there is none: the copy is new.
+   * @throws when it is damaged or belongs to another cluster or module. Never answers a default instead.
+   */
+  static open(
+    storage: Storage,
+    identity: { readonly clusterId: string; readonly module: string },
+    crc32: Checksum = zlibCrc32,
+  ): MetaStore | null {
+    const bytes = storage.readAll(META_NAME);
+    if (bytes === null) return null;
+    const meta = decodeMeta(bytes, crc32);
+    if (meta.clusterId !== identity.clusterId || meta.module !== identity.module) {
+      throw new Error(
+        `Cannot open the copy: its ${META_NAME} belongs to module "${meta.module}" of cluster "${meta.clusterId}", ` +
+          `not to "${identity.module}" of "${identity.clusterId}"; move the log folder away if that data is not needed`,
+      );
+    }
+    return new MetaStore(storage, crc32, meta);
+  }
+
+  /**
+   * Writes the file of a new copy.
+   *
+   * @throws when there is one already.
+   */
+  static create(storage: Storage, meta: Meta, crc32: Checksum = zlibCrc32): MetaStore {
+    if (storage.size(META_NAME) !== null) throw new Error(`Cannot create ${META_NAME}: it exists`);
+    const store = new MetaStore(storage, crc32, meta);
+    store.#write(meta);
+    return store;
+  }
+
+  /** What is on disk. */
+  get value(): Meta {
+    return this.#meta;
+  }
+
+  /**
+   * Replaces fields; returns when that survives a power cut. Does nothing when nothing changes.
+   *
+   * @throws when the epoch, or the next id, would go down. Nothing is changed then.
+   */
+  update(change: MetaChange): void {
+    const next = { ...this.#meta, ...change };
+    if (next.epoch < this.#meta.epoch) {
+      throw new RangeError(
+        `Cannot accept epoch ${next.epoch}: this copy accepted epoch ${this.#meta.epoch} before`,
+      );
+    }
+    if (next.nextId < this.#meta.nextId) {
+      throw new RangeError(
+        `Cannot set the next id to ${next.nextId}: ids up to ${this.#meta.nextId} may be taken`,
+      );
+    }
+    if (same(next, this.#meta)) return;
+    this.#write(next);
+  }
+
+  #write(meta: Meta): void {
+    this.#storage.writeAtomic(META_NAME, encodeMeta(meta, this.#crc32));
+    this.#meta = meta;
+  }
+}
+
+function same(a: Meta, b: Meta): boolean {
+  return (Object.keys(a) as (keyof Meta)[]).every((key) => a[key] === b[key]);
+}
+
+/** The bytes of the file. */
+export function encodeMeta(meta: Meta, crc32: Checksum = zlibCrc32): Uint8Array<ArrayBuffer> {
+  const body = JSON.stringify(
+    { version: VERSION, ...meta, history: encodeGenerations(meta.history) },
+    null,
+    1,
+  );
+  const text = `{"crc32":"${hex(checksum(body, crc32))}","meta":${body}}\n`;
+  return new TextEncoder().encode(text);
+}
+
+/**
+ * Reads what {@link encodeMeta} wrote.
+ *
+ * @throws with what is wrong and what to do.
+ */
+export function decodeMeta(bytes: Uint8Array, crc32: Checksum = zlibCrc32): Meta {
+  const { crc32: stated, meta } = fields(parse(bytes), "the file");
+  const body = JSON.stringify(meta, null, 1);
+  if (body === undefined || stated !== hex(checksum(body, crc32))) throw damaged("the checksum does not fit");
+  return readMeta(fields(meta, "meta"));
+}
+
+type Fields = Partial<Record<string, unknown>>;
+
+function readMeta(meta: Fields): Meta {
+  if (meta["version"] !== VERSION) throw damaged(`version ${meta["version"]} is not ${VERSION}`);
+  return {
+    clusterId: text(meta, "clusterId"),
+    module: text(meta, "module"),
+    node: text(meta, "node"),
+    epoch: count(meta, "epoch"),
+    history: history(meta["history"]),
+    checkpoint: count(meta, "checkpoint"),
+    clean: flag(meta, "clean"),
+    bootId: text(meta, "bootId"),
+    copy: oneOf(meta, "copy", ["uptodate", "inconsistent", "outdated"]),
+    role: oneOf(meta, "role", ["none", "primary", "secondary"]),
+    nextId: count(meta, "nextId"),
+    servedFrom: count(meta, "servedFrom"),
+  };
+}
+
+function parse(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch (error) {
+    throw damaged(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function history(json: unknown): readonly Generation[] {
+  try {
+    return decodeGenerations(json);
+  } catch (error) {
+    throw damaged(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function fields(value: unknown, what: string): Fields {
+  if (typeof value !== "object" || value === null) throw damaged(`${what} is not an object`);
+  return value as Fields;
+}
+
+function text(meta: Fields, key: string): string {
+  const value = meta[key];
+  if (typeof value !== "string") throw damaged(`${key} is not a text`);
+  return value;
+}
+
+function count(meta: Fields, key: string): number {
+  const value = meta[key];
+  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) {
+    throw damaged(`${key} is not a count`);
+  }
+  return value;
+}
+
+function flag(meta: Fields, key: string): boolean {
+  const value = meta[key];
+  if (typeof value !== "boolean") throw damaged(`${key} is neither true nor false`);
+  return value;
+}
+
+function oneOf<const T extends string>(meta: Fields, key: string, allowed: readonly T[]): T {
+  const found = allowed.find((value) => value === meta[key]);
+  if (found === undefined) throw damaged(`${key} is none of ${allowed.join(", ")}`);
+  return found;
+}
+
+function damaged(why: string): Error {
+  return new Error(
+    `Cannot read ${META_NAME}: ${why}; what this copy holds is unknown, so remove the module's log folder and copy ` +
+      `all data from the other node`,
+  );
+}
+
+function checksum(text: string, crc32: Checksum): number {
+  return crc32(new TextEncoder().encode(text));
+}
+
+function hex(value: number): string {
+  return value.toString(16).padStart(8, "0");
+}
