@@ -377,7 +377,7 @@ try {
   }
   throw error;
 } finally {
-  await shell(`umount -l ${DATA}; umount -l ${DATA}; rm -rf ${ROOT}`);
+  await shell(`umount -l ${DATA}; umount -l ${DATA}; umount -l ${RUN}/fusectl; rm -rf ${ROOT}`);
 }
 // Whatever still runs ends with this process: it is the first one of its namespace.
 Deno.exit(0);
