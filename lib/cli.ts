@@ -4,7 +4,7 @@
  * @module
  */
 import type { ClusterStatus, EventRow } from "./agent_control.ts";
-import { openAgent } from "./cli/agent_client.ts";
+import { type AgentClient, openAgent } from "./cli/agent_client.ts";
 import { Arguments } from "./cli/arguments.ts";
 import { showApply, showEvents, showStatus } from "./cli/show.ts";
 import { verb } from "./cli/verbs.ts";
@@ -16,6 +16,8 @@ import type { ApplyResult } from "./http/mod.ts";
 export { EXIT, QUIET_STATUS, type World };
 
 const FOLLOW_MS = 500;
+/** Events of one request. */
+const EVENTS_PAGE = 500;
 
 /** Certificates are a third of the program: loaded for the commands that make some. */
 const membership = () => import("./cli/membership.ts");
@@ -203,21 +205,32 @@ async function status(args: readonly string[], world: World): Promise<number | v
   for (const line of showStatus(whole, name)) world.print(line);
 }
 
+/** The last events: a person wants to know what happened just now, not when the cluster was made. */
 async function events(args: readonly string[], world: World): Promise<void> {
   const given = new Arguments(args, { text: ["since", "limit"], flag: ["json", "follow"] });
   given.expect();
   let since = given.count("since", 0);
-  const limit = given.count("limit", 1000);
+  const limit = given.count("limit", 100);
   using agent = await openAgent(world);
   while (true) {
-    const answer = await agent.ask({ method: "GET", path: `/events?since=${since}&limit=${limit}` });
-    const rows = (answer as { events: EventRow[] }).events;
-    for (const line of given.flag("json") ? rows.map((row) => JSON.stringify(row)) : showEvents(rows)) {
-      world.print(line);
-    }
+    const rows = await eventsAfter(agent, since, limit);
+    const lines = given.flag("json") ? rows.map((row) => JSON.stringify(row)) : showEvents(rows);
+    for (const line of lines) world.print(line);
     since = rows.at(-1)?.id ?? since;
     if (!given.flag("follow")) return;
     await world.sleep(FOLLOW_MS);
+  }
+}
+
+/** The last `limit` events after `since`. Page by page, so that the agent is never kept from its heartbeats. */
+async function eventsAfter(agent: AgentClient, since: number, limit: number): Promise<readonly EventRow[]> {
+  let rows: EventRow[] = [];
+  while (true) {
+    const after = rows.at(-1)?.id ?? since;
+    const answer = await agent.ask({ method: "GET", path: `/events?since=${after}&limit=${EVENTS_PAGE}` });
+    const page = (answer as { events: EventRow[] }).events;
+    rows = [...rows, ...page].slice(-Math.max(limit, 1));
+    if (page.length < EVENTS_PAGE) return limit === 0 ? [] : rows;
   }
 }
 

@@ -276,3 +276,22 @@ Deno.test("runCli() follows usage errors with the command's own line", async () 
   assertEquals((await node1.run("events", "--since", "x")).exit, EXIT.usage);
   assertEquals((await node1.run("help")).exit, EXIT.ok);
 });
+
+Deno.test("runCli() shows the last events, however many there are", async () => {
+  const { node1, control } = await running();
+  const count = 1234;
+  control.events = (since, limit) =>
+    Array.from({ length: count }, (_, at) => ({
+      id: at + 1,
+      time: "2026-01-01T00:00:00.000Z",
+      node: "node1",
+      module: "bms",
+      epoch: 1,
+      level: "info" as const,
+      what: `event ${at + 1}`,
+      why: "",
+    })).filter(({ id }) => id > since).slice(0, limit);
+  const { out } = await node1.run("events", "--limit", "2");
+  assertEquals(out.split("\n").map((line) => line.split("  ").at(-1)), ["event 1233", "event 1234"]);
+  assertEquals((await node1.run("events", "--since", "1233", "--json")).out.includes('"id":1234'), true);
+});
