@@ -338,3 +338,13 @@ Deno.test("Journal.prepare() makes the next segment ahead, once", () => {
   fill(journal, PER_SEGMENT + 1);
   assertEquals(journal.segmentCount, 2);
 });
+
+Deno.test("Journal writes the first page of version 1", () => {
+  const storage = new MemoryStorage();
+  open(storage, { first: 7 });
+  const page = storage.readAll(segmentName(0))?.subarray(0, 4096) ?? raise("no segment");
+  const name = (text: string) => new TextEncoder().encode(text).toHex().padEnd(96 * 2, "0");
+  const golden = "42534731" + "7d8c2609" + "01000000" + "00200000" + "0000000000000000" + "0700000000000000" +
+    name("c0ffee") + name("bms");
+  assertEquals(page.toHex(), golden.padEnd(4096 * 2, "0"));
+});
