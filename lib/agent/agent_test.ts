@@ -1,0 +1,116 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { CLUSTER, MODULE, Pair } from "./testing.ts";
+
+Deno.test("Agent makes a pair, with service, address and authority on the primary alone", async () => {
+  const pair = new Pair();
+  await pair.pair();
+  assertEquals([pair.n1.mounted, pair.n1.vip, pair.n1.service], [true, true, true]);
+  assertEquals([pair.n2.mounted, pair.n2.vip, pair.n2.service], [false, false, false]);
+  assert(pair.n1.authority.untilMs > pair.time.now);
+  assertEquals(pair.n2.authority.untilMs, 0);
+});
+
+Deno.test("Agent decides to take over within 4 s of a power cut of the primary", async () => {
+  const pair = new Pair();
+  await pair.pair();
+  pair.n1.powerOff();
+  await pair.killAgent(pair.n1);
+  const ms = await pair.time.until("n2 serves", () => pair.shows(pair.n2) === "alone ready");
+  assert(ms <= 4000, `took ${ms} ms`);
+  assertEquals([pair.n2.mounted, pair.n2.vip, pair.n2.service], [true, true, true]);
+});
+
+Deno.test("Agent switches over within 1 s", async () => {
+  const pair = new Pair();
+  await pair.pair();
+  const result = await pair.n2.agent?.command("m", "switchover", { by: "test" });
+  assertEquals(result?.code, "accepted");
+  const ms = await pair.time.until("n2 serves", () => pair.n2.service && pair.n2.vip);
+  assert(ms <= 1000, `took ${ms} ms`);
+  await pair.time.until(
+    "a pair",
+    () => pair.shows(pair.n1) === "secondary ready" && pair.shows(pair.n2) === "primary ready",
+  );
+  assertEquals([pair.n1.mounted, pair.n1.vip, pair.n1.service], [false, false, false]);
+});
+
+Deno.test("Agent that is killed and restarted finds everything as it was", async () => {
+  const pair = new Pair();
+  await pair.pair();
+  for (const host of [pair.n1, pair.n2]) {
+    const records = JSON.stringify([...pair.n1.records, ...pair.n2.records]);
+    await pair.killAgent(host);
+    await pair.time.run(700);
+    pair.startAgent(host);
+    await pair.time.until(
+      "resumed",
+      () => pair.shows(pair.n1) === "primary ready" && pair.shows(pair.n2) === "secondary ready",
+    );
+    await pair.time.run(3000);
+    assertEquals(JSON.stringify([...pair.n1.records, ...pair.n2.records]), records);
+    assertEquals([pair.n1.serviceStarts, pair.n1.mounted, pair.n1.vip], [1, true, true]);
+    assert(pair.n1.authority.untilMs > pair.time.now);
+  }
+});
+
+Deno.test("Agent keeps the membership when a replicator dies and comes back", async () => {
+  const pair = new Pair();
+  await pair.pair();
+  for (const host of [pair.n1, pair.n2]) {
+    const records = JSON.stringify([...pair.n1.records, ...pair.n2.records]);
+    host.killReplicator();
+    await pair.time.run(300);
+    host.replicatorRuns = true;
+    await pair.time.run(3000);
+    assertEquals(JSON.stringify([...pair.n1.records, ...pair.n2.records]), records);
+    assertEquals([pair.shows(pair.n1), pair.shows(pair.n2)], ["primary ready", "secondary ready"]);
+  }
+});
+
+Deno.test("Agent goes on with one network of two", async () => {
+  const pair = new Pair();
+  await pair.pair();
+  pair.cutNetworks.add("repl");
+  await pair.time.run(5000);
+  assertEquals([pair.shows(pair.n1), pair.shows(pair.n2)], ["primary ready", "secondary ready"]);
+  const networks = pair.n1.agent?.status().peers[0]?.networks ?? {};
+  assert((networks["lan"] ?? 9999) < 1000);
+  assert((networks["repl"] ?? 0) > 4000);
+});
+
+Deno.test("Agent says what is wrong when the service does not start, and repairs it by restart", async () => {
+  const pair = new Pair();
+  pair.n1.failService = "Cannot start service of m: exit code 3";
+  pair.startAgent(pair.n1);
+  await pair.time.run(500);
+  await pair.n1.agent?.command("m", "start-primary", { by: "test" });
+  await pair.time.until("a failure", () => pair.shows(pair.n1) === "alone not-ready");
+  assertMatch(pair.n1.agent?.status().modules[0]?.nodes[0]?.reason ?? "", /exit code 3.*restart/);
+  pair.n1.failService = null;
+  await pair.n1.agent?.command("m", "restart", { by: "test" });
+  await pair.time.until("repaired", () => pair.shows(pair.n1) === "alone ready");
+});
+
+Deno.test("Agent refuses verbs for what it does not know, and changes to what runs", async () => {
+  const pair = new Pair();
+  await pair.pair();
+  assertEquals((await pair.n1.agent?.command("x", "start", { by: "test" }))?.code, "unknown-module");
+  const applied = await pair.n1.agent?.applyModule({ ...MODULE, port: 9999 }, 2);
+  assertEquals(applied?.code, "refused");
+  assertMatch(applied?.message ?? "", /stop it/);
+  assertEquals((await pair.n1.agent?.removeModule("m"))?.code, "refused");
+  const cluster = { ...CLUSTER, timings: { ...CLUSTER.timings, deadMs: 9 } };
+  assertEquals((await pair.n1.agent?.applyCluster(cluster))?.code, "refused");
+});
+
+Deno.test("Agent records every decision with its reason", async () => {
+  const pair = new Pair();
+  await pair.pair();
+  const events = pair.n1.agent?.events(0, 1000) ?? [];
+  assert(
+    events.some((event) =>
+      event.what === "Becomes primary of epoch 1" && event.why === "a person chose this node"
+    ),
+  );
+  assert(events.some((event) => event.what === "start-primary by test"));
+});
