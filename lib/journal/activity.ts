@@ -64,9 +64,11 @@ export type ActivityFound = "whole" | "fresh" | "incomplete";
 
 /** How to open the set. */
 export interface ActivityOptions {
+  /** Where the file is. */
   readonly storage: Storage;
   /** There is no copy yet, so that a missing file is right. */
   readonly fresh: boolean;
+  /** CRC-32; by default zlib's. */
   readonly crc32?: Checksum;
 }
 

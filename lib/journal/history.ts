@@ -22,6 +22,7 @@
 export interface Generation {
   /** Random, 64 bits. */
   readonly generation: bigint;
+  /** Membership under which it began. */
   readonly epoch: number;
   /** Sequence of its first record. */
   readonly first: number;
@@ -29,6 +30,7 @@ export interface Generation {
 
 /** What a node's data went through: oldest first, without gaps. */
 export interface History {
+  /** Oldest first. */
   readonly generations: readonly Generation[];
   /** Sequence of the last record; 0 when there was none. */
   readonly last: number;
@@ -39,6 +41,7 @@ export const GENERATIONS_MAX = 1024;
 
 /** How a target's data relates to a source's. */
 export interface Comparison {
+  /** What the comparison means. */
   readonly kind: "same" | "replay" | "target-ahead-unacknowledged" | "diverged" | "foreign" | "new";
   /** The last sequence both have; 0 when nothing is common. */
   readonly common: number;
@@ -110,8 +113,11 @@ export function historyUpTo(generations: readonly Generation[], last: number): r
 
 /** A generation in JSON: its number in hexadecimal, since JSON numbers end at 2^53. */
 export interface GenerationJson {
+  /** 16 hexadecimal digits. */
   readonly generation: string;
+  /** Membership. */
   readonly epoch: number;
+  /** Sequence of its first record. */
   readonly first: number;
 }
 

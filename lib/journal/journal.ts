@@ -54,6 +54,7 @@ export type Keep = typeof KEEP[keyof typeof KEEP];
 
 /** How to open a log. */
 export interface JournalOptions {
+  /** Where the files are. */
   readonly storage: Storage;
   /** Whose log it is; another's is refused. */
   readonly identity: Identity;
@@ -70,6 +71,7 @@ export interface JournalOptions {
    * killed or ended): only the newest segments are, since no page can be missing.
    */
   readonly scan: "all" | "tail";
+  /** CRC-32; by default zlib's. */
   readonly crc32?: Checksum;
 }
 

@@ -21,11 +21,15 @@ export type LastRole = "none" | "primary" | "secondary";
 
 /** The content of `meta.json`. */
 export interface Meta {
+  /** Of the cluster this copy belongs to. */
   readonly clusterId: string;
+  /** Of the module this copy belongs to. */
   readonly module: string;
+  /** The node this is. */
   readonly node: string;
   /** The highest epoch accepted: anything lower is refused, also after a restart (I2). Never goes down. */
   readonly epoch: number;
+  /** Lines of writes this copy went through, oldest first. */
   readonly history: readonly Generation[];
   /** Up to here both the directory and the log are on disk. */
   readonly checkpoint: number;
@@ -33,7 +37,9 @@ export interface Meta {
   readonly clean: boolean;
   /** `RUN/boot-id` of that run: the same one now means that no power was lost, even when not clean. */
   readonly bootId: string;
+  /** Whether the copy may serve. */
   readonly copy: CopyState;
+  /** What this node was when the file was last written. */
   readonly role: LastRole;
   /** Object ids below are taken, perhaps. Never goes down. */
   readonly nextId: number;

@@ -12,6 +12,13 @@ export * from "./meta.ts";
 export * from "./object_map.ts";
 export * from "./record.ts";
 export type { Cut, Recovery } from "./recovery.ts";
-export { type Identity, SEGMENT_HEADER_BYTES, segmentName } from "./segment.ts";
+export {
+  type Identity,
+  type ScanResult,
+  type Segment,
+  SEGMENT_HEADER_BYTES,
+  type SegmentFault,
+  segmentName,
+} from "./segment.ts";
 export * from "./storage.ts";
 export { RECENT } from "./unique_index.ts";

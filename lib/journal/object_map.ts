@@ -38,7 +38,9 @@ const AT = { crc32: 0, type: 4, length: 8, reserved: 9, handle: 16, id: 56 } as 
 
 /** A file handle, as of `name_to_handle_at(2)`. */
 export interface FileHandle {
+  /** `handle_type`. */
   readonly type: number;
+  /** `f_handle`. */
   readonly bytes: Uint8Array;
 }
 

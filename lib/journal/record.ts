@@ -67,7 +67,7 @@ export const OFFSET = {
 } as const;
 
 /** The first byte the checksum covers. */
-export const CHECKED_FROM = OFFSET.length;
+export const CHECKED_FROM: number = OFFSET.length;
 
 /** The mutations. Numbers are part of the format. */
 export const OP = {
@@ -114,15 +114,23 @@ export type RecordState = typeof STATE[keyof typeof STATE];
  * from 0 to 2^53 − 1; a `bigint` from 0 to 2^64 − 1.
  */
 export interface RecordFields {
+  /** {@link OP}. */
   op: number;
+  /** Place in the order. */
   sequence: number;
+  /** Membership. */
   epoch: number;
+  /** Line of history. */
   generation: bigint;
   /** Without the kernel's flag bits: those are above 2^53. */
   unique: number;
+  /** The object. */
   id: number | bigint;
+  /** By operation. */
   a: number | bigint;
+  /** By operation. */
   b: number | bigint;
+  /** By operation. */
   c: number | bigint;
 }
 
@@ -130,6 +138,7 @@ export interface RecordFields {
 export interface RecordShape {
   /** {@link FLAG} bits. */
   flags: number;
+  /** Bytes of names that follow. */
   namesLength: number;
   /** Bytes of payload that follow in this record. */
   payloadLength: number;

@@ -56,7 +56,9 @@ const AT = {
 
 /** Whose log it is. */
 export interface Identity {
+  /** Cluster id, at most 96 bytes of UTF-8. */
   readonly cluster: string;
+  /** Module name, at most 96 bytes of UTF-8. */
   readonly module: string;
 }
 
@@ -65,6 +67,7 @@ export type SegmentFault = "unused" | "damaged";
 
 /** What a scan found behind the last good record. */
 export interface ScanResult {
+  /** Why the walk ended. */
   readonly fault: RecordFault | "sequence" | "end";
   /** Bytes from the last good record to the last byte that is not zero; 0 when the log simply ends. */
   readonly leftover: number;
@@ -83,8 +86,11 @@ export function segmentIndex(name: string): number | null {
 
 /** A mapped segment. Fields are plain: the journal reads them for every record. */
 export class Segment {
+  /** The number in the file's name. */
   readonly index: number;
+  /** The whole file. */
   readonly bytes: Uint8Array<ArrayBuffer>;
+  /** The same memory. */
   readonly view: DataView;
   /** Sequence of the first record, also when there is none yet. */
   first = 0;
@@ -92,6 +98,7 @@ export class Segment {
   last = 0;
   /** Where the next record goes. */
   used: number = SEGMENT_HEADER_BYTES;
+  /** Bytes of payload it holds. */
   payloadBytes = 0;
   /** Cursors that look at it: not unmapped before they leave. */
   pins = 0;
@@ -101,6 +108,7 @@ export class Segment {
   dropped = false;
   readonly #mapping: Mapping;
 
+  /** Use {@link Segment.map}. */
   constructor(index: number, mapping: Mapping) {
     this.index = index;
     this.#mapping = mapping;

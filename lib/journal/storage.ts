@@ -47,6 +47,7 @@ export interface Storage {
 
 /** The disk has no room. The operation changed nothing and may be tried again once there is some. */
 export class DiskFullError extends Error {
+  /** To be told from others where classes are not at hand. */
   override readonly name = "DiskFullError";
 }
 
