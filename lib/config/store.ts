@@ -27,6 +27,8 @@ export interface StoredModule {
 /** A stored text that the current cluster does not fit any more. */
 export interface BrokenModule {
   readonly name: string;
+  /** A repaired text must be given a higher one. */
+  readonly generation: number;
   readonly message: string;
 }
 
@@ -51,7 +53,7 @@ export async function loadModules(
         config: parseModule(text, { file: `${name}.yaml`, cluster, others }),
       });
     } catch (error) {
-      broken.push({ name, message: error instanceof Error ? error.message : String(error) });
+      broken.push({ name, generation, message: error instanceof Error ? error.message : String(error) });
     }
   }
   return { modules, broken };

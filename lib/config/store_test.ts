@@ -30,7 +30,7 @@ Deno.test("loadModules() reports a broken module and loads the others", async ()
   await saveModule(files, { name: "good", generation: 1, text: text("good") });
   const { modules, broken } = await loadModules(files, cluster);
   assertEquals(modules.map(({ name }) => name), ["good"]);
-  assertEquals(broken.map(({ name }) => name), ["bad"]);
+  assertEquals(broken.map(({ name, generation }) => [name, generation]), [["bad", 1]]);
 });
 
 Deno.test("loadModules() ignores a log beside the generations", async () => {

@@ -171,10 +171,10 @@ function configRoutes(app: App, control: AgentControl, options: AppOptions): voi
   app.post("/api/v1/modules/:name/check", async (context) => {
     const name = context.req.param("name");
     const file = context.req.query("file") ?? `${name}.yaml`;
-    const { config, stored } = await readModule(options, { name, text: await context.req.text(), file });
+    const { config, generation } = await readModule(options, { name, text: await context.req.text(), file });
     const here = config.nodes.includes(options.identity.node);
     const faults = here ? await options.host.check(config) : [];
-    return context.json({ faults, generation: stored?.generation ?? 0 });
+    return context.json({ faults, generation });
   });
   app.put("/api/v1/modules/:name", async (context) => {
     const name = context.req.param("name");

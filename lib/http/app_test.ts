@@ -8,6 +8,7 @@ import {
   loadIdentity,
   sign,
 } from "../identity/mod.ts";
+import { saveModule } from "../config/store.ts";
 import { memoryFiles } from "../identity/memory_files.ts";
 import { createApp } from "./app.ts";
 import { catchUp } from "./apply.ts";
@@ -205,6 +206,14 @@ Deno.test("PUT /modules goes past the highest generation of any node", async () 
   wire.cut = false;
   const { json } = await ask(node1, "PUT", "/api/v1/modules/bms", BMS);
   assertEquals([json.generation, json.nodes.node2], [3, "applied"]);
+});
+
+Deno.test("PUT /modules replaces a stored text that the cluster does not fit any more", async () => {
+  const { node1 } = await pair();
+  await saveModule(node1.options.files, { name: "bms", generation: 7, text: "module: bms\n" });
+  const { json } = await ask(node1, "PUT", "/api/v1/modules/bms", BMS);
+  assertEquals(json.generation, 8);
+  assertEquals((await ask(node1, "GET", "/api/v1/configs")).json.configs[0].generation, 8);
 });
 
 Deno.test("DELETE /modules forgets it on both nodes", async () => {

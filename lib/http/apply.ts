@@ -25,6 +25,15 @@ export interface ApplyResult {
   readonly warnings: readonly string[];
 }
 
+/** A text that fits, and what this node has of the same module. */
+export interface ModuleReading {
+  readonly config: ModuleConfig;
+  /** Undefined: none, or one that the cluster does not fit any more. */
+  readonly stored: StoredModule | undefined;
+  /** Highest generation on this node, 0 for none. */
+  readonly generation: number;
+}
+
 type Options = Pick<AppOptions, "identity" | "files" | "peers" | "host">;
 
 /**
@@ -35,8 +44,8 @@ type Options = Pick<AppOptions, "identity" | "files" | "peers" | "host">;
 export async function readModule(
   options: Options,
   request: { readonly name: string; readonly text: string; readonly file: string },
-): Promise<{ readonly config: ModuleConfig; readonly stored: StoredModule | undefined }> {
-  const { modules } = await loadModules(options.files, options.identity.cluster);
+): Promise<ModuleReading> {
+  const { modules, broken } = await loadModules(options.files, options.identity.cluster);
   const others = modules.map(({ config }) => config);
   let config: ModuleConfig;
   try {
@@ -58,7 +67,9 @@ export async function readModule(
       message: `Cannot apply module ${request.name}: the file describes module ${config.name}`,
     });
   }
-  return { config, stored: modules.find(({ name }) => name === request.name) };
+  const stored = modules.find(({ name }) => name === request.name);
+  const generation = (stored ?? broken.find(({ name }) => name === request.name))?.generation ?? 0;
+  return { config, stored, generation };
 }
 
 /**
@@ -73,12 +84,12 @@ export async function applyModule(
   request: { readonly name: string; readonly text: string; readonly file: string; readonly force: boolean },
 ): Promise<ApplyResult> {
   const { identity } = options;
-  const { config, stored } = await readModule(options, request);
+  const { config, stored, generation: own } = await readModule(options, request);
   if (stored?.text !== request.text) refuseRunning(control, { config, stored, force: request.force });
   const faults = config.nodes.includes(identity.node)
     ? named(identity.node, await options.host.check(config))
     : [];
-  const generations = [stored?.generation ?? 0];
+  const generations = [own];
   const unreachable = new Set<string>();
   // All at once: a node that is off costs its time limit, and a cluster may have fifteen of them.
   const checks = await Promise.all(
@@ -135,8 +146,8 @@ export async function acceptModule(
   options: Options,
   request: { readonly name: string; readonly text: string; readonly generation: number },
 ): Promise<void> {
-  const { config, stored } = await readModule(options, { ...request, file: `${request.name}.yaml` });
-  if (stored !== undefined && stored.generation >= request.generation) return;
+  const { config, generation } = await readModule(options, { ...request, file: `${request.name}.yaml` });
+  if (generation >= request.generation) return;
   await keep(control, options, { config, generation: request.generation, text: request.text });
 }
 
@@ -153,9 +164,9 @@ export async function catchUp(control: AgentControl, options: Options): Promise<
     const { configs } = JSON.parse(answer.body) as {
       configs: { name: string; generation: number; text: string }[];
     };
-    const { modules } = await loadModules(options.files, options.identity.cluster);
+    const { modules, broken } = await loadModules(options.files, options.identity.cluster);
     for (const offer of configs) {
-      const own = modules.find(({ name }) => name === offer.name)?.generation ?? 0;
+      const own = [...modules, ...broken].find(({ name }) => name === offer.name)?.generation ?? 0;
       if (offer.generation <= own) continue;
       try {
         await acceptModule(control, options, offer);
