@@ -41,9 +41,17 @@ export function elect(a: Candidate, b: Candidate): Election {
     );
   }
   if (conflicting(a, b)) return settleConflict(a, b);
-  // The higher epoch is the later membership; the lower record only tells of the past.
-  const newest = a.report.epoch >= b.report.epoch ? a : b;
+  const newest = later(a, b);
   return leaderOf(newest, newest === a ? b : a);
+}
+
+/** The higher epoch is the later membership. On equal epochs its primary wrote it, the other only heard of it. */
+function later(a: Candidate, b: Candidate): Candidate {
+  if (a.report.epoch !== b.report.epoch) return a.report.epoch > b.report.epoch ? a : b;
+  const authors = [a, b].filter((one) => one.report.primary === one.node);
+  const [only] = authors;
+  if (only !== undefined && authors.length === 1) return only;
+  return a.node < b.node ? a : b;
 }
 
 /** Both name themselves, and the older membership had already left the other out: neither follows from the other. */
