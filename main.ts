@@ -9,12 +9,6 @@ import { openRole } from "./lib/system/role.ts";
 
 const VERSION: string = settings.version;
 
-type RunRole<More = unknown> = (options: More & { state: string; run: string }) => Promise<number>;
-
-function loadRole<T>(name: string): Promise<T> {
-  return import(new URL(`./lib/${name}.ts`, import.meta.url).href);
-}
-
 /** Runs one role, or one command. Returns the exit code. */
 async function main(args: readonly string[]): Promise<number> {
   const { state, run } = directories();
@@ -36,7 +30,7 @@ async function main(args: readonly string[]): Promise<number> {
       if (module === undefined || rest.length > 0) {
         throw new Error("Cannot start a replicator: expected one MODULE");
       }
-      const { runReplicator } = await loadRole<{ runReplicator: RunRole<{ module: string }> }>("replicator");
+      const { runReplicator } = await import("./lib/replicator.ts");
       return await runReplicator({ module, state, run });
     }
     default: {
