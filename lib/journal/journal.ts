@@ -499,14 +499,13 @@ export class Journal {
     const recent = this.last - RECENT;
     for (const segment of this.#segments) {
       if (segment.index < from) continue;
-      let at = SEGMENT_HEADER_BYTES;
-      while (at < segment.used) {
-        const position = (segment.index - this.#base) * STRIDE + at;
-        const record = this.#probe.point(segment.bytes, segment.view, at);
-        const length = padded(record.length);
-        if (record.state === STATE.intention) this.recovery.unsettled.push(position);
-        if (record.sequence > recent) this.#index.add(record.unique, position);
-        at += length;
+      const { view } = segment;
+      const start = (segment.index - this.#base) * STRIDE;
+      let sequence = segment.first;
+      for (let at = SEGMENT_HEADER_BYTES; at < segment.used; sequence++) {
+        if (view.getUint8(at + OFFSET.state) === STATE.intention) this.recovery.unsettled.push(start + at);
+        if (sequence > recent) this.#index.add(getU64(view, at + OFFSET.unique), start + at);
+        at += padded(view.getUint32(at + OFFSET.length, true));
       }
     }
   }

@@ -159,9 +159,14 @@ export function setU64(view: DataView, offset: number, value: number | bigint): 
 
 /** Reads an unsigned 64-bit value that must be below 2^53. */
 export function getU64(view: DataView, offset: number): number {
-  const value = view.getUint32(offset, true) + view.getUint32(offset + 4, true) * TWO_32;
+  const value = peekU64(view, offset);
   assert(value <= Number.MAX_SAFE_INTEGER, "A 64-bit field is past 2^53: read it as bigint");
   return value;
+}
+
+/** Reads an unsigned 64-bit value to compare it: past 2^53 the answer is near, not exact. */
+export function peekU64(view: DataView, offset: number): number {
+  return view.getUint32(offset, true) + view.getUint32(offset + 4, true) * TWO_32;
 }
 
 /** A record's length rounded up to where the next one starts on disk. */
@@ -234,7 +239,8 @@ export function checkRecord(
   limit: number,
   crc32: Checksum,
 ): number | RecordFault {
-  const length = frameRecord(bytes, offset, limit);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const length = frameRecord(view, offset, limit);
   if (typeof length === "string") return length;
   if (checksumOf(bytes, offset, length, crc32) !== readU32(bytes, offset + OFFSET.crc32)) return "checksum";
   return meaningFault(bytes, offset) ?? length;
@@ -242,16 +248,15 @@ export function checkRecord(
 
 /** Looks only whether a record seems to start at `offset` and ends before `limit`. Answers as {@link checkRecord}. */
 export function frameRecord(
-  bytes: Uint8Array,
+  view: DataView,
   offset: number,
   limit: number,
 ): number | "short" | "magic" | "length" {
   if (limit - offset < HEADER_BYTES) return "short";
-  if (readU32(bytes, offset) !== RECORD_MAGIC) return "magic";
-  const length = readU32(bytes, offset + OFFSET.length);
-  const names = byteAt(bytes, offset + OFFSET.namesLength) |
-    byteAt(bytes, offset + OFFSET.namesLength + 1) << 8;
-  const payload = readU32(bytes, offset + OFFSET.payloadLength);
+  if (view.getUint32(offset, true) !== RECORD_MAGIC) return "magic";
+  const length = view.getUint32(offset + OFFSET.length, true);
+  const names = view.getUint16(offset + OFFSET.namesLength, true);
+  const payload = view.getUint32(offset + OFFSET.payloadLength, true);
   if (length > RECORD_MAX || length !== HEADER_BYTES + names + payload) return "length";
   return limit - offset < length ? "short" : length;
 }

@@ -23,7 +23,16 @@
  */
 
 import { assert } from "@std/assert";
-import { checkRecord, frameRecord, getU64, OFFSET, padded, type RecordFault, setU64 } from "./record.ts";
+import {
+  checkRecord,
+  frameRecord,
+  getU64,
+  OFFSET,
+  padded,
+  peekU64,
+  type RecordFault,
+  setU64,
+} from "./record.ts";
 import type { Checksum, Mapping, Storage } from "./storage.ts";
 
 /** Where a segment's records begin. */
@@ -225,12 +234,12 @@ export class Segment {
     while (at < bytes.length) {
       const length = check === "each"
         ? checkRecord(bytes, at, bytes.length, crc32)
-        : frameRecord(bytes, at, bytes.length);
+        : frameRecord(view, at, bytes.length);
       if (typeof length === "string") {
         fault = length;
         break;
       }
-      if (getU64(view, at + OFFSET.sequence) !== next) {
+      if (peekU64(view, at + OFFSET.sequence) !== next) {
         fault = "sequence";
         break;
       }
