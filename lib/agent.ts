@@ -11,38 +11,42 @@ import { bootId } from "./system/boot_id.ts";
 import { clock, randomIncarnation, timers } from "./system/clock.ts";
 import { openProbes, openServices, openVips } from "./system/effects.ts";
 import { hmacSha256 } from "./system/hmac.ts";
-import { openRole } from "./system/role.ts";
+import { logLine } from "./system/log.ts";
 import { RpcClient } from "./system/rpc.ts";
 import { SqliteStore } from "./system/sqlite_store.ts";
 import { UdpNetworks } from "./system/udp.ts";
 
-/** Starts the loop. What runs already on this node is found and kept. */
-export async function runAgent(start: AgentStart): Promise<RunningAgent> {
+/**
+ * Starts the loop. What runs already on this node is found and kept.
+ *
+ * @throws {Error} when the heartbeat port is taken or the database cannot be opened.
+ */
+export function runAgent(start: AgentStart): Promise<RunningAgent> {
   const { node, cluster, modules, state, run } = start;
   const me = cluster.nodes.find((one) => one.name === node);
   if (me === undefined) {
     throw new Error(`Cannot start the agent: "${node}" is no node of ${state}/cluster.yaml`);
   }
-  const { log } = await openRole(run);
+  const boot = bootId(run);
   const store = new SqliteStore(`${state}/agent.db`);
-  const { transport, open } = lateTransport(me.addresses, cluster.ports.heartbeat, log);
+  const { transport, open } = lateTransport(me.addresses, cluster.ports.heartbeat);
   const agent = new Agent({ node, cluster, modules }, {
     clock,
     timers,
     store,
     connect: (path, onEvent) => RpcClient.connect(path, { onEvent }),
-    vips: openVips(log),
+    vips: openVips(logLine),
     services: openServices(state),
     probes: openProbes(),
     sign: hmacSha256(start.clusterKey),
     incarnation: randomIncarnation(),
-    bootId: bootId(run),
+    bootId: boot,
     socket: (name) => `${run}/${name}.sock`,
     openAuthority: (module) => new AuthorityFile(`${run}/${module}.authority`),
     openTransport: open,
-    log,
+    log: logLine,
   });
-  return {
+  return Promise.resolve({
     control: agent,
     closed: agent.failed,
     async close() {
@@ -50,14 +54,13 @@ export async function runAgent(start: AgentStart): Promise<RunningAgent> {
       await transport()?.close();
       store.close();
     },
-  };
+  });
 }
 
 /** The sockets are opened by the agent, once there is someone to receive; closed by us, after it has ended. */
 function lateTransport(
   addresses: Readonly<Record<string, string>>,
   port: number,
-  log: (line: string) => void,
 ): {
   transport: () => UdpNetworks | null;
   open: (onDatagram: (network: string, bytes: Uint8Array) => void) => UdpNetworks;
@@ -65,6 +68,6 @@ function lateTransport(
   let opened: UdpNetworks | null = null;
   return {
     transport: () => opened,
-    open: (onDatagram) => opened = new UdpNetworks({ addresses, port, onDatagram, log }),
+    open: (onDatagram) => opened = new UdpNetworks({ addresses, port, onDatagram, log: logLine }),
   };
 }

@@ -6,6 +6,7 @@
 
 /** Reads it, or makes it when this is the first process since the boot. */
 export function bootId(run: string): string {
+  Deno.mkdirSync(run, { recursive: true, mode: 0o700 });
   const path = `${run}/boot-id`;
   const mine = `${path}.${crypto.randomUUID()}`;
   Deno.writeTextFileSync(mine, crypto.randomUUID(), { mode: 0o600 });

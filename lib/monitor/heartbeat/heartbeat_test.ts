@@ -51,7 +51,7 @@ Deno.test("encodeHeartbeat() keeps its bytes", () => {
   const head = [...bytes.subarray(0, 48)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   assertEquals(
     head,
-    "42484e42" + "01" + "00" + "2400" + "0b00000000000000" + "0100000000000000" + "e803000000000000" +
+    "424e4842" + "01" + "00" + "2400" + "0b00000000000000" + "0100000000000000" + "e803000000000000" +
       "1600000000000000" + "de03000000000000",
   );
   assertEquals(new TextDecoder().decode(bytes.subarray(48, -32)), '{"from":"n1","to":"n2","modules":[]}');

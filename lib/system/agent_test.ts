@@ -1,0 +1,208 @@
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { runAgent } from "../agent.ts";
+import { CLUSTER, MODULE } from "../agent/testing.ts";
+import type { ClusterConfig, ModuleConfig } from "../config/types.ts";
+import { newRecord } from "../failover/mod.ts";
+import type { RunningAgent } from "./agent_role.ts";
+import { AuthorityFile } from "./authority_file.ts";
+import { boottimeMs } from "./clock.ts";
+import { type RpcServer, serveRpc } from "./rpc.ts";
+import { SqliteStore } from "./sqlite_store.ts";
+import { UdpNetworks } from "./udp.ts";
+
+const cluster: ClusterConfig = {
+  ...CLUSTER,
+  nodes: [
+    { name: "n1", addresses: { lan: "127.77.0.1" } },
+    { name: "n2", addresses: { lan: "127.77.0.2" } },
+  ],
+  networks: ["lan"],
+  arbiter: { kind: "none" },
+  timings: { heartbeatMs: 50, deadMs: 1000, witnessMs: 1000, watchdogMs: 1000, peerMs: 3000 },
+  ports: { api: 19010, heartbeat: 19011 },
+};
+const module: ModuleConfig = {
+  ...MODULE,
+  kind: "directory",
+  network: "lan",
+  virtualIps: [],
+  service: null,
+};
+
+/** A keeper and a replicator that only speak: what they are told is what they say. */
+class Host implements AsyncDisposable {
+  readonly dir = Deno.makeTempDirSync();
+  mounted = false;
+  role = "idle";
+  epoch = 0;
+  #servers: RpcServer[] = [];
+  agent: RunningAgent | null = null;
+
+  constructor(readonly name: string) {}
+
+  async serve(other: () => Host): Promise<void> {
+    const nothing = (): unknown => ({});
+    this.#servers.push(
+      await serveRpc(`${this.dir}/keeper.sock`, {
+        "replicator.start": nothing,
+        "replicator.stop": nothing,
+        cover: nothing,
+        guard: nothing,
+        mount: () => (this.mounted = true, {}),
+        unmount: () => (this.mounted = false, {}),
+        list: () => ({
+          pid: 1,
+          mounts: [{ path: "/srv/m", backing: 3, fuse: this.mounted ? 4 : null }],
+          kept: [],
+        }),
+      }),
+      await serveRpc(`${this.dir}/m.sock`, {
+        status: () => {
+          const connected = [this.role, other().role].sort().join() === "primary,secondary";
+          return {
+            role: this.role,
+            epoch: this.epoch,
+            connected,
+            caughtUp: connected,
+            sequence: "5",
+            history: [],
+          };
+        },
+        serve: (params) => this.#become("primary", params),
+        follow: (params) => this.#become("secondary", params),
+        solo: (params) => this.#become(this.role, params),
+        pair: (params) => this.#become(this.role, params),
+        close: (params) => this.#become("idle", params),
+        demote: () => this.#become("idle", {}),
+        retire: () => this.#become("idle", {}),
+      }),
+    );
+  }
+
+  async start(): Promise<void> {
+    this.agent = await runAgent({
+      node: this.name,
+      cluster,
+      clusterKey: new Uint8Array(32).fill(9),
+      modules: [{ config: module, generation: 1 }],
+      state: this.dir,
+      run: this.dir,
+    });
+  }
+
+  shows(): string {
+    const own = this.agent?.control.status().modules[0]?.nodes[0];
+    return `${own?.state} ${own?.readiness}`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.agent?.close();
+    await Promise.all(this.#servers.map((server) => server.close()));
+    Deno.removeSync(this.dir, { recursive: true });
+  }
+
+  #become(role: string, params: unknown): unknown {
+    this.role = role;
+    const { epoch } = params as { epoch?: number };
+    this.epoch = epoch ?? this.epoch;
+    return { sequence: "5" };
+  }
+}
+
+async function until(what: string, holds: () => boolean): Promise<void> {
+  const limit = Date.now() + 10_000;
+  while (!holds()) {
+    if (Date.now() > limit) throw new Error(`not within 10 s: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+Deno.test("runAgent() makes a pair over real sockets and SQLite, and resumes after its own restart", async () => {
+  await using n1 = new Host("n1");
+  await using n2 = new Host("n2");
+  await n1.serve(() => n2);
+  await n2.serve(() => n1);
+  await n1.start();
+  await n2.start();
+  await until("n1 waits for orders", () => n1.shows() === "stopped not-ready");
+  await until("it knows what runs", () => n1.agent?.control.status().peers[0]?.heard === true);
+  await until("accepted", () => n1.agent?.control.events(0, 10).length !== 0);
+  assertEquals((await n1.agent?.control.command("m", "start-primary", { by: "test" }))?.code, "accepted");
+  assertEquals((await n2.agent?.control.command("m", "start", { by: "test" }))?.code, "accepted");
+  const paired = (): boolean => n1.shows() === "primary ready" && n2.shows() === "secondary ready";
+  await until("a pair", paired);
+  const authority = new DataView((await Deno.readFile(`${n1.dir}/m.authority`)).buffer);
+  assert(Number(authority.getBigUint64(0, true) / 1_000_000n) > boottimeMs());
+  const epoch = n1.agent?.control.status().modules[0]?.nodes[0]?.epoch;
+  assertEquals(Number(authority.getBigUint64(8, true)) <= (epoch ?? 0), true);
+
+  await n1.agent?.close();
+  await n1.start();
+  await until("a pair again", paired);
+  assertEquals(n1.agent?.control.status().modules[0]?.nodes[0]?.epoch, epoch);
+  assertEquals(n1.mounted, true);
+});
+
+Deno.test("SqliteStore keeps records and the latest events in order", () => {
+  const dir = Deno.makeTempDirSync();
+  const store = new SqliteStore(`${dir}/agent.db`);
+  assertEquals(store.load("m"), null);
+  const record = { ...newRecord("boot"), epoch: 7, members: ["a"] };
+  store.save("m", { ...record, epoch: 6 });
+  store.save("m", record);
+  const event = { time: "t", node: "n", module: "m", epoch: 7, level: "warning", why: "w" } as const;
+  for (let i = 1; i <= 5; i++) store.append({ ...event, what: `event ${i}` });
+  store.close();
+  const again = new SqliteStore(`${dir}/agent.db`);
+  assertEquals(again.load("m"), record);
+  assertEquals(again.events(0, 2).map((row) => row.what), ["event 4", "event 5"]);
+  assertEquals(again.events(1, 2).map((row) => row.what), ["event 2", "event 3"]);
+  again.forget("m");
+  assertEquals(again.load("m"), null);
+  again.close();
+  Deno.removeSync(dir, { recursive: true });
+});
+
+Deno.test("AuthorityFile writes in place and keeps what a killed agent had granted", () => {
+  const path = Deno.makeTempFileSync();
+  const first = new AuthorityFile(path);
+  first.write(1234, 5);
+  first.close();
+  const inode = Deno.statSync(path).ino;
+  const second = new AuthorityFile(path);
+  const view = new DataView(Deno.readFileSync(path).buffer);
+  assertEquals([view.getBigUint64(0, true), view.getBigUint64(8, true)], [1_234_000_000n, 5n]);
+  second.write(0, 6);
+  assertEquals([...Deno.readFileSync(path)], [0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
+  assertEquals(Deno.statSync(path).ino, inode);
+  second.close();
+  Deno.removeSync(path);
+});
+
+Deno.test("UdpNetworks refuses a taken port with what to do, and goes on without a missing address", async () => {
+  const lines: string[] = [];
+  const options = { port: 19012, onDatagram: () => {}, log: (line: string) => void lines.push(line) };
+  const first = new UdpNetworks({ ...options, addresses: { lan: "127.77.0.3", gone: "192.0.2.77" } });
+  assertStringIncludes(lines.join(), "no 192.0.2.77 on network gone yet");
+  const error = assertThrows(() =>
+    new UdpNetworks({ ...options, addresses: { lan: "127.77.0.3" } })
+  ) as Error;
+  assertStringIncludes(error.message, "the port is taken; stop the other program");
+  await first.close();
+});
+
+Deno.test("UdpNetworks delivers between two addresses", async () => {
+  const got = Promise.withResolvers<string>();
+  const options = { port: 19013, log: () => {} };
+  const a = new UdpNetworks({ ...options, addresses: { lan: "127.77.0.4" }, onDatagram: () => {} });
+  const b = new UdpNetworks({
+    ...options,
+    addresses: { lan: "127.77.0.5" },
+    onDatagram: (network, bytes, from) =>
+      got.resolve(`${network} ${new TextDecoder().decode(bytes)} ${from}`),
+  });
+  a.send("lan", "127.77.0.5", new TextEncoder().encode("hello"));
+  assertEquals(await got.promise, "lan hello 127.77.0.4");
+  await a.close();
+  await b.close();
+});
