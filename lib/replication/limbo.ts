@@ -1,0 +1,529 @@
+/**
+ * Names that lead to the right objects, while two trees are being made equal; and a place for objects that have no name
+ * for the moment.
+ *
+ * Nothing that loses its last name is deleted before the end: the directory in which it has its right name may come
+ * later. Until then it lies in limbo, `.binome/limbo/` in the root beneath, under its inode number: unique on the file
+ * system for as long as the object exists. An object that is no directory has a name in limbo only when it has no other.
+ *
+ * @module
+ */
+
+import type { Backing } from "../system/backing.ts";
+import { Dirents } from "../system/dirents.ts";
+import { AT, O, PATH_MAX, S_IF } from "../system/linux.ts";
+import { Statx } from "../system/statx.ts";
+import { cbytes } from "./bytes.ts";
+import { IdSet } from "./id_set.ts";
+import type { Mutation } from "./mutation.ts";
+import { FIRST_ID, type Held, ID_XATTR, LIMBO_NAME, type Objects } from "./objects.ts";
+import { makeObject, setMtime } from "./tree.ts";
+
+const ENOENT = 2;
+const EIO = 5;
+const EEXIST = 17;
+const ENOTDIR = 20;
+const EINVAL = 22;
+const ENODATA = 61;
+
+const OUTER = cbytes(LIMBO_NAME);
+const INNER = cbytes("limbo");
+const FRESH = cbytes("new");
+const UP = cbytes("..");
+const ID_NAME = cbytes(ID_XATTR);
+const PROC_FDS = cbytes("/proc/self/fd");
+/** No path is deeper: each level takes two bytes of `PATH_MAX`, and renames can make it a little deeper. */
+const DEPTH_MAX = 65536;
+
+/** Names of every root that belong to the node and not to the application. */
+export const OWN_NAMES: readonly string[] = [LIMBO_NAME, "lost+found"];
+
+/**
+ * Where the target is: `off`, nothing to be made equal; `collecting`, the trees differ and what loses its name is kept;
+ * `sweeping`, the trees are equal and limbo is being emptied.
+ */
+export type Phase = "off" | "collecting" | "sweeping";
+
+/** Saves what is about to be overwritten or lost; throws when it cannot, and then nothing may be overwritten. */
+export interface Guard {
+  /** Bytes from `offset` will be overwritten or cut off; `length` may reach past the end. */
+  content(held: Held, offset: number, length: number): void;
+  /** Mode, owner, times or xattrs will be changed. */
+  attributes(held: Held): void;
+  /** `name` in a directory will no longer lead to the object of `fd`. */
+  entry(parent: Held, name: Uint8Array, fd: number): void;
+}
+
+/** What {@link Limbo} needs. */
+export interface LimboOptions {
+  readonly backing: Backing;
+  readonly objects: Objects;
+  readonly addressOf: (bytes: Uint8Array) => number;
+  /** Hands an orphan's descriptor to the keeper. */
+  readonly keepOrphan: (id: number, root: number, fd: number) => boolean;
+}
+
+/** The directory a listing of which is being received. */
+export interface Listing {
+  readonly id: number;
+  /** Names that the source has in it, as of now. */
+  readonly names: Set<string>;
+}
+
+/** The target's names and its limbo. */
+export class Limbo {
+  phase: Phase = "off";
+  /** All is compared, not a set: an object the source's walk could miss by a rename is asked for. */
+  whole = false;
+  /** Objects of which the first frame came in this session. */
+  readonly seen: IdSet = new IdSet();
+  /** Objects that are as on the source from here on: directories with all their entries, files with their content. */
+  readonly finished: IdSet = new IdSet();
+  /** Objects that have no name on the source but are open there. */
+  readonly orphans: Set<number> = new Set();
+  /** Made without a name, and not named since. */
+  readonly nameless: Set<number> = new Set();
+  listing: Listing | null = null;
+  guard: Guard | null = null;
+  /** Told of each object that is not here, and each directory whose entries are not all right: set by `Lenient`. */
+  onMissing: ((id: number) => void) | null = null;
+  readonly #backing: Backing;
+  readonly #objects: Objects;
+  readonly #options: LimboOptions;
+  readonly #fds = new Map<number, number>();
+  readonly #stat = new Statx();
+  readonly #other = new Statx();
+  readonly #path: Uint8Array<ArrayBuffer> = new Uint8Array(PATH_MAX);
+  readonly #pathAddress: number;
+  readonly #entries = new Dirents(8192);
+  #procFds = -1;
+
+  constructor(options: LimboOptions) {
+    this.#options = options;
+    this.#backing = options.backing;
+    this.#objects = options.objects;
+    this.#pathAddress = options.addressOf(this.#path);
+  }
+
+  /** A comparison begins, or begins again: what an earlier one left in limbo can be found again. */
+  begin(whole: boolean): number {
+    this.#forget();
+    this.phase = "collecting";
+    this.whole = whole;
+    for (let root = 0; root < this.#objects.rootCount; root++) {
+      const failed = this.#adoptLeftovers(root);
+      if (failed < 0) return failed;
+    }
+    return 0;
+  }
+
+  /** It is over, or was cut short. */
+  end(): void {
+    this.#forget();
+    this.phase = "off";
+    for (const fd of this.#fds.values()) this.#backing.close(fd);
+    this.#fds.clear();
+    if (this.#procFds >= 0) this.#backing.close(this.#procFds);
+    this.#procFds = -1;
+  }
+
+  #forget(): void {
+    this.seen.clear();
+    this.finished.clear();
+    this.orphans.clear();
+    this.nameless.clear();
+    this.listing = null;
+    this.guard = null;
+  }
+
+  /** The object, or its directory's entries, must be sent again. */
+  missing(id: number): void {
+    this.finished.delete(id);
+    this.onMissing?.(id);
+  }
+
+  /** Whether two descriptors lead to one object. */
+  same(a: number, b: number): boolean {
+    if (this.#backing.statx(a, this.#stat) < 0 || this.#backing.statx(b, this.#other) < 0) return false;
+    return this.#stat.ino === this.#other.ino && this.#stat.dev === this.#other.dev;
+  }
+
+  /** Makes a name lead to an object, whatever it led to before. Answers 0 or −errno. */
+  place(parent: Held, name: Uint8Array, object: Held): number {
+    const there = this.#backing.openat(parent.path, name, O.PATH | O.NOFOLLOW, 0);
+    if (there < 0 && there !== -ENOENT) return there;
+    this.note(parent, name);
+    if (there >= 0) {
+      const right = this.same(there, object.path);
+      this.#backing.close(there);
+      if (right) return 0;
+      const displaced = this.displace(parent, name);
+      if (displaced < 0) return displaced;
+      this.note(parent, name);
+    }
+    const placed = object.type === S_IF.DIR
+      ? this.#moveDirectory(object, parent, name)
+      : this.#nameFile(object, parent, name);
+    if (placed >= 0) this.nameless.delete(object.id);
+    return placed;
+  }
+
+  /** Makes a name lead nowhere; what loses its last name by that goes to limbo. Answers 0 or −errno. */
+  displace(parent: Held, name: Uint8Array): number {
+    if (this.listing?.id === parent.id) this.listing.names.delete(nameKey(name));
+    const fd = this.#backing.openat(parent.path, name, O.PATH | O.NOFOLLOW, 0);
+    if (fd < 0) return fd === -ENOENT ? 0 : fd;
+    try {
+      this.guard?.entry(parent, name, fd);
+      const known = this.#know(fd, parent.root);
+      if (known < 0) return known;
+      return this.#toLimbo(parent.path, name, fd, parent.root);
+    } finally {
+      this.#backing.close(fd);
+    }
+  }
+
+  /** {@link displace}, if the name leads to that object. */
+  displaceFrom(parent: Held, name: Uint8Array, id: number): number {
+    return this.leadsTo(parent, name, id) ? this.displace(parent, name) : 0;
+  }
+
+  /** Whether a name leads to the very object that the map knows under this id. */
+  leadsTo(parent: Held, name: Uint8Array, id: number): boolean {
+    const fd = this.#backing.openat(parent.path, name, O.PATH | O.NOFOLLOW, 0);
+    if (fd < 0) return false;
+    const found = this.#objects.readId(fd) === id && this.#know(fd, parent.root) === id;
+    this.#backing.close(fd);
+    return found;
+  }
+
+  /** The source has this name: what is listed later may not displace it. */
+  note(parent: Held, name: Uint8Array): void {
+    if (this.listing?.id === parent.id) this.listing.names.add(nameKey(name));
+  }
+
+  /**
+   * Makes an object that exists nowhere on this node, without a name.
+   *
+   * @param mutation as for creating it: op, mode, device and target.
+   */
+  make(root: number, mutation: Mutation): Held | number {
+    const dirfd = this.#open(root);
+    if (dirfd < 0) return dirfd;
+    const made = this.#makeAt(dirfd, FRESH, root, mutation);
+    if (typeof made === "number") return made;
+    const failed = this.#backing.statx(made.path, this.#stat);
+    const renamed = failed < 0
+      ? failed
+      : this.#backing.renameat2(dirfd, FRESH, dirfd, decimal(this.#stat.ino), 0);
+    if (renamed < 0) return renamed;
+    this.nameless.add(made.id);
+    return made;
+  }
+
+  /** Makes an object that exists nowhere on this node under a name that leads nowhere. */
+  makeAt(parent: Held, name: Uint8Array, mutation: Mutation): Held | number {
+    const made = this.#makeAt(parent.path, name, parent.root, mutation);
+    if (typeof made !== "number") this.note(parent, name);
+    return made;
+  }
+
+  #makeAt(dirfd: number, name: Uint8Array, root: number, mutation: Mutation): Held | number {
+    // A stale handle would be believed otherwise.
+    this.#objects.remove(mutation.id);
+    const fd = makeObject(this.#backing, dirfd, name, mutation);
+    if (fd < 0) return fd;
+    const written = this.#objects.writeId(fd, mutation.id);
+    if (written < 0) {
+      this.#backing.close(fd);
+      return written;
+    }
+    return this.#objects.register(fd, mutation.id, root);
+  }
+
+  /**
+   * Takes the id from an object that cannot be the source's: another type, or gone but for being open. Its names lead to
+   * a stranger from then on, and are displaced with their directories.
+   */
+  retire(held: Held): number {
+    const removed = this.#backing.removexattr(held.path, ID_NAME);
+    this.finished.delete(held.id);
+    this.nameless.delete(held.id);
+    this.#objects.remove(held.id);
+    return removed === -ENODATA ? 0 : removed;
+  }
+
+  /** Whether the object has a name: what is only open cannot get one again. */
+  linked(held: Held): boolean {
+    return this.#backing.statx(held.path, this.#stat) >= 0 && this.#stat.nlink > 0;
+  }
+
+  /** Descriptor of a root's limbo if there is one, for emptying it; −ENOENT when there is none. */
+  descriptor(root: number): number {
+    return this.#open(root, false);
+  }
+
+  /** Takes the empty limbo of a root away. */
+  removeDirectory(root: number): number {
+    const held = this.#objects.get(root + 1);
+    if (held === undefined) return -EIO;
+    const fd = this.#fds.get(root);
+    if (fd !== undefined) this.#backing.close(fd);
+    this.#fds.delete(root);
+    return this.#keepingTime(held, () => {
+      const outer = this.#backing.openat(held.path, OUTER, O.PATH | O.NOFOLLOW | O.DIRECTORY, 0);
+      if (outer < 0) return outer === -ENOENT ? 0 : outer;
+      const inner = this.#backing.unlinkat(outer, INNER, AT.REMOVEDIR);
+      this.#backing.close(outer);
+      if (inner < 0 && inner !== -ENOENT) return inner;
+      return this.#backing.unlinkat(held.path, OUTER, AT.REMOVEDIR);
+    });
+  }
+
+  /** Lets go of an object that was deleted from limbo for good; one that is open on the source lives on without a name. */
+  buried(id: number, fd: number): void {
+    this.nameless.delete(id);
+    this.finished.delete(id);
+    const held = this.#objects.get(id);
+    if (held === undefined || !this.same(held.path, fd)) return;
+    if (this.orphans.has(id) && held.type === S_IF.REG) return;
+    this.#objects.remove(id);
+  }
+
+  /** Before the last name of an object goes: whoever has it open on the source needs it still. Answers 0 or −errno. */
+  keepIfOpen(id: number, fd: number): number {
+    if (!this.orphans.has(id)) return 0;
+    const held = this.#objects.get(id);
+    if (held === undefined || held.type !== S_IF.REG || !this.same(held.path, fd)) return 0;
+    const kept = this.keep(held);
+    if (kept >= 0) held.orphan = held.kept = true;
+    return kept;
+  }
+
+  /** Hands a descriptor of a file to the keeper: it is about to lose its last name while it is open on the source. */
+  keep(held: Held): number {
+    const io = this.#objects.io(held);
+    if (io < 0) return io;
+    return this.#options.keepOrphan(held.id, held.root, io) ? 0 : -EIO;
+  }
+
+  #nameFile(object: Held, parent: Held, name: Uint8Array): number {
+    const failed = this.#backing.statx(object.path, this.#stat);
+    if (failed < 0) return failed;
+    if (this.#stat.nlink === 0) return -ENOENT;
+    const limbo = this.#open(parent.root, false);
+    if (limbo >= 0) {
+      const moved = this.#backing.renameat2(limbo, decimal(this.#stat.ino), parent.path, name, 0);
+      if (moved !== -ENOENT) return moved;
+    }
+    return this.#backing.link(object.path, parent.path, name);
+  }
+
+  #moveDirectory(object: Held, parent: Held, name: Uint8Array): number {
+    const moved = this.#moveOnce(object, parent, name);
+    if (moved !== -EINVAL) return moved;
+    // It would come to lie beneath itself: some name on the way there is not the source's.
+    const cut = this.#cut(object, parent);
+    return cut < 0 ? cut : this.#moveOnce(object, parent, name);
+  }
+
+  #moveOnce(object: Held, parent: Held, name: Uint8Array): number {
+    const up = this.#backing.openat(object.path, UP, O.PATH | O.DIRECTORY, 0);
+    if (up < 0) return up;
+    const now = this.nameIn(up, object.path);
+    const moved = typeof now === "number" ? now : this.#backing.renameat2(up, now, parent.path, name, 0);
+    this.#backing.close(up);
+    return moved;
+  }
+
+  /**
+   * Breaks the way from `top` down to `bottom` at a name that is not known to be the source's, and has the directory of that
+   * name sent again. There is one: were all of them the source's, it would have a directory beneath itself.
+   */
+  #cut(top: Held, bottom: Held): number {
+    let child = this.#backing.dup(bottom.path);
+    for (let depth = 0; depth < DEPTH_MAX && child >= 0; depth++) {
+      const up = this.#backing.openat(child, UP, O.PATH | O.DIRECTORY, 0);
+      if (up < 0) break;
+      const id = this.#objects.readId(up);
+      const reached = this.same(up, top.path);
+      if (id < 0 || !this.finished.has(id)) {
+        const result = this.#cutAt(up, child, bottom.root, id);
+        this.#backing.close(up);
+        this.#backing.close(child);
+        return result;
+      }
+      this.#backing.close(child);
+      child = up;
+      if (reached) break;
+    }
+    if (child >= 0) this.#backing.close(child);
+    return -EINVAL;
+  }
+
+  #cutAt(up: number, child: number, root: number, id: number): number {
+    const name = this.nameIn(up, child);
+    if (typeof name === "number") return name;
+    const held = id > 0 ? this.#objects.get(id) : undefined;
+    if (held !== undefined) this.guard?.entry(held, name, child);
+    const known = this.#know(child, root);
+    const moved = known < 0 ? known : this.#toLimbo(up, name, child, root);
+    if (moved >= 0 && id > 0) this.missing(id);
+    return moved;
+  }
+
+  /** The name under which a directory lies in its parent `up`, or −errno. */
+  nameIn(up: number, fd: number): Uint8Array<ArrayBuffer> | number {
+    const failed = this.#backing.statx(fd, this.#stat);
+    if (failed < 0) return failed;
+    const { ino } = this.#stat;
+    const path = this.pathOf(fd);
+    if (path !== undefined) {
+      const name = path.subarray(path.lastIndexOf(0x2f) + 1);
+      if (name.length > 0 && this.#backing.statxAt(up, name, this.#stat) >= 0 && this.#stat.ino === ino) {
+        return name;
+      }
+    }
+    return this.#search(up, ino);
+  }
+
+  /** The path of a descriptor as the kernel shows it: for people, and as a hint. */
+  pathOf(fd: number): Uint8Array<ArrayBuffer> | undefined {
+    if (this.#procFds < 0) this.#procFds = this.#backing.openat(AT.FDCWD, PROC_FDS, O.PATH | O.DIRECTORY, 0);
+    if (this.#procFds < 0) return undefined;
+    const link = this.#backing.openat(this.#procFds, decimal(fd), O.PATH | O.NOFOLLOW, 0);
+    if (link < 0) return undefined;
+    const length = this.#backing.readlink(link, this.#pathAddress, this.#path.length);
+    this.#backing.close(link);
+    // A path that fills the buffer may be cut off.
+    return length <= 0 || length === this.#path.length ? undefined : this.#path.slice(0, length);
+  }
+
+  #search(up: number, ino: number): Uint8Array<ArrayBuffer> | number {
+    const fd = this.#backing.reopen(up, O.RDONLY | O.DIRECTORY);
+    if (fd < 0) return fd;
+    try {
+      for (;;) {
+        const got = this.#backing.getdents(fd, this.#entries);
+        if (got <= 0) return got < 0 ? got : -ENOENT;
+        while (this.#entries.next()) {
+          if (this.#entries.ino === ino && !this.#entries.isDot) return this.#entries.name.slice();
+        }
+      }
+    } finally {
+      this.#backing.close(fd);
+    }
+  }
+
+  /**
+   * Enters an object found under a name into the map when that has none for its id; takes the id from a second object
+   * that carries the same. Answers the id it has then, 0 for none, −errno.
+   */
+  #know(fd: number, root: number): number {
+    const id = this.#objects.readId(fd);
+    if (id < 0) return id === -ENODATA ? 0 : id;
+    const held = this.#objects.get(id);
+    if (held !== undefined && this.same(held.path, fd)) return id;
+    if (held !== undefined || id < FIRST_ID) {
+      const removed = this.#backing.removexattr(fd, ID_NAME);
+      return removed < 0 && removed !== -ENODATA ? removed : 0;
+    }
+    this.#objects.remove(id);
+    const copy = this.#backing.dup(fd);
+    if (copy < 0) return copy;
+    const entered = this.#objects.register(copy, id, root);
+    return typeof entered === "number" ? entered : id;
+  }
+
+  /** The object a name leads to, by id: 0 when it has none, −errno. */
+  idAt(parent: Held, name: Uint8Array): number {
+    const fd = this.#backing.openat(parent.path, name, O.PATH | O.NOFOLLOW, 0);
+    if (fd < 0) return fd;
+    const id = this.#know(fd, parent.root);
+    this.#backing.close(fd);
+    return id;
+  }
+
+  #toLimbo(dirfd: number, name: Uint8Array, fd: number, root: number): number {
+    const failed = this.#backing.statx(fd, this.#stat);
+    if (failed < 0) return failed;
+    const { ino, nlink, mode } = this.#stat;
+    if ((mode & S_IF.MT) !== S_IF.DIR && nlink > 1) return this.#backing.unlinkat(dirfd, name, 0);
+    const limbo = this.#open(root);
+    return limbo < 0 ? limbo : this.#backing.renameat2(dirfd, name, limbo, decimal(ino), 0);
+  }
+
+  /** The limbo of a root, made when it is needed. */
+  #open(root: number, make = true): number {
+    const known = this.#fds.get(root);
+    if (known !== undefined) return known;
+    const held = this.#objects.get(root + 1);
+    if (held === undefined) return -EIO;
+    const fd = this.#openIn(held, make);
+    if (fd >= 0) this.#fds.set(root, fd);
+    return fd;
+  }
+
+  #openIn(held: Held, make: boolean): number {
+    if (make) {
+      const made = this.#keepingTime(held, () => this.#backing.mkdirat(held.path, OUTER, 0o700));
+      if (made < 0 && made !== -EEXIST) return made;
+    }
+    const outer = this.#backing.openat(held.path, OUTER, O.PATH | O.NOFOLLOW | O.DIRECTORY, 0);
+    // Something else by that name is the application's, from before the directory was ours.
+    if (outer < 0) return outer === -ENOTDIR ? -EEXIST : outer;
+    const made = make ? this.#backing.mkdirat(outer, INNER, 0o700) : 0;
+    const fd = made < 0 && made !== -EEXIST
+      ? made
+      : this.#backing.openat(outer, INNER, O.RDONLY | O.NOFOLLOW | O.DIRECTORY, 0);
+    this.#backing.close(outer);
+    return fd;
+  }
+
+  /** Our own directory is not the application's business: its root keeps its mtime. */
+  #keepingTime(root: Held, work: () => number): number {
+    const failed = this.#backing.statx(root.path, this.#stat);
+    if (failed < 0) return failed;
+    const { mtime } = this.#stat;
+    const result = work();
+    const set = setMtime(this.#backing, root.path, mtime);
+    return result < 0 ? result : set;
+  }
+
+  /** What a comparison cut short left in limbo: known by its id again, and under the name it is looked for. */
+  #adoptLeftovers(root: number): number {
+    const limbo = this.#open(root, false);
+    if (limbo < 0) return limbo === -ENOENT ? 0 : limbo;
+    const rewound = this.#backing.seekdir(limbo, 0n);
+    if (rewound < 0) return rewound;
+    const names: Uint8Array<ArrayBuffer>[] = [];
+    for (;;) {
+      const got = this.#backing.getdents(limbo, this.#entries);
+      if (got < 0) return got;
+      if (got === 0) break;
+      while (this.#entries.next()) if (!this.#entries.isDot) names.push(this.#entries.name.slice());
+    }
+    for (const name of names) {
+      const fd = this.#backing.openat(limbo, name, O.PATH | O.NOFOLLOW, 0);
+      if (fd < 0) return fd;
+      const known = this.#know(fd, root);
+      const failed = known < 0 ? known : this.#backing.statx(fd, this.#stat);
+      this.#backing.close(fd);
+      if (failed < 0) return failed;
+      const moved = this.#backing.renameat2(limbo, name, limbo, decimal(this.#stat.ino), 0);
+      if (moved < 0) return moved;
+    }
+    return 0;
+  }
+}
+
+/** A name as a key: its bytes, without NUL, as a text of the same length. */
+export function nameKey(name: Uint8Array): string {
+  let key = "";
+  for (const byte of name) if (byte !== 0) key += String.fromCharCode(byte);
+  return key;
+}
+
+function decimal(value: number): Uint8Array<ArrayBuffer> {
+  return cbytes(String(value));
+}
