@@ -121,7 +121,7 @@ export class ModuleRunner {
     }
     const channel = this.#channel();
     const { record } = this.#state;
-    const serving = whole && channel.role === "primary" && channel.epoch === record.epoch;
+    const serving = whole && channel.role === "primary" && channel.epoch <= record.epoch;
     if (serving) await guard(this.#tasks);
     this.#booted = true;
     if (channel.alive) this.#world.post({ kind: "channel", channel });

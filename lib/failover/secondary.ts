@@ -5,7 +5,7 @@
  */
 
 import { judgeTakeover, promoteAfterMs } from "./arbiter.ts";
-import { follow, promote, standBack } from "./transitions.ts";
+import { promote, standBack } from "./transitions.ts";
 import type { Turn } from "./turn.ts";
 import type { Findings, Report } from "./types.ts";
 import { consider } from "./waiting.ts";
@@ -40,9 +40,15 @@ function clearSilence(turn: Turn): void {
 function noteResync(turn: Turn): void {
   const { record, channel } = turn;
   const mixing = channel.resync !== null && !channel.resync.startsWith("replay");
-  if (mixing && record.copy === "outdated") {
-    turn.persist({ copy: "inconsistent", copyReason: `resync from ${turn.settings.peer} under way` });
-  }
+  if (!mixing || (record.copy !== "outdated" && record.copy !== "uptodate")) return;
+  turn.persist({
+    copy: "inconsistent",
+    copyReason: `resync from ${turn.settings.peer} under way`,
+    promised: Math.max(record.promised, record.epoch + (record.copy === "uptodate" ? 1 : 0)),
+    memberAt: 0,
+  });
+  turn.set({ inStep: false });
+  turn.send();
 }
 
 function handedOver(turn: Turn, peer: Report): boolean {
@@ -79,7 +85,8 @@ function onNewEpoch(turn: Turn, peer: Report): void {
 function adopt(turn: Turn, peer: Report): void {
   const { record, settings, channel } = turn;
   const named = peer.members.includes(settings.node) && peer.epoch > record.promised;
-  const applied = channel.connected && channel.role === "secondary" && channel.sequence >= peer.pairedAt;
+  const current = channel.connected && channel.role === "secondary" && channel.caughtUp;
+  const applied = current && channel.sequence >= peer.pairedAt;
   if (record.copy === "uptodate" || !named || !applied) return;
   turn.persist({
     epoch: peer.epoch,
@@ -157,8 +164,15 @@ export function onProbedFollowing(turn: Turn, round: number, findings: Findings)
   standBack(turn, record.epoch + 1, `${settings.peer} fell silent and may have gone on alone: ${reasons}`);
 }
 
-/** The replicator lost its place (a new process, a refusal): ask it again for what we are. */
+/** The replicator lost its place (a new process, a refusal): it is told again what we are. No record changes for that. */
 export function refollow(turn: Turn): void {
-  const { peer } = turn;
-  if (peer !== null && peer.serving) follow(turn, peer);
+  const { phase, record, settings, state } = turn;
+  if (phase.kind !== "following") return;
+  const task = {
+    do: "follow",
+    epoch: record.epoch,
+    primary: settings.peer,
+    overwrite: state.overwrite,
+  } as const;
+  turn.become({ ...phase, work: turn.work("data", [task]) });
 }

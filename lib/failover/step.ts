@@ -141,7 +141,9 @@ function onBoot(turn: Turn, event: Extract<Event, { kind: "boot" }>): void {
     // Nothing changes for the application: address and service are only made sure of.
     turn.info("Resumes as primary", "the agent was restarted; the module kept running");
     const work = turn.work("service", [{ do: "vip-add" }, { do: "service-start" }]);
-    turn.become({ kind: "serving", service: "starting", work, change: 0, why: "" });
+    // The agent may have ended between writing that it is alone and saying so; saying it twice is harmless.
+    const change = record.members.length === 1 ? turn.work("data", [{ do: "solo", epoch: record.epoch }]) : 0;
+    turn.become({ kind: "serving", service: "starting", work, change, why: "" });
     turn.set({ provenUntil: record.confirmed ? 0 : turn.at });
     renewAuthority(turn);
   } else if (!rebooted && record.started && event.following && record.primary === settings.peer) {
@@ -262,7 +264,7 @@ function onDiverged(turn: Turn, detail: string): void {
 }
 
 function onCopyFailed(turn: Turn, reason: string): void {
-  if (turn.phase.kind !== "following") return;
+  if (turn.phase.kind !== "following") return turn.alarm("The replicator reports a failure", reason);
   turn.alarm("Cannot keep its copy", reason);
   standBack(turn, turn.record.epoch + 1, `cannot apply what it receives: ${reason}`);
   turn.persist({ copyReason: `cannot apply what it receives: ${reason}`, memberAt: 0 });

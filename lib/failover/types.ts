@@ -222,7 +222,7 @@ export type Event = { readonly at: number } & EventBody;
 
 /** The kinds of {@link Event}. */
 export type EventBody =
-  /** The agent has started and looked around. `serving`: mount, replicator and epoch are those of the record. */
+  /** The agent has started and looked around. `serving`: every path is mounted and the replicator is primary. */
   | { readonly kind: "boot"; readonly bootId: string; readonly serving: boolean; readonly following: boolean }
   | { readonly kind: "tick" }
   /** An authenticated, fresh heartbeat. `echoedAt`: see {@link PeerView}; null when it echoes nothing new. */
