@@ -34,7 +34,9 @@ export class Request {
   parse(length: number): boolean {
     const { view } = this;
     this.length = length;
-    if (length < IN_HEADER.sizeof || view.getUint32(REQUEST_AT + IN_HEADER.len, true) !== length) return false;
+    if (length < IN_HEADER.sizeof || view.getUint32(REQUEST_AT + IN_HEADER.len, true) !== length) {
+      return false;
+    }
     this.opcode = view.getUint32(REQUEST_AT + IN_HEADER.opcode, true);
     this.uniqueLow = view.getUint32(REQUEST_AT + IN_HEADER.unique, true);
     this.uniqueHigh = view.getUint32(REQUEST_AT + IN_HEADER.unique + 4, true);

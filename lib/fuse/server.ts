@@ -222,7 +222,13 @@ export class FuseServer {
       case OPCODE.SETATTR:
         return this.#setattr();
       case OPCODE.MKDIR:
-        return this.#make(OP.mkdir, MKDIR_IN.sizeof, request.u32(MKDIR_IN.mode), request.u32(MKDIR_IN.umask), 0);
+        return this.#make(
+          OP.mkdir,
+          MKDIR_IN.sizeof,
+          request.u32(MKDIR_IN.mode),
+          request.u32(MKDIR_IN.umask),
+          0,
+        );
       case OPCODE.MKNOD:
         return this.#make(
           OP.mknod,
@@ -433,7 +439,10 @@ export class FuseServer {
     const available = Math.floor((request.end - request.body - BATCH_FORGET_IN.sizeof) / FORGET_ONE.sizeof);
     for (let i = 0; i < Math.min(count, available); i++) {
       const at = BATCH_FORGET_IN.sizeof + i * FORGET_ONE.sizeof;
-      this.#forget(this.#idOf(request.number(at + FORGET_ONE.nodeid)), request.number(at + FORGET_ONE.nlookup));
+      this.#forget(
+        this.#idOf(request.number(at + FORGET_ONE.nodeid)),
+        request.number(at + FORGET_ONE.nlookup),
+      );
     }
   }
 
@@ -495,7 +504,12 @@ export class FuseServer {
     if (fd < 0) return this.#fail(fd);
     const request = this.#request;
     const size = Math.min(request.u32(READ_IN.size), 1 << 20);
-    const got = this.#backing.pread(fd, this.#replyAddress + OUT_HEADER.sizeof, size, request.number(READ_IN.offset));
+    const got = this.#backing.pread(
+      fd,
+      this.#replyAddress + OUT_HEADER.sizeof,
+      size,
+      request.number(READ_IN.offset),
+    );
     if (got < 0) return this.#fail(got);
     this.#ok(got);
   }
@@ -627,7 +641,12 @@ export class FuseServer {
     const parent = this.#parentOf(name);
     if (parent === undefined) return;
     const flags = request.u32(CREATE_IN.flags);
-    const mutation = this.#newborn(OP.create, parent, request.u32(CREATE_IN.mode), request.u32(CREATE_IN.umask));
+    const mutation = this.#newborn(
+      OP.create,
+      parent,
+      request.u32(CREATE_IN.mode),
+      request.u32(CREATE_IN.umask),
+    );
     mutation.name = name;
     const result = this.#mutate(mutation);
     if (result === -EEXIST && (flags & O.EXCL) === 0) return this.#openExisting(parent, name, flags);
@@ -926,7 +945,7 @@ export class FuseServer {
     mutation.c = this.#id();
     mutation.a = request.number(COPY_FILE_RANGE_IN.offOut);
     // The reply counts in 32 bits, and a copy is done in one go: other requests wait meanwhile.
-    mutation.b = Math.min(request.number(COPY_FILE_RANGE_IN.len), 8 << 20);
+    mutation.b = Math.min(request.number(COPY_FILE_RANGE_IN.len), 1 << 20);
     this.#eight.set(request.bytes.subarray(request.body + COPY_FILE_RANGE_IN.offIn).subarray(0, 8));
     mutation.name = this.#eight;
     const result = this.#mutate(mutation);
@@ -940,4 +959,3 @@ function sameName(name: Uint8Array, other: Uint8Array): boolean {
   for (let i = 0; i < name.length; i++) if (name[i] !== other[i]) return false;
   return true;
 }
-

@@ -13,7 +13,7 @@ import type { Backing } from "../system/backing.ts";
 import { u64 } from "./bytes.ts";
 import { decodeMutation, Mutation } from "./mutation.ts";
 import type { Objects } from "./objects.ts";
-import type { Activity } from "./sequencer.ts";
+import { type Activity, touchParts } from "./sequencer.ts";
 import type { Tree } from "./tree.ts";
 
 /** The copies differ, or the disk refuses: the secondary leaves the set, loudly. */
@@ -83,7 +83,7 @@ export class Follower {
     if (fields.generation !== ledger.lastGeneration) {
       ledger.begin({ generation: fields.generation as bigint, epoch: fields.epoch, first: fields.sequence });
     }
-    this.#touch(mutation);
+    touchParts(this.#options.activity, mutation);
     const names = view.getUint16(offset + OFFSET.namesLength, true);
     const start = offset + 96;
     // A copy of the log without payload: it names what was touched, which is all a crash of the other node needs.
@@ -131,17 +131,6 @@ export class Follower {
         0,
       );
     }
-  }
-
-  #touch(mutation: Mutation): void {
-    const { activity } = this.#options;
-    if (mutation.op === OP.write) activity.touch(mutation.id, mutation.a, mutation.b);
-    else if (mutation.id > 0) activity.touch(mutation.id);
-    if (mutation.op > OP.rename) return;
-    activity.touch(mutation.c);
-    if (mutation.op !== OP.rename) return;
-    activity.touch(mutation.a);
-    if (mutation.displaced !== 0) activity.touch(mutation.displaced);
   }
 
   #execute(mutation: Mutation, sequence: number): void {

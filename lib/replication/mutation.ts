@@ -72,7 +72,7 @@ export const ACK = {
   want: 4,
   /** Ids that the target does not have, body: f64 each; they must be reconciled too. */
   missing: 5,
-  /** Ids touched by the target beyond the common point, body: f64 each. */
+  /** Ids that may differ on the target, body: f64 each; value 1: that was all. */
   touched: 6,
   /** The target cannot go on, body: the reason as text. */
   failed: 7,
@@ -94,6 +94,10 @@ export interface ReconcileBegin {
   readonly preserve: boolean;
   /** The sequence at which the source stands. */
   readonly sequence: number;
+  /** The source's line of history, as JSON. */
+  readonly history: unknown;
+  /** Ids below are taken. */
+  readonly nextId: number;
 }
 
 const EMPTY = new Uint8Array(0);

@@ -273,6 +273,14 @@ export class Objects {
     this.#held.clear();
   }
 
+  /** A second descriptor of a file or directory, the caller's to close; −1 for what needs no sync or is gone. */
+  syncDescriptor(id: number): number {
+    const held = this.get(id);
+    if (held === undefined || (held.type !== S_IF.REG && held.type !== S_IF.DIR)) return -1;
+    const io = this.io(held);
+    return io < 0 ? -1 : this.#backing.dup(io);
+  }
+
   /** Ids of the orphans held. */
   orphans(): number[] {
     return [...this.#held.values()].filter((held) => held.kept).map((held) => held.id);

@@ -13,6 +13,7 @@ import type { RecordFields } from "../journal/record.ts";
 import type { Logged, Road } from "../fuse/server.ts";
 import type { Request } from "../fuse/request.ts";
 import type { Backing } from "../system/backing.ts";
+import { addressOf } from "../system/libc.ts";
 import { decodeMutation, Mutation, packNames } from "./mutation.ts";
 import type { Held, Objects } from "./objects.ts";
 import { RESERVE_BLOCK } from "./objects.ts";
@@ -23,6 +24,8 @@ import type { Wire } from "./wire.ts";
 
 const ENOSPC = 28;
 const EIO = 5;
+/** The longest range one request copies. */
+const COPY_MAX = 1 << 20;
 
 /** Keeps what a node knows about its own data; durable when a method returns. */
 export interface Ledger {
@@ -84,6 +87,7 @@ export class Sequencer implements Road {
   readonly #namesView = new DataView(this.#names.buffer);
   readonly #view = new RecordView();
   readonly #scratch = new Mutation();
+  readonly #copied = new Uint8Array(COPY_MAX);
 
   constructor(options: SequencerOptions, place: { epoch: number; mountedAt: number; generation: bigint }) {
     this.#options = options;
@@ -104,14 +108,7 @@ export class Sequencer implements Road {
     const { activity, tree } = this.#options;
     this.counters.mutations++;
     if (this.#generation === 0n) this.#mint();
-    activity.touch(mutation.id, mutation.op === OP.write ? mutation.a : 0, mutation.op === OP.write ? mutation.b : 0);
-    if (mutation.op <= OP.rename) {
-      activity.touch(mutation.c);
-      if (mutation.op === OP.rename) {
-        activity.touch(mutation.a);
-        if (mutation.displaced !== 0) activity.touch(mutation.displaced);
-      }
-    }
+    if (!touchAll(activity, mutation)) return -ENOSPC;
     const position = this.#append(mutation, unique);
     if (position < 0) return position;
     const result = tree.execute(mutation);
@@ -333,6 +330,8 @@ export class Sequencer implements Road {
           address: request.address,
           at: mutation.payloadAddress - request.address,
         });
+      } else if (mutation.op === OP.copy) {
+        this.#sendCopied(link, mutation);
       } else {
         const payload = mutation.payloadLength > 0 ? this.#payload(mutation) : null;
         link.wire.record(fields, mutation, payload);
@@ -340,6 +339,23 @@ export class Sequencer implements Road {
     } catch (error) {
       this.#lose(error);
     }
+  }
+
+  /** The peer gets what a copy made, not the order to make it: its own source might not be compared yet. */
+  #sendCopied(link: Link, mutation: Mutation): void {
+    const { objects, backing } = this.#options;
+    const held = objects.get(mutation.id);
+    const fd = held === undefined ? -1 : objects.io(held);
+    const got = fd < 0 ? -1 : backing.pread(fd, addressOf(this.#copied), Math.min(mutation.b, COPY_MAX), mutation.a);
+    const sent = this.#scratch.reset(got > 0 ? OP.write : OP.reserve, got > 0 ? mutation.id : 0);
+    if (got > 0) {
+      sent.a = mutation.a;
+      sent.b = sent.payloadLength = got;
+      sent.time = mutation.time;
+    }
+    this.#fields.op = sent.op;
+    fillFields(this.#fields, sent);
+    link.wire.record(this.#fields, sent, got > 0 ? this.#copied.subarray(0, got) : null);
   }
 
   #sendFiller(): void {
@@ -407,4 +423,26 @@ function namesSay(mutation: Mutation, objects: Objects, backing: Backing): boole
       if (id === 0) backing.unlinkat(parent.path, name, mutation.op === OP.mkdir ? 0x200 : 0);
       return false;
   }
+}
+
+/** Makes what a mutation touches active; false when the disk has no room to note it. */
+function touchAll(activity: Activity, mutation: Mutation): boolean {
+  try {
+    touchParts(activity, mutation);
+    return true;
+  } catch (error) {
+    if (error instanceof DiskFullError) return false;
+    throw error;
+  }
+}
+
+/** Notes every object a mutation changes, before it is changed. Throws `DiskFullError`. */
+export function touchParts(activity: Activity, mutation: Mutation): void {
+  if (mutation.op === OP.write || mutation.op === OP.copy) activity.touch(mutation.id, mutation.a, mutation.b);
+  else if (mutation.id > 0) activity.touch(mutation.id);
+  if (mutation.op > OP.rename) return;
+  activity.touch(mutation.c);
+  if (mutation.op !== OP.rename) return;
+  activity.touch(mutation.a);
+  if (mutation.displaced !== 0) activity.touch(mutation.displaced);
 }

@@ -34,8 +34,6 @@ const SYMBOLS = {
   mmap: { parameters: ["usize", "usize", "i32", "i32", "i32", "i64"], result: "i64" },
   /** `int munmap(void *addr, size_t length)` */
   munmap: { parameters: ["usize", "usize"], result: "i32" },
-  /** `int mlockall(int flags)` */
-  mlockall: { parameters: ["i32"], result: "i32" },
   /** `long syscall(long number, ...)`, four arguments */
   syscall: { parameters: ["i64", "i64", "i64", "i64", "i64"], result: "i64" },
 } as const satisfies Deno.ForeignLibraryInterface;

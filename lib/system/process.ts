@@ -54,7 +54,6 @@ const SPAWN = { SETSIGDEF: 0x04, SETSIGMASK: 0x08, SETSID: 0x80 } as const;
 const WNOHANG = 1;
 const PR_SET_IO_FLUSHER = 57;
 const RLIMIT_NOFILE = 7;
-const MCL = { CURRENT: 1, FUTURE: 2, ONFAULT: 4 } as const;
 
 /** Numbers of the signals we send. */
 export const SIGNAL = { KILL: 9, TERM: 15 } as const;
@@ -180,6 +179,9 @@ export function ownEnvironment(): Record<string, string> {
  * Makes this process the last to suffer when memory is short: it may be the one that frees some (it writes the
  * file system's dirty pages). Call it first of all: threads inherit the third.
  *
+ * Memory is not locked (`mlockall`): V8 gives pages back by `madvise(MADV_DONTNEED)`, which answers EINVAL for locked ones,
+ * and V8 ends the process on that. It was seen with the first worker.
+ *
  * @returns what could not be done, each a sentence for the operator; none of it stops us.
  */
 export function harden(): string[] {
@@ -196,10 +198,6 @@ export function harden(): string[] {
   });
   attempt("The out-of-memory killer may choose us", () => {
     Deno.writeTextFileSync("/proc/self/oom_score_adj", "-1000");
-  });
-  attempt("Our memory may be swapped out", () => {
-    // ONFAULT: V8 reserves far more address space than it ever touches.
-    check(libc.mlockall(MCL.CURRENT | MCL.FUTURE | MCL.ONFAULT), "lock memory; it needs CAP_IPC_LOCK");
   });
   attempt("Few files can be kept open", () => {
     const limits = new BigUint64Array(2);

@@ -1,0 +1,309 @@
+/**
+ * What a node has of a module: log, object map, activity set, and the ledger that says what it is worth. One per
+ * module, owned by the thread of the data road.
+ *
+ * @module
+ */
+
+import {
+  ActivitySet,
+  type CopyState,
+  encodeGenerations,
+  type Generation,
+  type GenerationJson,
+  type History,
+  Journal,
+  type LastRole,
+  MetaStore,
+  ObjectMap,
+  OP,
+  RecordView,
+  STATE,
+  type Storage,
+  withGeneration,
+} from "../journal/mod.ts";
+import type { Backing } from "../system/backing.ts";
+import { Dirents, DT } from "../system/dirents.ts";
+import type { FileHandle } from "../system/handle.ts";
+import { O } from "../system/linux.ts";
+import { u64 } from "./bytes.ts";
+import { FIRST_ID, type HandleMap, type Objects, type RootDirectory } from "./objects.ts";
+
+/** A copy may not be used, and what to do about it. */
+export class CopyError extends Error {
+  override readonly name = "CopyError";
+}
+
+/** What {@link Copy.open} needs. */
+export interface CopyOptions {
+  readonly storage: Storage;
+  readonly cluster: string;
+  readonly module: string;
+  readonly node: string;
+  /** Random, new at each boot: the same as last time means that no power was lost. */
+  readonly bootId: string;
+  readonly logBudgetBytes: number;
+}
+
+/** Durable knowledge about the data, and the files that hold it. */
+export class Copy {
+  readonly journal: Journal;
+  readonly meta: MetaStore;
+  readonly map: ObjectMap;
+  readonly activity: ActivitySet;
+  /** The disk may hold an arbitrary mix of earlier and later: the last run ended by a power cut. */
+  crashed: boolean;
+  /** Objects touched since the last checkpoint, for syncing them. */
+  #dirty = new Set<number>();
+  readonly #bootId: string;
+
+  private constructor(options: CopyOptions, meta: MetaStore) {
+    this.meta = meta;
+    this.#bootId = options.bootId;
+    const { value } = meta;
+    this.crashed = !value.clean && value.bootId !== options.bootId && value.bootId !== "";
+    this.journal = Journal.open({
+      storage: options.storage,
+      identity: { cluster: options.cluster, module: options.module },
+      payloadBudget: options.logBudgetBytes,
+      scan: this.crashed ? "all" : "tail",
+    });
+    this.map = new ObjectMap(options.storage);
+    this.activity = new ActivitySet({ storage: options.storage, fresh: value.history.length === 0 });
+  }
+
+  /** Opens what is there, or begins a new, empty copy. */
+  static open(options: CopyOptions): Copy {
+    const identity = { clusterId: options.cluster, module: options.module };
+    const meta = MetaStore.open(options.storage, identity) ?? MetaStore.create(options.storage, {
+      ...identity,
+      node: options.node,
+      epoch: 0,
+      history: [],
+      checkpoint: 0,
+      clean: true,
+      bootId: "",
+      copy: "inconsistent",
+      role: "none",
+      nextId: FIRST_ID,
+      servedFrom: 0,
+    });
+    return new Copy(options, meta);
+  }
+
+  /** Whether it was ever served or copied. */
+  get fresh(): boolean {
+    return this.meta.value.history.length === 0;
+  }
+
+  /** The tree stands at exactly {@link Journal.last}, with at most the last record in doubt. */
+  get exact(): boolean {
+    return !this.crashed && !this.fresh && this.meta.value.copy !== "inconsistent";
+  }
+
+  /** What the data went through. */
+  get history(): History {
+    return { generations: this.meta.value.history, last: this.journal.last };
+  }
+
+  get epoch(): number {
+    return this.meta.value.epoch;
+  }
+
+  get lastGeneration(): bigint {
+    return this.meta.value.history.at(-1)?.generation ?? 0n;
+  }
+
+  get nextId(): number {
+    return this.meta.value.nextId;
+  }
+
+  /** Accepts an epoch: from here on anything lower is refused, durably (I2). */
+  accept(epoch: number): void {
+    if (epoch < this.epoch) {
+      throw new CopyError(
+        `Cannot accept epoch ${epoch}: this node accepted epoch ${this.epoch} before; the agent's membership is behind`,
+      );
+    }
+    this.meta.update({ epoch });
+  }
+
+  /** Its history, as files and messages carry it. */
+  encodedHistory(): GenerationJson[] {
+    return encodeGenerations(this.meta.value.history);
+  }
+
+  /** The copy was compared and is the primary's again, all of it on disk. */
+  recovered(): void {
+    this.begin("secondary", { copy: "uptodate" });
+    this.meta.update({ checkpoint: this.journal.last });
+    this.crashed = false;
+  }
+
+  /**
+   * Takes back a last record whose fate is unknown, since its process was killed: nobody was told that it was done, so the
+   * primary sends it again, or, on a primary, nothing was promised.
+   */
+  dropInDoubt(): void {
+    const { last } = this.journal;
+    const position = this.journal.positionOf(last);
+    const record = position === undefined ? undefined : this.journal.at(position, new RecordView());
+    if (record?.state === STATE.intention) this.journal.cutAfter(last - 1);
+  }
+
+  /** Takes a role: from here a crash is a crash. */
+  begin(role: LastRole, change: { readonly servedFrom?: number; readonly copy?: CopyState } = {}): void {
+    this.meta.update({ role, clean: false, bootId: this.#bootId, ...change });
+  }
+
+  /** A new generation; epochs and sequences grow. */
+  addGeneration(entry: Generation): void {
+    this.meta.update({ history: withGeneration(this.meta.value.history, entry), epoch: Math.max(this.epoch, entry.epoch) });
+  }
+
+  reserve(nextId: number): void {
+    if (nextId > this.nextId) this.meta.update({ nextId });
+  }
+
+  setCopy(copy: CopyState): void {
+    this.meta.update({ copy });
+  }
+
+  /** Takes over another's line of history, from `last` on; what was logged here was of another line. */
+  adopt(history: readonly Generation[], last: number, nextId: number): void {
+    this.meta.update({ copy: "inconsistent", history: [], checkpoint: 0 });
+    this.journal.reset(last + 1);
+    this.meta.update({ history, nextId: Math.max(nextId, this.nextId) });
+  }
+
+  /** The directory, the log and the ledger are at one sequence, all on disk. */
+  markClean(): void {
+    this.journal.sync();
+    this.map.sync();
+    this.meta.update({ clean: true, checkpoint: this.journal.last });
+  }
+
+  /** Called before an object is changed. Durable when it returns, at most once per part and checkpoint. */
+  touch(id: number, offset = 0, length = 0): boolean {
+    this.#dirty.add(id);
+    return this.activity.touch(id, offset, length);
+  }
+
+  /** Objects touched since the last call; a checkpoint begins. */
+  takeDirty(): Set<number> {
+    const dirty = this.#dirty;
+    this.#dirty = new Set();
+    this.activity.beginCheckpoint();
+    return dirty;
+  }
+
+  get dirtyCount(): number {
+    return this.#dirty.size;
+  }
+
+  /** Everything touched before {@link takeDirty} is on disk. */
+  checkpointed(sequence: number): void {
+    this.meta.update({ checkpoint: sequence });
+    this.activity.cool();
+  }
+
+  /** A checkpoint that failed: what it was for stays active. */
+  checkpointFailed(dirty: Iterable<number>): void {
+    for (const id of dirty) this.#dirty.add(id);
+  }
+
+  /** Ids that may differ after a crash: those of the activity set. */
+  activeIds(): number[] {
+    const ids: number[] = [];
+    this.activity.forEachIds((first, count) => {
+      for (let id = first; id < first + count; id++) if (this.map.get(id) !== undefined || id < FIRST_ID) ids.push(id);
+    });
+    return ids;
+  }
+
+  /** Objects named by the log from a sequence on; null when the log does not reach back that far. */
+  touchedSince(sequence: number): Set<number> | null {
+    const cursor = this.journal.read(sequence + 1);
+    if (cursor === null) return null;
+    return touchedBy(cursor);
+  }
+
+  /** Whether the log from a sequence on lacks data of some write. */
+  hollowSince(from: number): boolean {
+    const cursor = this.journal.read(from);
+    if (cursor === null) return true;
+    const view = new RecordView();
+    using _ = cursor;
+    while (cursor.next(view)) {
+      const data = view.op === OP.write || view.op === OP.copy;
+      if (data && view.payloadLength === 0 && view.b > 0 && view.state !== STATE.void) return true;
+    }
+    return cursor.lost;
+  }
+
+  close(): void {
+    this.journal.close();
+    this.map.close();
+  }
+}
+
+function touchedBy(cursor: NonNullable<ReturnType<Journal["read"]>>): Set<number> | null {
+  const ids = new Set<number>();
+  const view = new RecordView();
+  using _ = cursor;
+  while (cursor.next(view)) {
+    if (view.op === OP.reserve || view.op === OP.fsync) continue;
+    ids.add(view.id);
+    if (view.op > OP.rename) continue;
+    ids.add(view.c);
+    if (view.op !== OP.rename) continue;
+    ids.add(view.a);
+    const names = view.names;
+    const displaced = u64(new DataView(names.buffer, names.byteOffset, names.byteLength), names.length - 8);
+    if (displaced !== 0) ids.add(displaced);
+  }
+  return cursor.lost ? null : ids;
+}
+
+/** The object map, as {@link Objects} asks for it. */
+export function handleMap(map: ObjectMap): HandleMap {
+  return {
+    get(id: number, into: FileHandle): number | undefined {
+      const found = map.get(id);
+      if (found === undefined) return undefined;
+      into.set(found.type & 0xffff, found.bytes);
+      return found.type;
+    },
+    set: (id, rootedType, bytes) => map.set(id, rootedType, bytes),
+    delete: (id) => map.delete(id),
+  };
+}
+
+/**
+ * Builds the object map anew from the ids the objects carry. After a power cut the map may lack what the directory has.
+ * Costs a look at every object, on this node alone.
+ *
+ * @returns how many objects were found.
+ */
+export function rebuildMap(backing: Backing, objects: Objects, roots: readonly RootDirectory[]): number {
+  let found = 0;
+  const entries = new Dirents(65536);
+  const pending: { readonly root: number; readonly fd: number }[] = [];
+  roots.forEach((directory, root) => pending.push({ root, fd: backing.reopen(directory.fd, O.RDONLY | O.DIRECTORY) }));
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    const { root, fd } = next;
+    while (fd >= 0 && backing.getdents(fd, entries) > 0) {
+      while (entries.next()) {
+        if (entries.isDot) continue;
+        const child = backing.openat(fd, entries.name, O.PATH | O.NOFOLLOW, 0);
+        if (child < 0) continue;
+        const id = objects.readId(child);
+        if (id >= FIRST_ID && objects.remember(child, id, root) >= 0) found++;
+        if (entries.type === DT.DIR) pending.push({ root, fd: backing.reopen(child, O.RDONLY | O.DIRECTORY) });
+        backing.close(child);
+      }
+    }
+    if (fd >= 0) backing.close(fd);
+  }
+  return found;
+}

@@ -1,0 +1,139 @@
+/**
+ * What a secondary says of itself when it comes, and how the primary means to bring it up to date. Pure but for the
+ * reading of the log.
+ *
+ * @module
+ */
+
+import { compareHistories, decodeGenerations, encodeGenerations, type GenerationJson } from "../journal/mod.ts";
+import type { Copy } from "./copy.ts";
+
+/** A secondary's hello. */
+export interface Position {
+  readonly epoch: number;
+  readonly history: readonly GenerationJson[];
+  readonly last: number;
+  /** It stands at exactly `last`. */
+  readonly exact: boolean;
+  /** Up to here everything is on its disk. */
+  readonly checkpoint: number;
+  /** It served when its last run ended, so what it has and the source has not may be somebody's work. */
+  readonly served: boolean;
+  /** It can tell which of its objects may differ after a power cut. */
+  readonly activeKnown: boolean;
+  /** A person accepts that what it wrote apart is taken to quarantine and overwritten. */
+  readonly overwrite: boolean;
+}
+
+/** How a secondary is brought up to date. */
+export type Plan =
+  | { readonly mode: "replay"; readonly from: number; readonly hollow: boolean }
+  | {
+    readonly mode: "reconcile";
+    /** Everything is compared; else what source and target name. */
+    readonly whole: boolean;
+    readonly preserve: boolean;
+    /** The last sequence both have. */
+    readonly common: number;
+    /** The source's log names what it changed after this. */
+    readonly since: number;
+  };
+
+/** What the primary answers. */
+export type Verdict =
+  | { readonly accept: true; readonly plan: Plan; readonly epoch: number }
+  | { readonly accept: false; readonly code: "epoch" | "diverged" | "foreign"; readonly reason: string };
+
+/** What this node says of its copy. */
+export function positionOf(copy: Copy, overwrite: boolean): Position {
+  return {
+    epoch: copy.epoch,
+    history: encodeGenerations(copy.history.generations),
+    last: copy.journal.last,
+    exact: copy.exact,
+    checkpoint: copy.meta.value.checkpoint,
+    served: copy.meta.value.role === "primary",
+    activeKnown: copy.meta.value.copy !== "inconsistent" && copy.activity.found === "whole",
+    overwrite,
+  };
+}
+
+/** Reads what a secondary said. Throws on anything else. */
+export function readPosition(body: unknown): Position {
+  const of = body as Partial<Record<keyof Position, unknown>>;
+  if (typeof body !== "object" || body === null) throw new TypeError("Cannot read the secondary's position: it is no object");
+  return {
+    epoch: count(of.epoch, "epoch"),
+    history: encodeGenerations(decodeGenerations(of.history)),
+    last: count(of.last, "last"),
+    exact: of.exact === true,
+    checkpoint: count(of.checkpoint, "checkpoint"),
+    served: of.served === true,
+    activeKnown: of.activeKnown === true,
+    overwrite: of.overwrite === true,
+  };
+}
+
+function count(value: unknown, what: string): number {
+  if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
+  throw new TypeError(`Cannot read the secondary's position: its ${what} is no count`);
+}
+
+/** Decides how a secondary at `position` is brought to where `copy` is. `epoch` is the one served under. */
+export function planFor(copy: Copy, position: Position, epoch: number): Verdict {
+  if (position.epoch > epoch) {
+    return {
+      accept: false,
+      code: "epoch",
+      reason: `the secondary accepted epoch ${position.epoch}, this primary serves under ${epoch}: the primary is old`,
+    };
+  }
+  const target = { generations: decodeGenerations(position.history), last: position.last };
+  const { kind, common } = compareHistories(copy.history, target);
+  switch (kind) {
+    case "new":
+      return whole(epoch, false);
+    case "foreign":
+      return position.overwrite
+        ? whole(epoch, true)
+        : refuse("foreign", "the secondary's data has no history in common with the primary's");
+    case "diverged":
+      return position.overwrite
+        ? compare(copy, position, epoch, { preserve: true, common })
+        : refuse("diverged", `both copies were written apart after sequence ${common}`);
+    case "target-ahead-unacknowledged":
+      return compare(copy, position, epoch, { preserve: true, common });
+    default:
+      if (position.exact && common + 1 >= copy.journal.first && common <= copy.journal.last) {
+        return { accept: true, epoch, plan: { mode: "replay", from: common + 1, hollow: copy.hollowSince(common + 1) } };
+      }
+      return compare(copy, position, epoch, { preserve: position.served, common });
+  }
+}
+
+/** A comparison of what both name, or of everything where that cannot be told. */
+function compare(
+  copy: Copy,
+  position: Position,
+  epoch: number,
+  plan: { readonly preserve: boolean; readonly common: number },
+): Verdict {
+  const since = position.exact ? plan.common : Math.min(plan.common, position.checkpoint);
+  const named = position.activeKnown && since + 1 >= copy.journal.first;
+  return named
+    ? { accept: true, epoch, plan: { mode: "reconcile", whole: false, since, ...plan } }
+    : whole(epoch, plan.preserve);
+}
+
+function whole(epoch: number, preserve: boolean): Verdict {
+  return { accept: true, epoch, plan: { mode: "reconcile", whole: true, preserve, common: 0, since: 0 } };
+}
+
+function refuse(code: "diverged" | "foreign", why: string): Verdict {
+  return {
+    accept: false,
+    code,
+    reason:
+      `${why}; decide which copy is kept, then \`binome start --as secondary\` on the other (what it has is saved to quarantine first)`,
+  };
+}

@@ -1,0 +1,451 @@
+/**
+ * The road of a primary: reads the kernel's requests in order, serves them, and between two of them brings a secondary up
+ * to date.
+ *
+ * @module
+ */
+
+import { crc32 } from "node:zlib";
+import { FuseServer } from "../fuse/server.ts";
+import { type Granted, grantedBy } from "../fuse/init.ts";
+import { NOTIFY } from "../fuse/opcode.ts";
+import { Request, REQUEST_AT, REQUEST_MAX } from "../fuse/request.ts";
+import { backing } from "../system/backing.ts";
+import { randomIncarnation } from "../system/clock.ts";
+import { addressOf } from "../system/libc.ts";
+import { openStream } from "../system/stream.ts";
+import { Authority, pause, readTo, setNonblocking, wake, writeFrom } from "../system/worker_io.ts";
+import type { Copy } from "./copy.ts";
+import { handleMap, rebuildMap } from "./copy.ts";
+import { ASK_KIND, CONTROL } from "./mutation.ts";
+import { Objects } from "./objects.ts";
+import type { Plan } from "./position.ts";
+import { ReconcileSource } from "./reconcile_source.ts";
+import { Replayer } from "./replayer.ts";
+import { Sequencer } from "./sequencer.ts";
+import { type Shared, WORD } from "./shared.ts";
+import { StreamError, type StreamHandle } from "./stream.ts";
+import { Tree } from "./tree.ts";
+import { Wire } from "./wire.ts";
+
+const EAGAIN = 11;
+const EINTR = 4;
+const ENOENT = 2;
+const ENODEV = 19;
+/** How much of a resync is done between two looks at the applications' requests. */
+const STEP_BYTES = 512 * 1024;
+/** Descriptors held open at most. */
+const FDS_MAX = 32768;
+/** Requests served between two looks at everything else. */
+const BURST = 64;
+
+/** One replicated directory, as this process holds it. */
+export interface Mount {
+  readonly path: string;
+  /** The directory beneath. */
+  readonly backing: number;
+  /** `/dev/fuse`; null for a secondary. */
+  readonly fuse: number | null;
+}
+
+/** A descriptor of an orphan that a former process held. */
+export interface KeptOrphan {
+  readonly id: number;
+  readonly root: number;
+  readonly fd: number;
+}
+
+/** What was granted at INIT, kept where a later process finds it. */
+export interface KeptGrant {
+  readonly flags: string;
+  readonly minor: number;
+  readonly maxWrite: number;
+  readonly maxRead: number;
+}
+
+/** How to be primary. */
+export interface ServeCommand {
+  readonly kind: "serve";
+  readonly epoch: number;
+  readonly members: 1 | 2;
+  readonly mounts: readonly Mount[];
+  readonly kept: readonly KeptOrphan[];
+  /** INIT of each mount, where a former process answered it: this one takes over in mid-service. */
+  readonly grants: readonly (KeptGrant | null)[];
+}
+
+/** What the role tells the main thread. */
+export type PrimaryMessage =
+  | { readonly kind: "granted"; readonly root: number; readonly grant: KeptGrant }
+  | { readonly kind: "link-lost"; readonly session: string; readonly reason: string }
+  | { readonly kind: "caught-up"; readonly session: string; readonly sequence: number }
+  | { readonly kind: "unmounted"; readonly root: number }
+  | { readonly kind: "log"; readonly message: string };
+
+/** What the role needs of its thread. */
+export interface PrimaryWorld {
+  readonly copy: Copy;
+  readonly shared: Shared;
+  readonly authority: Authority;
+  readonly say: (message: PrimaryMessage) => void;
+  readonly keepOrphan: (id: number, root: number, fd: number) => boolean;
+  readonly dropOrphan: (id: number) => void;
+}
+
+/** How the peer is being brought up to date. */
+type CatchUp =
+  | { readonly kind: "replay"; readonly replayer: Replayer }
+  | { readonly kind: "reconcile"; readonly source: ReconcileSource; begun: boolean; readonly plan: Extract<Plan, { mode: "reconcile" }>; readonly ids: Set<number> }
+  | { readonly kind: "live" };
+
+/** The primary. */
+export class PrimaryRole {
+  readonly role = "primary";
+  readonly epoch: number;
+  readonly sequencer: Sequencer;
+  readonly #world: PrimaryWorld;
+  readonly #copy: Copy;
+  readonly #request = new Request();
+  readonly #objects: Objects;
+  readonly #tree: Tree;
+  readonly #servers: FuseServer[] = [];
+  #session = "";
+  #catchUp: CatchUp | null = null;
+  /** No request is read any more. */
+  #frozen = false;
+
+  constructor(command: ServeCommand, world: PrimaryWorld) {
+    this.#world = world;
+    this.#copy = world.copy;
+    this.epoch = command.epoch;
+    const resumed = command.grants.some((grant) => grant !== null);
+    world.copy.accept(command.epoch);
+    this.#objects = new Objects({
+      backing,
+      roots: command.mounts.map((mount) => ({ fd: mount.backing })),
+      handles: handleMap(world.copy.map),
+      allocate: () => this.sequencer.allocate(),
+      addressOf,
+      fdsMax: FDS_MAX,
+    });
+    this.#tree = new Tree({ backing, objects: this.#objects });
+    if (world.copy.crashed) this.#afterCrash(command);
+    const marked = this.#objects.markRoots();
+    if (marked < 0) throw new Error(rootRefused(marked));
+    // A log that ends with the process ends this mount's numbering; a resumed mount goes on where it began.
+    const mountedAt = resumed ? world.copy.meta.value.servedFrom - 1 : world.copy.journal.last;
+    world.copy.begin("primary", { servedFrom: mountedAt + 1, copy: "uptodate" });
+    world.shared.set(WORD.members, command.members);
+    this.sequencer = this.#makeSequencer(command, resumed, mountedAt);
+    if (resumed) this.sequencer.resolveInDoubt();
+    for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.root, kept.fd);
+    command.mounts.forEach((mount, root) => this.#openServer(mount, root, command.grants[root] ?? null));
+    if (resumed) this.#askAgain();
+  }
+
+  /** Descriptors to wait for, in the order of {@link serve}. */
+  get fds(): number[] {
+    return this.#servers.map((server) => server.fd);
+  }
+
+  /** Whether there is work besides requests. */
+  get busy(): boolean {
+    const state = this.#catchUp;
+    return state !== null && state.kind !== "live" && !(state.kind === "reconcile" && (!state.begun || state.source.waiting));
+  }
+
+  /** For `status`. */
+  status(): Record<string, unknown> {
+    const state = this.#catchUp;
+    return {
+      role: "primary",
+      epoch: this.epoch,
+      connected: state !== null,
+      caughtUp: state?.kind === "live",
+      members: this.#world.shared.get(WORD.members),
+      counters: this.sequencer.counters,
+      waiting: this.#world.shared.repliesWaiting,
+      resync: state === null || state.kind === "live" ? null : progressOf(state),
+      resend: this.#servers.every((server) => server.granted?.resend !== false),
+    };
+  }
+
+  /** Serves what has come on descriptor `index`. */
+  serve(index: number): void {
+    const server = this.#servers[index];
+    if (server === undefined || this.#frozen) return;
+    for (let i = 0; i < BURST && this.sequencer.hasRoom; i++) {
+      const got = readTo(server.fd, this.#request.address + REQUEST_AT, REQUEST_MAX);
+      if (got === -EAGAIN) return;
+      // Interrupted, or the request was taken back before we read it: the next one.
+      if (got === -EINTR || got === -ENOENT) continue;
+      if (got < 0) return this.#gone(server, got);
+      if (!this.#request.parse(got)) {
+        this.#world.say({ kind: "log", message: `Cannot read a request of ${got} bytes: its header says otherwise` });
+        return;
+      }
+      server.handle();
+    }
+  }
+
+  /** Whether the next request may be read at all: its answer must find room. */
+  get ready(): boolean {
+    return !this.#frozen && this.sequencer.hasRoom;
+  }
+
+  /** One step of bringing the peer up to date; called between two requests. */
+  step(): void {
+    this.#objects.trim();
+    const state = this.#catchUp;
+    if (state === null) return;
+    try {
+      if (state.kind === "replay") this.#replay(state);
+      else if (state.kind === "reconcile") this.#reconcile(state);
+    } catch (error) {
+      if (!(error instanceof StreamError)) throw error;
+      this.#lost(error.message);
+    }
+  }
+
+  /** A secondary has come; `ids` of a reconciliation include what its activity set names. */
+  attach(session: string, data: StreamHandle, plan: Plan, ids: Set<number>): void {
+    this.detach(this.#session);
+    const wire = new Wire({ stream: openStream(data), crc32, addressOf });
+    this.#session = session;
+    this.#world.shared.clearAsks();
+    const live = plan.mode === "reconcile";
+    this.sequencer.link = { wire, live };
+    try {
+      this.#catchUp = plan.mode === "replay" ? this.#beginReplay(plan, wire) : this.#beginReconcile(plan, wire, ids);
+    } catch (error) {
+      if (!(error instanceof StreamError)) throw error;
+      this.#lost(error.message);
+    }
+  }
+
+  /** The session is over. */
+  detach(session: string): void {
+    if (session !== this.#session || session === "") return;
+    if (this.#catchUp?.kind === "replay") this.#catchUp.replayer.close();
+    this.sequencer.link?.wire.stream.close();
+    this.sequencer.link = null;
+    this.#catchUp = null;
+    this.#session = "";
+  }
+
+  /** The peer is no member any more. Whoever waits for it is answered. */
+  solo(): void {
+    this.sequencer.beginGeneration();
+    this.#world.shared.set(WORD.members, 1);
+    wake(this.#world.shared.memory.wake.acker);
+  }
+
+  /** The peer has caught up: from here every answer waits for it. */
+  pair(): number {
+    if (this.#catchUp?.kind !== "live") throw new Error("Cannot pair: the secondary has not caught up");
+    this.#world.shared.set(WORD.members, 2);
+    this.sequencer.beginGeneration();
+    return this.#copy.journal.last;
+  }
+
+  /** Serves what has come, then reads no more. Answers whether nothing waits for the peer. */
+  drain(): boolean {
+    for (let i = 0; i < this.#servers.length; i++) this.serve(i);
+    return this.#world.shared.repliesWaiting === 0 && this.#world.shared.fsyncsWaiting === 0;
+  }
+
+  /** Reads no more requests. */
+  freeze(): void {
+    this.#frozen = true;
+  }
+
+  /** A descriptor to sync the object by, the caller's to close; −1 when there is nothing to sync. */
+  syncDescriptor(id: number): number {
+    return this.#objects.syncDescriptor(id);
+  }
+
+  /** Lets go of everything; the descriptors of the mounts are the main thread's to close. */
+  close(): void {
+    this.detach(this.#session);
+    for (const server of this.#servers) server.close();
+    this.#objects.close();
+  }
+
+  #makeSequencer(command: ServeCommand, resumed: boolean, mountedAt: number): Sequencer {
+    const { world } = { world: this.#world };
+    return new Sequencer({
+      backing,
+      journal: world.copy.journal,
+      objects: this.#objects,
+      tree: this.#tree,
+      ledger: {
+        get nextId() {
+          return world.copy.nextId;
+        },
+        reserve: (nextId) => {
+          world.copy.reserve(nextId);
+          world.copy.activity.reserve(nextId - 65536);
+        },
+        begin: (entry) => world.copy.addGeneration(entry),
+      },
+      activity: world.copy,
+      shared: world.shared,
+      request: this.#request,
+      authority: world.authority,
+      randomGeneration: randomIncarnation,
+      writeReply: writeFrom,
+      wake,
+      keepOrphan: world.keepOrphan,
+      dropOrphan: world.dropOrphan,
+      pause: () => pause(200),
+      onLinkLost: (error) => this.#lost(error.message),
+    }, {
+      epoch: command.epoch,
+      mountedAt,
+      // In mid-service the line of history goes on; a new service begins one with its first write.
+      generation: resumed ? world.copy.lastGeneration : 0n,
+    });
+  }
+
+  /** After a power cut the disk is a mix of times: no log can bring another node to it, only a comparison. */
+  #afterCrash(command: ServeCommand): void {
+    const { copy } = this.#world;
+    rebuildMap(backing, this.#objects, command.mounts.map((mount) => ({ fd: mount.backing })));
+    copy.journal.reset(copy.journal.last + 1);
+  }
+
+  #openServer(mount: Mount, root: number, grant: KeptGrant | null): void {
+    if (mount.fuse === null) throw new Error(`Cannot serve ${mount.path}: it is not mounted`);
+    setNonblocking(mount.fuse);
+    const granted = grant === null ? {} : { granted: grantedBy({ ...grant, flags: BigInt(grant.flags) }) };
+    this.#servers.push(
+      new FuseServer({
+        fd: mount.fuse,
+        root,
+        rootFd: mount.backing,
+        backing,
+        objects: this.#objects,
+        tree: this.#tree,
+        road: this.sequencer,
+        request: this.#request,
+        ...granted,
+        onGranted: (result) => this.#world.say({ kind: "granted", root, grant: keptGrant(result) }),
+        log: (message) => this.#world.say({ kind: "log", message }),
+      }),
+    );
+  }
+
+  /** The kernel gives again every request that a former process had read and not answered (Linux 6.9). */
+  #askAgain(): void {
+    const notice = new Uint8Array(16);
+    const view = new DataView(notice.buffer);
+    view.setUint32(0, 16, true);
+    view.setInt32(4, NOTIFY.RESEND, true);
+    for (const server of this.#servers) {
+      if (server.granted?.resend !== true) continue;
+      const result = writeFrom(server.fd, addressOf(notice), 16);
+      if (result < 0) this.#world.say({ kind: "log", message: `Cannot ask for unanswered requests: errno ${-result}` });
+    }
+  }
+
+  #gone(server: FuseServer, error: number): void {
+    this.#frozen = true;
+    if (error !== -ENODEV) {
+      this.#world.say({ kind: "log", message: `Cannot read requests: errno ${-error}; the mount is given up` });
+    }
+    this.#world.say({ kind: "unmounted", root: server.root });
+  }
+
+  #lost(reason: string): void {
+    const session = this.#session;
+    this.detach(session);
+    if (session !== "") this.#world.say({ kind: "link-lost", session, reason });
+  }
+
+  #beginReplay(plan: Extract<Plan, { mode: "replay" }>, wire: Wire): CatchUp {
+    const replayer = new Replayer({
+      journal: this.#copy.journal,
+      backing,
+      objects: this.#objects,
+      tree: this.#tree,
+      wire,
+      from: plan.from,
+      addressOf,
+    });
+    wire.control(CONTROL.replay, { a: 0, b: plan.hollow ? 1 : 0 }, 0);
+    return { kind: "replay", replayer };
+  }
+
+  #replay(state: Extract<CatchUp, { kind: "replay" }>): void {
+    const result = state.replayer.step(STEP_BYTES);
+    if (result === false) return;
+    if (result === "lost") return this.#lost("the log dropped what it needs; it will be compared instead");
+    state.replayer.close();
+    const { link } = this.sequencer;
+    if (link === null) return;
+    link.live = true;
+    link.wire.control(CONTROL.replay, { a: 1 }, 0);
+    this.#live();
+  }
+
+  /** The peer has everything; what still waits for its disk is asked for again. */
+  #live(): void {
+    this.#catchUp = { kind: "live" };
+    this.sequencer.repeatFsyncs();
+    this.#world.say({ kind: "caught-up", session: this.#session, sequence: this.#copy.journal.last });
+  }
+
+  #beginReconcile(plan: Extract<Plan, { mode: "reconcile" }>, wire: Wire, ids: Set<number>): CatchUp {
+    const source = new ReconcileSource({
+      backing,
+      objects: this.#objects,
+      wire,
+      addressOf,
+      whole: plan.whole,
+      ids,
+    });
+    wire.json(CONTROL.reconcile, {
+      whole: plan.whole,
+      preserve: plan.preserve,
+      sequence: this.#copy.journal.last,
+      history: this.#copy.encodedHistory(),
+      nextId: this.#copy.nextId,
+    });
+    return { kind: "reconcile", source, begun: plan.whole, plan, ids };
+  }
+
+  #reconcile(state: Extract<CatchUp, { kind: "reconcile" }>): void {
+    for (let ask = this.#world.shared.takeAsk(); ask !== undefined; ask = this.#world.shared.takeAsk()) {
+      if (ask.kind !== ASK_KIND.touched) state.source.onAsk(ask);
+      else if (ask.id > 0) state.source.add(ask.id);
+      else state.begun = true;
+    }
+    // The secondary first says what it touched by itself: without that the set is not whole.
+    if (!state.begun) return;
+    if (state.source.step(STEP_BYTES) === "done") this.#live();
+  }
+}
+
+function progressOf(state: Extract<CatchUp, { kind: "replay" | "reconcile" }>): Record<string, unknown> {
+  if (state.kind === "replay") {
+    const { records, bytes } = state.replayer.progress;
+    return { phase: "replay", files: records, bytes, why: `${state.replayer.left} records of the log to go` };
+  }
+  return { phase: "reconcile", ...state.source.progress() };
+}
+
+function keptGrant(granted: Granted): KeptGrant {
+  return {
+    flags: String(granted.flags),
+    minor: granted.minor,
+    maxWrite: granted.maxWrite,
+    maxRead: granted.maxRead,
+  };
+}
+
+function rootRefused(result: number): string {
+  if (result === -17) {
+    return "Cannot serve: a replicated directory carries the mark of another one; was it moved, or another file system mounted?";
+  }
+  return `Cannot serve: a replicated directory cannot be marked (errno ${-result}); the file system must have trusted xattrs (ext4, xfs, btrfs)`;
+}

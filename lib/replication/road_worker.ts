@@ -1,0 +1,352 @@
+/**
+ * The thread of the data road: one per module, sequencer on a primary, receiver on a secondary. It owns log, object map
+ * and activity set; nobody else writes them.
+ *
+ * It waits in `poll` for the kernel's requests, the peer's frames, and an eventfd that says that the main thread has put
+ * a command into the mailbox.
+ *
+ * @module
+ */
+
+import { FileStorage } from "../system/durable_file.ts";
+import { KeeperLine } from "../system/keeper_line.ts";
+import { backing } from "../system/backing.ts";
+import { clock } from "../system/clock.ts";
+import { Authority, bootNanoseconds, drainWake, pause, PollSet, wake } from "../system/worker_io.ts";
+import { Copy } from "./copy.ts";
+import { ORPHAN_PREFIX, orphanKey } from "./orphan_key.ts";
+import { type Plan, planFor, readPosition } from "./position.ts";
+import { type PrimaryMessage, PrimaryRole, type ServeCommand } from "./primary_role.ts";
+import { type FollowCommand, type SecondaryMessage, SecondaryRole } from "./secondary_role.ts";
+import { DISK_FLAG, Mailbox, Shared, type SharedMemory, WORD } from "./shared.ts";
+import type { StreamHandle } from "./stream.ts";
+
+/** Commands to this thread; each is answered by a `reply`. */
+export type RoadCommand =
+  & { readonly id: number }
+  & (
+    | { readonly kind: "status" }
+    | ServeCommand
+    | FollowCommand
+    | { readonly kind: "decide"; readonly position: unknown }
+    | {
+      readonly kind: "attach";
+      readonly session: string;
+      readonly data: StreamHandle;
+      readonly plan: Plan;
+    }
+    | { readonly kind: "hello" }
+    | {
+      readonly kind: "join";
+      readonly session: string;
+      readonly data: StreamHandle;
+      readonly ack: StreamHandle;
+      readonly plan: Plan;
+    }
+    | { readonly kind: "detach"; readonly session: string }
+    | { readonly kind: "solo" }
+    | { readonly kind: "pair" }
+    | { readonly kind: "close"; readonly epoch: number }
+    | { readonly kind: "drain" }
+    | { readonly kind: "release" }
+    | { readonly kind: "retire" }
+    | { readonly kind: "checkpointed"; readonly token: number; readonly failed: number }
+  );
+
+/** What this thread tells. */
+export type RoadMessage =
+  | { readonly kind: "road-ready"; readonly recovered: string }
+  | { readonly kind: "road-failed"; readonly reason: string }
+  | { readonly kind: "reply"; readonly id: number; readonly result?: unknown; readonly error?: string }
+  | PrimaryMessage
+  | SecondaryMessage;
+
+/** What it is started with. */
+export interface RoadStart {
+  readonly memory: SharedMemory;
+  readonly state: string;
+  readonly run: string;
+  readonly cluster: string;
+  readonly module: string;
+  readonly node: string;
+  readonly bootId: string;
+  readonly pid: number;
+  readonly logBudgetBytes: number;
+}
+
+/** What was touched is synced this often, so that a power cut leaves little to compare. */
+const CHECKPOINT_NS = 10e9;
+/** A checkpoint is begun with so many objects at most beyond the time: 2,000 descriptors wait in the disk's ring. */
+const CHECKPOINT_OBJECTS = 2000;
+
+class RoadThread {
+  readonly #start: RoadStart;
+  readonly #shared: Shared;
+  readonly #mail: Mailbox;
+  readonly #poll = new PollSet(20);
+  readonly #copy: Copy;
+  readonly #keeper: KeeperLine;
+  readonly #authority: Authority;
+  #role: PrimaryRole | SecondaryRole | null = null;
+  #checkpoint: { readonly dirty: Set<number>; readonly sequence: number } | null = null;
+  #checkpointAt = bootNanoseconds();
+
+  constructor(start: RoadStart, readonly say: (message: RoadMessage) => void) {
+    this.#start = start;
+    this.#shared = new Shared(start.memory);
+    this.#mail = new Mailbox(start.memory.mail.road);
+    this.#keeper = new KeeperLine(`${start.run}/keeper.sock`);
+    this.#authority = new Authority(`${start.run}/${start.module}.authority`);
+    this.#copy = Copy.open({
+      storage: FileStorage.open(`${start.state}/modules/${start.module}/log`),
+      cluster: start.cluster,
+      module: start.module,
+      node: start.node,
+      bootId: start.bootId,
+      logBudgetBytes: start.logBudgetBytes,
+    });
+  }
+
+  run(): void {
+    backing.umask(0);
+    this.say({ kind: "road-ready", recovered: this.#copy.crashed ? "after a power cut" : "in order" });
+    const wakeFd = this.#start.memory.wake.road;
+    while (this.#shared.get(WORD.stopping) === 0) {
+      const role = this.#role;
+      const fds = role === null || !role.ready ? [] : role.fds;
+      this.#poll.assign([wakeFd, ...fds]);
+      const ready = this.#poll.wait(role?.busy === true ? 0 : this.#waitMs(role));
+      if (ready > 0 && this.#poll.ready(0) !== 0) {
+        drainWake(wakeFd);
+        this.#commands();
+        if (this.#role !== role) continue;
+      }
+      if (role === null) continue;
+      for (let i = 0; i < fds.length; i++) if (ready > 0 && this.#poll.ready(i + 1) !== 0) role.serve(i);
+      if (role instanceof SecondaryRole && role.busy) role.serve(0);
+      role.step();
+      this.#checkpointStep();
+    }
+    this.#role?.close();
+    this.#keeper.close();
+  }
+
+  #waitMs(role: PrimaryRole | SecondaryRole | null): number {
+    // A full ring empties without waking us.
+    return role !== null && !role.ready ? 1 : 500;
+  }
+
+  #commands(): void {
+    for (let mail = this.#mail.take(); mail !== undefined; mail = this.#mail.take()) {
+      const command = mail as RoadCommand;
+      try {
+        const result = this.#do(command);
+        this.say({ kind: "reply", id: command.id, result });
+      } catch (error) {
+        // The main thread passes it to whoever asked; the thread itself is as it was.
+        this.say({ kind: "reply", id: command.id, error: error instanceof Error ? error.message : String(error) });
+      }
+    }
+  }
+
+  #do(command: RoadCommand): unknown {
+    switch (command.kind) {
+      case "status":
+        return this.#status();
+      case "serve":
+        return this.#serve(command);
+      case "follow":
+        return this.#follow(command);
+      case "decide":
+        return this.#decide(command.position);
+      case "attach":
+        return this.#attach(command);
+      case "hello":
+        return this.#secondary().hello();
+      case "join":
+        return this.#secondary().join(command.session, command, command.plan);
+      case "detach":
+        return this.#role?.detach(command.session);
+      case "solo":
+        return this.#primary().solo();
+      case "pair":
+        return { sequence: this.#primary().pair() };
+      case "close":
+        return this.#close(command.epoch);
+      case "drain":
+        return { drained: this.#primary().drain(), sequence: this.#copy.journal.last };
+      case "release":
+        return this.#release();
+      case "retire":
+        return this.#retire();
+      case "checkpointed":
+        return this.#checkpointed(command.token, command.failed);
+    }
+  }
+
+  #status(): unknown {
+    const { copy } = this.#copy.meta.value;
+    return {
+      role: "idle",
+      connected: false,
+      caughtUp: false,
+      resync: null,
+      ...this.#role?.status(),
+      epoch: this.#role?.epoch ?? this.#copy.epoch,
+      accepted: this.#copy.epoch,
+      sequence: this.#copy.journal.last,
+      firstLogged: this.#copy.journal.first,
+      history: this.#copy.encodedHistory(),
+      copy,
+      fresh: this.#copy.fresh,
+      crashed: this.#copy.crashed,
+      checkpoint: this.#copy.meta.value.checkpoint,
+      held: this.#shared.get(WORD.heldByAuthority),
+    };
+  }
+
+  #serve(command: ServeCommand): unknown {
+    if (this.#role instanceof PrimaryRole) {
+      if (this.#role.epoch === command.epoch) return { sequence: this.#copy.journal.last };
+      throw new Error(`Cannot serve under epoch ${command.epoch}: this process serves under ${this.#role.epoch} already`);
+    }
+    this.#leaveRole();
+    if (command.grants.every((grant) => grant === null)) this.#copy.dropInDoubt();
+    this.#role = new PrimaryRole(command, {
+      copy: this.#copy,
+      shared: this.#shared,
+      authority: this.#authority,
+      say: (message) => this.say(message),
+      keepOrphan: (id, _root, fd) => this.#keep(id, fd),
+      dropOrphan: (id) => this.#drop(id),
+    });
+    return { sequence: this.#copy.journal.last };
+  }
+
+  #follow(command: FollowCommand): unknown {
+    this.#leaveRole();
+    this.#role = new SecondaryRole(command, {
+      copy: this.#copy,
+      shared: this.#shared,
+      quarantine: `${this.#start.state}/quarantine/${this.#start.module}`,
+      now: () => new Date(clock.wall()),
+      say: (message) => this.say(message),
+      keepOrphan: (id, _root, fd) => this.#keep(id, fd),
+      dropOrphan: (id) => this.#drop(id),
+      pause: () => pause(200),
+    });
+    return { sequence: this.#copy.journal.last };
+  }
+
+  #decide(position: unknown): unknown {
+    return planFor(this.#copy, readPosition(position), this.#primary().epoch);
+  }
+
+  #attach(command: Extract<RoadCommand, { kind: "attach" }>): unknown {
+    const { plan } = command;
+    const ids = plan.mode === "reconcile" && !plan.whole ? this.#copy.touchedSince(plan.since) : new Set<number>();
+    if (ids === null) throw new Error("Cannot compare: the log dropped what names the objects; the secondary comes again");
+    this.#primary().attach(command.session, command.data, plan, ids);
+    return undefined;
+  }
+
+  /** I2: whatever comes from an older epoch is refused from here on, durably; what was received is applied. */
+  #close(epoch: number): unknown {
+    this.#copy.accept(epoch);
+    const role = this.#role;
+    if (role instanceof SecondaryRole) {
+      role.finish();
+      this.#leaveRole();
+    }
+    return { sequence: this.#copy.journal.last };
+  }
+
+  #release(): unknown {
+    const role = this.#primary();
+    role.freeze();
+    this.#leaveRole();
+    return { sequence: this.#copy.journal.last };
+  }
+
+  #retire(): unknown {
+    this.#leaveRole();
+    if (!this.#copy.fresh && !this.#copy.crashed) this.#copy.markClean();
+    return { sequence: this.#copy.journal.last };
+  }
+
+  #leaveRole(): void {
+    const role = this.#role;
+    this.#role = null;
+    role?.close();
+    if (role !== null) this.#keeper.call("drop", { module: this.#start.module, prefix: ORPHAN_PREFIX });
+  }
+
+  #keep(id: number, fd: number): boolean {
+    const { module } = this.#start;
+    return this.#keeper.call("keep", { module, key: orphanKey(id), pid: this.#start.pid, fd });
+  }
+
+  #drop(id: number): void {
+    this.#keeper.call("drop", { module: this.#start.module, key: orphanKey(id) });
+  }
+
+  #primary(): PrimaryRole {
+    if (this.#role instanceof PrimaryRole) return this.#role;
+    throw new Error("Cannot do that: this replicator is not primary");
+  }
+
+  #secondary(): SecondaryRole {
+    if (this.#role instanceof SecondaryRole) return this.#role;
+    throw new Error("Cannot do that: this replicator is not secondary");
+  }
+
+  /** Begins a checkpoint when it is time: the disk thread syncs what was touched, behind the applications' own fsyncs. */
+  #checkpointStep(): void {
+    const copy = this.#copy;
+    if (this.#checkpoint !== null || copy.dirtyCount === 0) return;
+    const due = bootNanoseconds() - this.#checkpointAt > CHECKPOINT_NS;
+    if (!due || copy.dirtyCount > CHECKPOINT_OBJECTS * 64 || this.#shared.diskWaiting > CHECKPOINT_OBJECTS) return;
+    const sequence = copy.journal.last;
+    const dirty = copy.takeDirty();
+    this.#checkpoint = { dirty, sequence };
+    for (const id of dirty) this.#pushCheckpoint(id, sequence);
+    while (!this.#shared.pushDisk({ fd: -1, flags: DISK_FLAG.checkpoint | DISK_FLAG.barrier, token: sequence, slot: -1 })) {
+      pause(200);
+    }
+    wake(this.#start.memory.wake.disk);
+  }
+
+  #pushCheckpoint(id: number, sequence: number): void {
+    const fd = this.#role?.syncDescriptor(id) ?? -1;
+    if (fd < 0) return;
+    while (!this.#shared.pushDisk({ fd, flags: DISK_FLAG.checkpoint, token: sequence, slot: -1 })) {
+      wake(this.#start.memory.wake.disk);
+      pause(500);
+    }
+  }
+
+  #checkpointed(token: number, failed: number): unknown {
+    const checkpoint = this.#checkpoint;
+    if (checkpoint === null || checkpoint.sequence !== token) return undefined;
+    this.#checkpoint = null;
+    this.#checkpointAt = bootNanoseconds();
+    if (failed !== 0) this.#copy.checkpointFailed(checkpoint.dirty);
+    else this.#copy.checkpointed(token);
+    return undefined;
+  }
+}
+
+const scope = self as unknown as {
+  onmessage: ((event: MessageEvent<RoadStart>) => void) | null;
+  postMessage(message: RoadMessage): void;
+};
+scope.onmessage = (event) => {
+  scope.onmessage = null;
+  const say = (message: RoadMessage): void => scope.postMessage(message);
+  try {
+    new RoadThread(event.data, say).run();
+  } catch (error) {
+    // Without its data road the process is of no use: the main thread ends it and the keeper starts another.
+    say({ kind: "road-failed", reason: error instanceof Error ? `${error.message}\n${error.stack}` : String(error) });
+  }
+};

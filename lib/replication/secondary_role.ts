@@ -1,0 +1,415 @@
+/**
+ * The road of a secondary: receives the primary's frames in order, applies them, acknowledges.
+ *
+ * @module
+ */
+
+import { crc32 } from "node:zlib";
+import { decodeGenerations, DiskFullError } from "../journal/mod.ts";
+import { backing } from "../system/backing.ts";
+import { addressOf } from "../system/libc.ts";
+import { openStream } from "../system/stream.ts";
+import { wake } from "../system/worker_io.ts";
+import { type Copy, handleMap, rebuildMap } from "./copy.ts";
+import { ApplyError, Follower } from "./follower.ts";
+import { CONTROL_FIRST, dataFrames, encodeLittle, FRAME_MAX, FrameReader, kinds, LITTLE_HEADER } from "./frame.ts";
+import { Lenient } from "./lenient.ts";
+import { Limbo } from "./limbo.ts";
+import { ACK, CONTROL, MUTATIONS, type ReconcileBegin } from "./mutation.ts";
+import { Objects } from "./objects.ts";
+import { type Plan, positionOf } from "./position.ts";
+import type { KeptOrphan, Mount } from "./primary_role.ts";
+import { Quarantine } from "./quarantine.ts";
+import { ReconcileTarget } from "./reconcile_target.ts";
+import { DISK_FLAG, type Shared } from "./shared.ts";
+import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
+import { Tree } from "./tree.ts";
+import { u64 } from "./bytes.ts";
+import { OFFSET } from "../journal/record.ts";
+
+const FDS_MAX = 32768;
+/** Room for several frames: those that arrive together are acknowledged together. */
+const BUFFER_BYTES = 2 * FRAME_MAX;
+/** Frames applied between two looks at commands. */
+const BURST = 256;
+/** EIO, ENOSPC, EROFS, EDQUOT. */
+const DISK_REFUSALS: readonly number[] = [5, 28, 30, 122];
+/** Ids in one frame that tells what was touched. */
+const IDS_PER_FRAME = 65536;
+
+/** How to be secondary. */
+export interface FollowCommand {
+  readonly kind: "follow";
+  readonly epoch: number;
+  readonly mounts: readonly Mount[];
+  readonly kept: readonly KeptOrphan[];
+  /** A person accepts that what was written apart here is overwritten. */
+  readonly overwrite: boolean;
+}
+
+/** What the role tells the main thread. */
+export type SecondaryMessage =
+  | { readonly kind: "link-lost"; readonly session: string; readonly reason: string }
+  | { readonly kind: "caught-up"; readonly session: string; readonly sequence: number }
+  | { readonly kind: "apply-failed"; readonly reason: string; readonly errno: number }
+  | { readonly kind: "quarantined"; readonly path: string; readonly bytes: number; readonly entries: number };
+
+/** What the role needs of its thread. */
+export interface SecondaryWorld {
+  readonly copy: Copy;
+  readonly shared: Shared;
+  /** Where quarantined data goes: `STATE/quarantine/NAME`. */
+  readonly quarantine: string;
+  readonly now: () => Date;
+  readonly say: (message: SecondaryMessage) => void;
+  readonly keepOrphan: (id: number, root: number, fd: number) => boolean;
+  readonly dropOrphan: (id: number) => void;
+  readonly pause: () => void;
+}
+
+interface Link {
+  readonly session: string;
+  readonly data: Stream;
+  readonly ack: Stream;
+  readonly reader: FrameReader;
+  readonly plan: Plan;
+}
+
+/** The secondary. */
+export class SecondaryRole {
+  readonly role = "secondary";
+  readonly epoch: number;
+  readonly #world: SecondaryWorld;
+  readonly #copy: Copy;
+  readonly #overwrite: boolean;
+  readonly #objects: Objects;
+  readonly #follower: Follower;
+  readonly #target: ReconcileTarget;
+  readonly #bytes = new Uint8Array(BUFFER_BYTES);
+  readonly #address = addressOf(this.#bytes);
+  readonly #frame = new Uint8Array(LITTLE_HEADER + (1 << 20));
+  readonly #frameView = new DataView(this.#frame.buffer);
+  readonly #frameAddress = addressOf(this.#frame);
+  #link: Link | null = null;
+  #caughtUp = false;
+  #phase = "";
+  #acknowledged = 0;
+
+  constructor(command: FollowCommand, world: SecondaryWorld) {
+    this.epoch = command.epoch;
+    this.#world = world;
+    this.#copy = world.copy;
+    this.#overwrite = command.overwrite;
+    world.copy.accept(command.epoch);
+    const roots = command.mounts.map((mount) => ({ fd: mount.backing }));
+    this.#objects = new Objects({
+      backing,
+      roots,
+      handles: handleMap(world.copy.map),
+      allocate: () => {
+        throw new Error("A secondary gives no ids");
+      },
+      addressOf,
+      fdsMax: FDS_MAX,
+    });
+    if (world.copy.crashed) rebuildMap(backing, this.#objects, roots);
+    const marked = this.#objects.markRoots();
+    if (marked < 0) throw new Error(`Cannot follow: a replicated directory cannot be marked (errno ${-marked})`);
+    // Until a crashed copy was compared it stays one, also for a process that comes after this.
+    if (world.copy.exact) world.copy.begin("secondary");
+    for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.root, kept.fd);
+    const tree = new Tree({ backing, objects: this.#objects });
+    const limbo = new Limbo({ backing, objects: this.#objects });
+    const lenient = new Lenient({
+      backing,
+      objects: this.#objects,
+      tree,
+      limbo,
+      onMissing: (id) => this.#target.missing(id),
+    });
+    this.#target = new ReconcileTarget({
+      backing,
+      objects: this.#objects,
+      tree,
+      limbo,
+      lenient,
+      addressOf,
+      emit: {
+        want: (id, ranges) => this.#emitWant(id, ranges),
+        missing: (ids) => this.#emitIds(ACK.missing, ids, 0),
+        credit: (bytes) => this.#emit(ACK.credit, 0, bytes, 0),
+        done: (op) => this.#emit(ACK.done, 0, op, 0),
+      },
+    });
+    this.#follower = new Follower({
+      backing,
+      journal: world.copy.journal,
+      objects: this.#objects,
+      tree,
+      activity: world.copy,
+      ledger: {
+        get epoch() {
+          return world.copy.epoch;
+        },
+        get lastGeneration() {
+          return world.copy.lastGeneration;
+        },
+        begin: (entry) => world.copy.addGeneration(entry),
+        reserve: (nextId) => {
+          world.copy.reserve(nextId);
+          world.copy.activity.reserve(Math.max(0, nextId - 65536));
+        },
+      },
+      lenient,
+      syncLater: (fd, dataOnly, sequence) => this.#syncLater(fd, dataOnly, sequence),
+      keepOrphan: world.keepOrphan,
+      dropOrphan: world.dropOrphan,
+    });
+  }
+
+  get fds(): number[] {
+    return this.#link === null ? [] : [this.#link.data.fd];
+  }
+
+  /** Frames are here that need no waiting. */
+  get busy(): boolean {
+    return this.#link !== null && (this.#link.reader.ready || this.#link.data.pending() > 0);
+  }
+
+  readonly ready = true;
+
+  /** For `status`. */
+  status(): Record<string, unknown> {
+    return {
+      role: "secondary",
+      epoch: this.epoch,
+      connected: this.#link !== null,
+      caughtUp: this.#caughtUp,
+      counters: this.#follower.counters,
+      resync: this.#link === null || this.#caughtUp
+        ? null
+        : { phase: this.#phase, files: this.#target.progress.objects, bytes: this.#target.progress.bytes, why: "receiving" },
+    };
+  }
+
+  /** What this node tells the primary when it comes. */
+  hello(): unknown {
+    this.#copy.dropInDoubt();
+    return positionOf(this.#copy, this.#overwrite);
+  }
+
+  /** A session with the primary stands. */
+  join(session: string, streams: { readonly data: StreamHandle; readonly ack: StreamHandle }, plan: Plan): void {
+    this.detach(this.#link?.session ?? "");
+    const data = openStream(streams.data);
+    const ack = openStream(streams.ack);
+    const layout = dataFrames(crc32, kinds([...MUTATIONS, ...Object.values(CONTROL)]));
+    this.#link = {
+      session,
+      data,
+      ack,
+      reader: new FrameReader({ stream: data, layout, bytes: this.#bytes, address: this.#address }),
+      plan,
+    };
+    this.#caughtUp = false;
+    this.#phase = plan.mode;
+    this.#acknowledged = this.#copy.journal.last;
+    this.#follower.lenient = false;
+    this.#follower.repeat = true;
+    if (plan.mode === "reconcile" && !plan.whole) this.#guard(() => this.#tellTouched(plan.common));
+  }
+
+  detach(session: string): void {
+    const link = this.#link;
+    if (link === null || link.session !== session) return;
+    this.#link = null;
+    this.#caughtUp = false;
+    link.data.close();
+    link.ack.close();
+    this.#target.abort();
+  }
+
+  /** Receives and applies what is there. */
+  serve(_index: number): void {
+    this.#guard(() => {
+      for (let i = 0; i < BURST && this.#link !== null; i++) {
+        const { reader, data } = this.#link;
+        if (i > 0 && !reader.ready && data.pending() === 0) break;
+        if (!reader.next()) break;
+        this.#take(reader);
+      }
+      this.#acknowledge();
+    });
+  }
+
+  step(): void {
+    this.#objects.trim();
+  }
+
+  /** Applies what was received already; afterwards the tree stands at the answer. */
+  finish(): number {
+    this.#guard(() => {
+      while (this.#link !== null && this.#link.reader.ready) {
+        if (!this.#link.reader.next()) break;
+        this.#take(this.#link.reader);
+      }
+    });
+    return this.#copy.journal.last;
+  }
+
+  /** A descriptor to sync the object by, the caller's to close; −1 when there is nothing to sync. */
+  syncDescriptor(id: number): number {
+    return this.#objects.syncDescriptor(id);
+  }
+
+  close(): void {
+    this.detach(this.#link?.session ?? "");
+    this.#objects.close();
+  }
+
+  #take(reader: FrameReader): void {
+    const op = reader.view.getUint8(reader.offset + OFFSET.op);
+    if (op < CONTROL_FIRST) {
+      this.#follower.apply(reader.bytes, reader.view, reader.offset, this.#address);
+      return;
+    }
+    switch (op) {
+      case CONTROL.replay:
+        return this.#replay(u64(reader.view, reader.offset + OFFSET.a), u64(reader.view, reader.offset + OFFSET.b));
+      case CONTROL.reconcile:
+        return this.#begin(this.#json(reader) as ReconcileBegin);
+      case CONTROL.reconciled:
+        return this.#reconciled();
+      case CONTROL.idle:
+        return;
+      default:
+        this.#target.frame(op, reader.bytes, reader.view, reader.offset, reader.length, this.#address);
+    }
+  }
+
+  #json(reader: FrameReader): unknown {
+    return JSON.parse(new TextDecoder().decode(reader.bytes.subarray(reader.offset + 96, reader.offset + reader.length)));
+  }
+
+  #replay(end: number, hollow: number): void {
+    if (end === 0) {
+      // Until the last record, what was written in between may show parts of a later time.
+      if (hollow === 1) this.#copy.setCopy("inconsistent");
+      return;
+    }
+    this.#copy.setCopy("uptodate");
+    this.#live();
+  }
+
+  #begin(begin: ReconcileBegin): void {
+    // What was written here alone must go to quarantine also when this comparison is cut short and begun again.
+    if (begin.preserve) this.#copy.meta.update({ role: "primary" });
+    this.#copy.adopt(decodeGenerations(begin.history), begin.sequence, begin.nextId);
+    this.#acknowledged = begin.sequence;
+    this.#follower.lenient = true;
+    this.#follower.repeat = false;
+    const quarantine = begin.preserve
+      ? Quarantine.open({ directory: this.#world.quarantine, at: this.#world.now(), backing, addressOf })
+      : null;
+    this.#target.begin(begin, quarantine);
+  }
+
+  #reconciled(): void {
+    const saved = this.#target.finish();
+    if (saved !== null) this.#world.say({ kind: "quarantined", ...saved });
+    this.#follower.lenient = false;
+    this.#copy.recovered();
+    this.#emit(ACK.done, 0, CONTROL.reconciled, 0);
+    this.#live();
+  }
+
+  #live(): void {
+    this.#caughtUp = true;
+    this.#world.say({ kind: "caught-up", session: this.#link?.session ?? "", sequence: this.#copy.journal.last });
+  }
+
+  #acknowledge(): void {
+    const { last } = this.#copy.journal;
+    if (this.#link === null || last === this.#acknowledged) return;
+    this.#emit(ACK.applied, last, 0, 0);
+    this.#acknowledged = last;
+  }
+
+  #tellTouched(common: number): void {
+    const own = this.#copy.touchedSince(common) ?? new Set<number>();
+    for (const id of this.#copy.crashed ? this.#copy.activeIds() : []) own.add(id);
+    this.#emitIds(ACK.touched, [...own], 1);
+  }
+
+  #emitIds(kind: number, ids: readonly number[], last: number): void {
+    let at = 0;
+    do {
+      const part = ids.slice(at, at + IDS_PER_FRAME);
+      part.forEach((id, index) => this.#frameView.setFloat64(LITTLE_HEADER + index * 8, id, true));
+      at += part.length;
+      this.#emit(kind, 0, at >= ids.length ? last : 0, part.length * 8);
+    } while (at < ids.length);
+  }
+
+  #emitWant(id: number, ranges: readonly { readonly offset: number; readonly length: number }[]): void {
+    ranges.forEach((range, index) => {
+      this.#frameView.setFloat64(LITTLE_HEADER + index * 16, range.offset, true);
+      this.#frameView.setFloat64(LITTLE_HEADER + index * 16 + 8, range.length, true);
+    });
+    this.#emit(ACK.want, id, 0, ranges.length * 16);
+  }
+
+  #emit(kind: number, sequence: number, value: number, body: number): void {
+    const link = this.#link;
+    if (link === null) return;
+    const length = encodeLittle({
+      bytes: this.#frame,
+      view: this.#frameView,
+      offset: 0,
+      kind,
+      sequence,
+      value: BigInt(value),
+      body,
+    }, crc32);
+    link.ack.writeAll(this.#frameAddress, length);
+  }
+
+  #syncLater(fd: number, dataOnly: boolean, sequence: number): void {
+    const { shared, pause } = this.#world;
+    const entry = { fd, flags: dataOnly ? DISK_FLAG.dataOnly : 0, token: sequence, slot: -1 };
+    while (!shared.pushDisk(entry)) pause();
+    wake(shared.memory.wake.disk);
+  }
+
+  /** What ends a session: the line, or a record that cannot be applied. */
+  #guard(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      const session = this.#link?.session ?? "";
+      if (error instanceof ApplyError || error instanceof DiskFullError) {
+        const errno = error instanceof ApplyError ? error.errno : 28;
+        this.#tellFailed(error.message);
+        // A disk that refuses leaves the tree at a known place; anything else means that the copies differ.
+        if (!DISK_REFUSALS.includes(errno)) this.#copy.setCopy("inconsistent");
+        this.detach(session);
+        this.#world.say({ kind: "apply-failed", reason: error.message, errno });
+        return;
+      }
+      if (!(error instanceof StreamError)) throw error;
+      this.detach(session);
+      this.#world.say({ kind: "link-lost", session, reason: error.message });
+    }
+  }
+
+  #tellFailed(reason: string): void {
+    const bytes = new TextEncoder().encode(reason).subarray(0, 4096);
+    this.#frame.set(bytes, LITTLE_HEADER);
+    try {
+      this.#emit(ACK.failed, 0, 0, bytes.length);
+    } catch (error) {
+      // The primary sees the end of the connection in any case.
+      if (!(error instanceof StreamError)) throw error;
+    }
+  }
+}

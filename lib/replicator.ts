@@ -1,0 +1,717 @@
+/**
+ * `binome replicator MODULE`: the data road of one module on this node.
+ *
+ * This file is the main thread: it answers the agent, lets the peer in or goes to it, and hands descriptors and
+ * connections to the threads that do the work (`lib/replication`). It never touches a replicated directory.
+ *
+ * A process that is killed leaves its role in `RUN/MODULE.role.json`; the keeper starts another, which goes on serving on the
+ * same descriptors before the agent has noticed.
+ *
+ * @module
+ */
+
+import { crc32 } from "node:zlib";
+import { type ClusterConfig, type ModuleConfig, parseCluster, parseModule } from "./config.ts";
+import type { AckerCommand, AckerMessage } from "./replication/acker_worker.ts";
+import { dial, DialError } from "./replication/dial.ts";
+import type { DiskCommand, DiskMessage } from "./replication/disk_worker.ts";
+import { Door } from "./replication/door.ts";
+import type { Hello } from "./replication/hello.ts";
+import type { Plan, Verdict } from "./replication/position.ts";
+import type { KeptGrant, KeptOrphan, Mount } from "./replication/primary_role.ts";
+import { ORPHAN_PREFIX } from "./replication/orphan_key.ts";
+import type { RoadCommand, RoadMessage } from "./replication/road_worker.ts";
+import { createSharedMemory, Mailbox, Shared, type SharedMemory, WORD } from "./replication/shared.ts";
+import type { Session } from "./replication/stream.ts";
+import { bootId } from "./system/boot_id.ts";
+import { backing } from "./system/backing.ts";
+import { openNetwork, type RealNetwork } from "./system/network.ts";
+import { copyDescriptor, openPidfd } from "./system/pidfd.ts";
+import {
+  delay,
+  exit,
+  flushMount,
+  logLine,
+  pid,
+  readBytes,
+  readText,
+  removeFile,
+  replaceText,
+} from "./system/replicator_host.ts";
+import { RpcClient, serveRpc, type RpcServer } from "./system/rpc.ts";
+import { harden } from "./system/process.ts";
+import { makeEventfd, wake } from "./system/worker_io.ts";
+
+/** How a replicator is started. */
+export interface ReplicatorOptions {
+  readonly module: string;
+  readonly state: string;
+  readonly run: string;
+}
+
+/** A node and where it can be reached, the preferred network first. */
+interface Peer {
+  readonly name: string;
+  readonly addresses: readonly string[];
+}
+
+/** What a later process needs to go on: kept on the tmpfs, written before it is acted upon. */
+interface RoleFile {
+  readonly role: "primary" | "secondary";
+  readonly epoch: number;
+  readonly members: 1 | 2;
+  readonly peer: Peer | null;
+  readonly port: number;
+  readonly overwrite: boolean;
+  readonly grants: readonly (KeptGrant | null)[];
+}
+
+/** How long the keeper may need. */
+const KEEPER_MS = 5000;
+/** How long the data road may need for a command. */
+const COMMAND_MS = 30_000;
+/** Mapped pages are written out before a planned hand-over, within this. */
+const FLUSH_MS = 20_000;
+/** A drain is given up when the peer has not acknowledged by then. */
+const DRAIN_MS = 10_000;
+/** Attempts to reach the primary: soon at first, since a restarted process is there within a tenth of a second. */
+const DIAL_PAUSES_MS = [5, 10, 20, 40, 80, 160, 320, 640, 1000] as const;
+const DIAL_TIMEOUT_MS = 3000;
+
+/** Runs until told to retire. Returns the exit code. */
+export async function runReplicator(options: ReplicatorOptions): Promise<number> {
+  const replicator = new Replicator(options);
+  return await replicator.run();
+}
+
+class Replicator {
+  readonly #options: ReplicatorOptions;
+  readonly #cluster: ClusterConfig;
+  readonly #config: ModuleConfig;
+  readonly #node: string;
+  readonly #memory: SharedMemory;
+  readonly #shared: Shared;
+  readonly #roadMail: Mailbox;
+  readonly #ackerMail: Mailbox;
+  readonly #diskMailMemory = new SharedArrayBuffer(65536 + 8);
+  readonly #diskMail = new Mailbox(this.#diskMailMemory);
+  readonly #waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
+  readonly #roleFile: string;
+  #road!: Worker;
+  #acker!: Worker;
+  #disk!: Worker;
+  #server: RpcServer | null = null;
+  #network: RealNetwork | null = null;
+  #commands: Promise<unknown> = Promise.resolve();
+  #nextId = 1;
+  #role: RoleFile | null = null;
+  #door: Door | null = null;
+  #session: Session<unknown> | null = null;
+  #plans = new Map<string, Plan>();
+  #following: AbortController | null = null;
+  #followed: Promise<void> = Promise.resolve();
+  #mounts: Mount[] = [];
+  #dialError = "";
+  readonly #ended = Promise.withResolvers<number>();
+
+  constructor(options: ReplicatorOptions) {
+    this.#options = options;
+    const { state, module } = options;
+    this.#cluster = parseCluster(required(`${state}/cluster.yaml`));
+    this.#config = parseModule(required(`${state}/modules/${module}.yaml`), {
+      file: `${module}.yaml`,
+      cluster: this.#cluster,
+      others: [],
+    });
+    this.#node = required(`${state}/node`).trim();
+    this.#roleFile = `${options.run}/${module}.role.json`;
+    this.#memory = createSharedMemory({ road: makeEventfd(), acker: makeEventfd(), disk: makeEventfd() });
+    this.#shared = new Shared(this.#memory);
+    this.#roadMail = new Mailbox(this.#memory.mail.road);
+    this.#ackerMail = new Mailbox(this.#memory.mail.acker);
+  }
+
+  async run(): Promise<number> {
+    for (const warning of harden()) logLine(warning);
+    await this.#startThreads();
+    this.#server = await this.#listen();
+    await this.#resume();
+    const code = await this.#ended.promise;
+    await this.#server.close();
+    return code;
+  }
+
+  async #startThreads(): Promise<void> {
+    const { state, run, module } = this.#options;
+    const ready: Promise<void>[] = [];
+    const start = (url: string, data: unknown, handle: (message: unknown) => void): Worker => {
+      const worker = new Worker(new URL(url, import.meta.url), { type: "module" });
+      const isReady = Promise.withResolvers<void>();
+      ready.push(isReady.promise);
+      worker.onmessage = (event: MessageEvent<{ kind: string }>) => {
+        if (event.data.kind.endsWith("-ready")) isReady.resolve();
+        handle(event.data);
+      };
+      // A thread that fails takes the process with it: the keeper starts another on the same descriptors.
+      worker.onerror = (event) => {
+        event.preventDefault();
+        this.#die(`thread ${url}: ${event.message}`);
+      };
+      worker.postMessage(data);
+      return worker;
+    };
+    this.#road = start("./replication/road_worker.ts", {
+      memory: this.#memory,
+      state,
+      run,
+      cluster: this.#cluster.cluster,
+      module,
+      node: this.#node,
+      bootId: bootId(run),
+      pid,
+      logBudgetBytes: this.#config.logBudgetBytes,
+    }, (message) => this.#fromRoad(message as RoadMessage));
+    this.#acker = start(
+      "./replication/acker_worker.ts",
+      { memory: this.#memory, authority: `${run}/${module}.authority` },
+      (message) => this.#fromAcker(message as AckerMessage),
+    );
+    this.#disk = start(
+      "./replication/disk_worker.ts",
+      { memory: this.#memory, mail: this.#diskMailMemory },
+      (message) => this.#fromDisk(message as DiskMessage),
+    );
+    await Promise.all(ready);
+  }
+
+  #listen(): Promise<RpcServer> {
+    const { run, module } = this.#options;
+    return serveRpc(`${run}/${module}.sock`, {
+      status: () => this.#status(),
+      serve: (params) => this.#exclusive(() => this.#serve(readServe(params))),
+      follow: (params) => this.#exclusive(() => this.#follow(readFollow(params))),
+      close: (params) => this.#exclusive(() => this.#close(epochOf(params))),
+      solo: (params) => this.#exclusive(() => this.#solo(epochOf(params))),
+      pair: (params) => this.#exclusive(() => this.#pair(epochOf(params))),
+      demote: () => this.#exclusive(() => this.#demote()),
+      retire: () => this.#exclusive(() => this.#retire()),
+      descriptors: () => this.#descriptors(),
+    }, { log: logLine });
+  }
+
+  /** Commands change roles; they are done one after the other. */
+  #exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#commands.then(work);
+    this.#commands = done.catch(() => {});
+    return done;
+  }
+
+  /** A former process was killed in this role: go on with it. */
+  async #resume(): Promise<void> {
+    const text = readText(this.#roleFile);
+    if (text === null) return;
+    const role = JSON.parse(text) as RoleFile;
+    logLine(`going on as ${role.role} of epoch ${role.epoch}, where a former process ended`);
+    await this.#exclusive(async () => {
+      try {
+        if (role.role === "primary") await this.#beginServing(role, true);
+        else await this.#beginFollowing(role);
+      } catch (error) {
+        // The agent sees an idle replicator and decides what to do.
+        logLine(`Cannot go on as ${role.role}: ${messageOf(error)}`);
+        this.#forgetRole();
+      }
+    });
+  }
+
+  async #status(): Promise<unknown> {
+    const road = await this.#ask({ kind: "status" }) as Record<string, unknown>;
+    return {
+      ...road,
+      pid,
+      peer: this.#role?.peer?.name ?? null,
+      door: this.#door?.counters ?? null,
+      unreachable: this.#session === null ? this.#dialError : "",
+      encryption: this.#config.encryption,
+    };
+  }
+
+  async #serve(command: { epoch: number; members: 1 | 2; peer: Peer | null; port: number }): Promise<unknown> {
+    if (this.#role?.role === "primary" && this.#role.epoch === command.epoch) {
+      return await this.#ask({ kind: "status" });
+    }
+    await this.#leave();
+    return await this.#beginServing({ role: "primary", overwrite: false, grants: [], ...command }, false);
+  }
+
+  async #beginServing(role: RoleFile, resumed: boolean): Promise<unknown> {
+    const { kept } = await this.#takeDescriptors();
+    const grants = this.#mounts.map((_, index) => resumed ? role.grants[index] ?? null : null);
+    this.#remember({ ...role, grants });
+    const result = await this.#ask({
+      kind: "serve",
+      epoch: role.epoch,
+      members: role.members,
+      mounts: this.#mounts,
+      kept,
+      grants,
+    });
+    if (role.peer !== null) this.#openDoor(role.peer, role.port);
+    return result;
+  }
+
+  #openDoor(peer: Peer, port: number): void {
+    const network = this.#openNetwork();
+    this.#door = Door.open({
+      network,
+      endpoint: { address: "0.0.0.0", port },
+      crc32,
+      cluster: this.#cluster.cluster,
+      module: this.#options.module,
+      node: this.#node,
+      expected: [peer.name],
+      decide: (hello) => this.#decide(hello),
+      onSession: (session) => void this.#attach(session),
+      onRefused: (refusal) => logLine(`a connection from ${refusal.source.address} was not let in: ${refusal.reason}`),
+      onFailed: (error) => logLine(`the replication port is closed: ${messageOf(error)}`),
+    });
+  }
+
+  async #decide(
+    hello: Hello,
+  ): Promise<{ accept: true; body: unknown } | { accept: false; code: string; reason: string }> {
+    const verdict = await this.#ask({ kind: "decide", position: hello.body }) as Verdict;
+    if (!verdict.accept) {
+      if (verdict.code === "diverged") this.#server?.broadcast("diverged", { detail: verdict.reason });
+      return verdict;
+    }
+    this.#plans.clear();
+    this.#plans.set(hello.session, verdict.plan);
+    return { accept: true, body: { plan: verdict.plan, epoch: verdict.epoch } };
+  }
+
+  async #attach(session: Session<Hello>): Promise<void> {
+    const plan = this.#plans.get(session.id);
+    await this.#endSession("a newer session took its place");
+    if (plan === undefined) return session.cut();
+    this.#session = session;
+    const position = session.agreement.body as { last: number };
+    try {
+      this.#toAcker({
+        kind: "attach",
+        session: session.id,
+        ack: session.ack,
+        sync: session.sync,
+        applied: plan.mode === "replay" ? Math.min(position.last, plan.from - 1) : 0,
+        timeoutMs: this.#config.peerTimeoutMs,
+      });
+      await this.#ask({ kind: "attach", session: session.id, data: session.data, plan });
+    } catch (error) {
+      logLine(`Cannot bring the secondary up to date: ${messageOf(error)}`);
+      await this.#lose(session.id, messageOf(error));
+      return;
+    }
+    logLine(`the secondary is connected: ${plan.mode}`);
+    this.#server?.broadcast("connected", { plan });
+  }
+
+  async #follow(command: { epoch: number; primary: Peer; port: number; overwrite: boolean }): Promise<unknown> {
+    const same = this.#role?.role === "secondary" && this.#role.epoch === command.epoch &&
+      this.#role.peer?.name === command.primary.name && this.#role.overwrite === command.overwrite;
+    if (same) return await this.#ask({ kind: "status" });
+    await this.#leave();
+    return await this.#beginFollowing({
+      role: "secondary",
+      epoch: command.epoch,
+      members: 2,
+      peer: command.primary,
+      port: command.port,
+      overwrite: command.overwrite,
+      grants: [],
+    });
+  }
+
+  async #beginFollowing(role: RoleFile): Promise<unknown> {
+    const { kept } = await this.#takeDescriptors();
+    this.#remember(role);
+    const result = await this.#ask({
+      kind: "follow",
+      epoch: role.epoch,
+      mounts: this.#mounts,
+      kept,
+      overwrite: role.overwrite,
+    });
+    const abort = new AbortController();
+    this.#following = abort;
+    if (role.peer !== null) this.#followed = this.#seek(role.peer, role.port, abort.signal);
+    return result;
+  }
+
+  /** Keeps a session with the primary, until told otherwise. */
+  async #seek(primary: Peer, port: number, signal: AbortSignal): Promise<void> {
+    let attempt = 0;
+    while (!signal.aborted) {
+      try {
+        if (this.#session === null) {
+          await this.#join(primary, port, signal);
+          attempt = 0;
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#dialFailed(error);
+      }
+      const pause = DIAL_PAUSES_MS[Math.min(attempt++, DIAL_PAUSES_MS.length - 1)] ?? 1000;
+      try {
+        await (this.#session === null ? delay(pause, signal) : this.#sessionOver(signal));
+      } catch {
+        // Aborted: the loop ends.
+        return;
+      }
+    }
+  }
+
+  #dialFailed(error: unknown): void {
+    const reason = messageOf(error);
+    if (reason !== this.#dialError) logLine(reason);
+    this.#dialError = reason;
+    if (error instanceof DialError && error.refusal?.code === "diverged") {
+      this.#server?.broadcast("diverged", { detail: error.refusal.reason });
+    }
+  }
+
+  async #join(primary: Peer, port: number, signal: AbortSignal): Promise<void> {
+    const body = await this.#ask({ kind: "hello" });
+    const session = await dial({
+      network: this.#openNetwork(),
+      endpoints: primary.addresses.map((address) => ({ address, port })),
+      crc32,
+      cluster: this.#cluster.cluster,
+      module: this.#options.module,
+      node: this.#node,
+      expected: primary.name,
+      body,
+      timeoutMs: DIAL_TIMEOUT_MS,
+      signal,
+    });
+    const { plan } = session.agreement.body as { plan: Plan };
+    this.#session = session;
+    this.#toDisk({ kind: "attach", session: session.id, sync: session.sync });
+    await this.#ask({ kind: "join", session: session.id, data: session.data, ack: session.ack, plan });
+    this.#dialError = "";
+    logLine(`connected to ${primary.name}: ${plan.mode}`);
+    this.#server?.broadcast("connected", { plan });
+  }
+
+  #over: PromiseWithResolvers<void> | null = null;
+
+  #sessionOver(signal: AbortSignal): Promise<void> {
+    this.#over ??= Promise.withResolvers<void>();
+    const over = this.#over;
+    signal.addEventListener("abort", () => over.resolve(), { once: true });
+    return over.promise;
+  }
+
+  /** I2: nothing of an older epoch is taken any more. */
+  async #close(epoch: number): Promise<unknown> {
+    await this.#stopFollowing();
+    await this.#endSession("a newer epoch was accepted");
+    this.#forgetRole();
+    return await this.#ask({ kind: "close", epoch });
+  }
+
+  /** The file first: a process killed between the two must not wait for a peer that is no member, nor the reverse. */
+  async #solo(epoch: number): Promise<unknown> {
+    const role = this.#primaryRole();
+    this.#remember({ ...role, epoch: Math.max(epoch, role.epoch), members: 1 });
+    await this.#ask({ kind: "solo", epoch });
+    return {};
+  }
+
+  async #pair(epoch: number): Promise<unknown> {
+    const role = this.#primaryRole();
+    const result = await this.#ask({ kind: "pair", epoch });
+    this.#remember({ ...role, epoch: Math.max(epoch, role.epoch), members: 2 });
+    return result;
+  }
+
+  #primaryRole(): RoleFile {
+    if (this.#role?.role === "primary") return this.#role;
+    throw new Error("Cannot change the members: this replicator is not primary");
+  }
+
+  /** The service is down: what was written through maps is flushed, all of it goes to the peer, the mount is let go. */
+  async #demote(): Promise<unknown> {
+    if (this.#role?.role !== "primary") return await this.#ask({ kind: "status" });
+    for (const mount of this.#mounts) {
+      if (!await flushMount(mount.path, FLUSH_MS)) logLine(`Cannot flush ${mount.path} within ${FLUSH_MS} ms`);
+    }
+    const until = performance.now() + DRAIN_MS;
+    let drained = false;
+    while (!drained && performance.now() < until) {
+      drained = (await this.#ask({ kind: "drain" }) as { drained: boolean }).drained;
+      if (!drained) await delay(2);
+    }
+    if (!drained) logLine("the peer did not acknowledge everything before the hand-over; it will be compared");
+    const result = await this.#ask({ kind: "release" });
+    await this.#leave();
+    return result;
+  }
+
+  async #retire(): Promise<unknown> {
+    if (this.#role?.role === "primary") await this.#demote();
+    await this.#leave();
+    const result = await this.#ask({ kind: "retire" });
+    this.#shared.set(WORD.stopping, 1);
+    for (const fd of Object.values(this.#memory.wake)) wake(fd);
+    setTimeoutExit(() => this.#ended.resolve(0));
+    return result;
+  }
+
+  #descriptors(): unknown {
+    return { pid, mounts: this.#mounts, kept: [] };
+  }
+
+  /** Leaves whatever role there is; the data road lets go of descriptors by itself when it takes another. */
+  async #leave(): Promise<void> {
+    await this.#stopFollowing();
+    await this.#endSession("the role ended");
+    const door = this.#door;
+    this.#door = null;
+    await door?.close();
+    if (this.#role?.role === "primary") {
+      try {
+        await this.#ask({ kind: "release" });
+      } catch (error) {
+        logLine(`leaving the role of primary: ${messageOf(error)}`);
+      }
+    }
+    this.#forgetRole();
+    for (const mount of this.#mounts) {
+      backing.close(mount.backing);
+      if (mount.fuse !== null) backing.close(mount.fuse);
+    }
+    this.#mounts = [];
+  }
+
+  async #stopFollowing(): Promise<void> {
+    this.#following?.abort(new Error("the role ended"));
+    this.#following = null;
+    await this.#followed;
+    this.#followed = Promise.resolve();
+  }
+
+  async #endSession(_reason: string): Promise<void> {
+    const session = this.#session;
+    if (session === null) return;
+    this.#session = null;
+    session.cut();
+    this.#toAcker({ kind: "detach", session: session.id });
+    this.#toDisk({ kind: "detach", session: session.id });
+    await this.#ask({ kind: "detach", session: session.id });
+    this.#over?.resolve();
+    this.#over = null;
+  }
+
+  async #lose(session: string, reason: string): Promise<void> {
+    if (this.#session?.id !== session) return;
+    logLine(`the connection to the peer ended: ${reason}`);
+    await this.#endSession(reason);
+    this.#server?.broadcast("disconnected", { reason });
+  }
+
+  #remember(role: RoleFile): void {
+    this.#role = role;
+    replaceText(this.#roleFile, JSON.stringify(role));
+  }
+
+  #forgetRole(): void {
+    this.#role = null;
+    removeFile(this.#roleFile);
+  }
+
+  #openNetwork(): RealNetwork {
+    const { state } = this.#options;
+    this.#network ??= openNetwork(
+      this.#config.encryption
+        ? {
+          encryption: "on",
+          files: { ca: `${state}/ca.crt`, certificate: `${state}/node.crt`, key: `${state}/node.key` },
+        }
+        : { encryption: "off", clusterKey: readBytes(`${state}/cluster.key`) },
+    );
+    return this.#network;
+  }
+
+  /** Copies of the descriptors the keeper holds for this module. */
+  async #takeDescriptors(): Promise<{ kept: KeptOrphan[] }> {
+    const keeper = await RpcClient.connect(`${this.#options.run}/keeper.sock`);
+    try {
+      const list = await keeper.call("list", { module: this.#options.module }, { timeoutMs: KEEPER_MS }) as {
+        pid: number;
+        mounts: readonly { path: string; backing: number; fuse: number | null }[];
+        kept: readonly { key: string; fd: number }[];
+      };
+      const pidfd = openPidfd(list.pid);
+      try {
+        this.#mounts = this.#config.replicate.map(({ path }) => {
+          const found = list.mounts.find((mount) => mount.path === path);
+          if (found === undefined) throw new Error(`Cannot take over ${path}: the keeper does not hold it`);
+          return {
+            path,
+            backing: copyDescriptor(pidfd, found.backing),
+            fuse: found.fuse === null ? null : copyDescriptor(pidfd, found.fuse),
+          };
+        });
+        const kept = list.kept.filter(({ key }) => key.startsWith(ORPHAN_PREFIX)).map(({ key, fd }) => ({
+          id: Number(key.slice(ORPHAN_PREFIX.length)),
+          root: 0,
+          fd: copyDescriptor(pidfd, fd),
+        }));
+        return { kept };
+      } finally {
+        backing.close(pidfd);
+      }
+    } finally {
+      keeper.close();
+    }
+  }
+
+  #mailQueue: Promise<void> = Promise.resolve();
+
+  /** Asks the data road. Its mailbox holds one command: they are put in one after the other. */
+  #ask(command: Omit<RoadCommand, "id"> & { kind: RoadCommand["kind"] } & Record<string, unknown>): Promise<unknown> {
+    const id = this.#nextId++;
+    const answer = new Promise<unknown>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+    const settled = answer.then(() => {}, () => {});
+    this.#mailQueue = this.#mailQueue.then(() => {
+      this.#roadMail.put({ ...command, id });
+      wake(this.#memory.wake.road);
+      return Promise.race([settled, delay(COMMAND_MS)]).then(() => {
+        if (!this.#waiting.has(id)) return;
+        this.#die(`the data road did not answer "${command.kind}" within ${COMMAND_MS} ms`);
+      });
+    });
+    return answer;
+  }
+
+  #toAcker(command: AckerCommand): void {
+    this.#ackerMail.put(command);
+    wake(this.#memory.wake.acker);
+  }
+
+  #toDisk(command: DiskCommand): void {
+    this.#diskMail.put(command);
+    wake(this.#memory.wake.disk);
+  }
+
+  #fromRoad(message: RoadMessage): void {
+    switch (message.kind) {
+      case "reply": {
+        const waiting = this.#waiting.get(message.id);
+        this.#waiting.delete(message.id);
+        if (message.error === undefined) waiting?.resolve(message.result);
+        else waiting?.reject(new Error(message.error));
+        return;
+      }
+      case "road-ready":
+        return logLine(`the copy was opened ${message.recovered}`);
+      case "road-failed":
+        return this.#die(message.reason);
+      case "granted":
+        return this.#granted(message.root, message.grant);
+      case "link-lost":
+        return void this.#lose(message.session, message.reason);
+      case "caught-up":
+        logLine(`caught up at sequence ${message.sequence}`);
+        this.#server?.broadcast("caught-up", { sequence: message.sequence });
+        return;
+      case "unmounted":
+        logLine(`the mount of directory ${message.root} is gone`);
+        return;
+      case "apply-failed":
+        logLine(message.reason);
+        this.#server?.broadcast("failed", { reason: message.reason, errno: message.errno });
+        return void this.#lose(this.#session?.id ?? "", message.reason);
+      case "quarantined":
+        logLine(`${message.entries} entries, ${message.bytes} bytes were saved to ${message.path}`);
+        this.#server?.broadcast("quarantined", { ...message });
+        return;
+      case "log":
+        return logLine(message.message);
+    }
+  }
+
+  /** What INIT granted must outlive this process: the kernel says it once. */
+  #granted(root: number, grant: KeptGrant): void {
+    const role = this.#role;
+    if (role === null) return;
+    const grants = [...role.grants];
+    grants[root] = grant;
+    this.#remember({ ...role, grants });
+  }
+
+  #fromAcker(message: AckerMessage): void {
+    if (message.kind === "peer-lost" || message.kind === "peer-failed") {
+      void this.#lose(message.session, message.reason);
+    }
+  }
+
+  #fromDisk(message: DiskMessage): void {
+    if (message.kind === "checkpoint") {
+      void this.#ask({ kind: "checkpointed", token: message.token, failed: message.failed });
+    } else if (message.kind === "stream-lost") void this.#lose(message.session, message.reason);
+    else if (message.kind === "disk-error") {
+      const reason = `the disk refused a sync: errno ${message.errno}`;
+      this.#server?.broadcast("failed", { reason, errno: message.errno });
+      void this.#lose(this.#session?.id ?? "", reason);
+    }
+  }
+
+  #die(reason: string): void {
+    logLine(`ending: ${reason}`);
+    exit(70);
+  }
+}
+
+function setTimeoutExit(work: () => void): void {
+  // The reply to the caller goes out first.
+  void delay(20).then(work);
+}
+
+function required(path: string): string {
+  const text = readText(path);
+  if (text === null) throw new Error(`Cannot start the replicator: ${path} is missing; run \`binome init\` and \`binome apply\` first`);
+  return text;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function epochOf(params: unknown): number {
+  const epoch = (params as { epoch?: unknown } | null)?.epoch;
+  if (typeof epoch === "number" && Number.isSafeInteger(epoch) && epoch >= 0) return epoch;
+  throw new TypeError("Cannot read the command: epoch is no count");
+}
+
+function readPeer(value: unknown): Peer | null {
+  const peer = value as { name?: unknown; addresses?: unknown } | null;
+  if (peer === null || peer === undefined) return null;
+  if (typeof peer.name !== "string" || !Array.isArray(peer.addresses)) {
+    throw new TypeError("Cannot read the command: expected a peer with name and addresses");
+  }
+  return { name: peer.name, addresses: peer.addresses.map(String) };
+}
+
+function readServe(params: unknown): { epoch: number; members: 1 | 2; peer: Peer | null; port: number } {
+  const of = params as { members?: unknown; peer?: unknown; port?: unknown };
+  const members = of.members === 2 ? 2 : 1;
+  return { epoch: epochOf(params), members, peer: readPeer(of.peer), port: Number(of.port) };
+}
+
+function readFollow(params: unknown): { epoch: number; primary: Peer; port: number; overwrite: boolean } {
+  const of = params as { primary?: unknown; port?: unknown; overwrite?: unknown };
+  const primary = readPeer(of.primary);
+  if (primary === null) throw new TypeError("Cannot follow: no primary was named");
+  return { epoch: epochOf(params), primary, port: Number(of.port), overwrite: of.overwrite === true };
+}
