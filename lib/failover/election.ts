@@ -99,7 +99,10 @@ function leaderOf(newest: Candidate, other: Candidate): Election {
   if (primaryUsable && primary.report.intact) return lead(primary, "it was the last primary");
   // After a power cut a disk may lack what was applied and not synced; a member that stayed up has it.
   if (hasEverything(secondary, membership)) {
-    return lead(secondary, `it was in step and ${primary.node} was cut off`);
+    return lead(
+      secondary,
+      `it has everything and ${primary.node} ${primary.report.started ? "lost power" : "is stopped"}`,
+    );
   }
   if (primaryUsable) return lead(primary, "it was the last primary");
   return nobody(reasonAgainst(primary));

@@ -16,7 +16,8 @@ const PROBE_MS = 300;
 /** A tick, a heartbeat or news of the channel, while following. */
 export function followOn(turn: Turn): void {
   const { peer } = turn;
-  if (peer === null) return watchSilence(turn);
+  // Just after the agent's start nothing was heard yet: that is no silence before it has lasted as long as one.
+  if (peer === null) return turn.silentMs < turn.settings.timings.deadMs ? undefined : watchSilence(turn);
   clearSilence(turn);
   noteResync(turn);
   if (handedOver(turn, peer)) {
