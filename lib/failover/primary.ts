@@ -46,7 +46,7 @@ export function renewAuthority(turn: Turn): void {
 }
 
 function watchMember(turn: Turn, peer: Report | null): void {
-  const { phase, record, settings, channel, state } = turn;
+  const { phase, record, settings, state } = turn;
   if (phase.kind !== "serving") return;
   if (peer !== null && peer.promised > record.epoch) {
     return goSolo(turn, {
@@ -57,10 +57,15 @@ function watchMember(turn: Turn, peer: Report | null): void {
   }
   if (peer !== null && repair(turn, peer)) return;
   if (peer !== null) return watchChannel(turn, peer);
-  const { deadMs, peerMs } = settings.timings;
-  // Heartbeats may pause while an agent restarts; as long as the peer's copy takes the writes nothing needs to change.
-  const since = channel.connected ? Math.max(peerMs, deadMs) : deadMs;
-  if (turn.silentMs >= since) judgeSilentMember(turn);
+  if (turn.silentMs < settings.timings.deadMs) return;
+  // Without an arbiter there is nobody to ask and no authority to keep alive meanwhile.
+  if (settings.arbiter.kind !== "none" || partsNow(turn)) judgeSilentMember(turn);
+}
+
+/** Heartbeats may pause while an agent restarts: as long as the peer's copy takes the writes nothing needs to change. */
+function partsNow(turn: Turn): boolean {
+  const { deadMs, peerMs } = turn.settings.timings;
+  return turn.silentMs >= (turn.channel.connected ? Math.max(peerMs, deadMs) : deadMs);
 }
 
 /** The agent stopped between writing the membership and telling the peer where it begins: pairing again is harmless. */
@@ -108,7 +113,8 @@ function judgeSilentMember(turn: Turn): void {
   if (state.silence === null) {
     turn.warn("Its peer is silent", `asks the witness whether ${settings.node} is isolated`);
   }
-  if (silence.round !== 0) return turn.set({ silence });
+  const fresh = turn.at - state.witnessAt < tryMs(timings.witnessMs);
+  if (silence.round !== 0 || (fresh && !partsNow(turn))) return turn.set({ silence });
   const round = turn.probe({ witness: true, peer: false, vip: settings.vips }, tryMs(timings.witnessMs));
   turn.set({ silence: { ...silence, round } });
 }
@@ -132,10 +138,15 @@ export function onProbedServing(turn: Turn, round: number, findings: Findings): 
   // Once alone, a rival's address says only that both took over: the first heartbeat settles who stays.
   const vips = settings.vips && record.members.length === 2;
   const verdict = judgeSilence({ arbiter: settings.arbiter, findings, vips, overdue });
-  if (verdict === "isolated") {
+  if (record.members.length === 2 && verdict !== "solo" && !partsNow(turn)) {
+    // The channel to the peer stands: this node is not isolated, whatever the witness says.
+    serveOn(turn);
+  } else if (verdict === "isolated") {
     surrender(turn, "isolated", `${settings.peer} is silent and this node is isolated: ${findings.words}`);
   } else if (verdict === "ask") {
     serveOn(turn);
+  } else if (record.members.length === 2 && !partsNow(turn)) {
+    renewAuthority(turn);
   } else if (record.members.length === 2) {
     const why = `${settings.peer} is silent and the witness answers`;
     goSolo(turn, { epoch: nextEpoch(turn), confirmed: false, why });

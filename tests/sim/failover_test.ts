@@ -279,3 +279,13 @@ function storm(world: World, seed: number): void {
     if (lost.length > 0) throw new Error(`${lost.length} acknowledged writes are missing\n${world.dump()}`);
   }
 }
+
+Deno.test("step() keeps the lease of a primary whose peer's agent is away while the channel stands", () => {
+  const world = pair();
+  world.killAgent("b");
+  world.run(2900, () => assert(world.write(), world.dump()));
+  assertEquals(world.a.durable.members, ["a", "b"]);
+  assert(world.a.authority > world.now + 1000, `authority ends in ${world.a.authority - world.now} ms`);
+  world.until("alone", () => world.a.durable.members.length === 1, 1500);
+  assert(world.write());
+});
