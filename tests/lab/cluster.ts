@@ -1,0 +1,324 @@
+/**
+ * Binome on a lab: two nodes made a cluster by the commands an operator types, and one module on them.
+ *
+ * Everything is done through the compiled program's command line. The replicated directory is {@link DATA}, the virtual
+ * address {@link VIP}, the module {@link MODULE}.
+ *
+ * @module
+ */
+import type {
+  ClusterStatus,
+  EventRow,
+  ModuleStatus,
+  NodeModuleStatus,
+  StateName,
+} from "../../lib/agent_control.ts";
+import { CommandError, type ExecResult, Lab, type LabOptions, type NodeName, until } from "./lab.ts";
+
+/** The module of a cluster. */
+export const MODULE = "files";
+/** The replicated directory, on both nodes. */
+export const DATA = "/srv/data";
+/** The same directory without Binome's mounts: what is on the node's own disk. */
+export const BENEATH = "/run/lab/disk/srv/data";
+/** The virtual address, on the lab's `lan`. */
+export const VIP = "10.77.0.100";
+/** Both nodes. */
+export const NODES = ["node1", "node2"] as const;
+
+/**
+ * What runs on the replicated directory. `http`: `service/server.py`, reached at `http://VIP:8080`. `postgresql`: Debian's,
+ * by the scripts of `config/postgresql`, its data directory is {@link DATA}. Both have the virtual address.
+ */
+export type Service = "none" | "http" | "postgresql";
+
+/** How a cluster is made. */
+export interface ClusterOptions {
+  /** Name of the lab. */
+  readonly prefix: string;
+  readonly lab?: Partial<Omit<LabOptions, "prefix">>;
+  /** Default none: a module of kind `directory`. */
+  readonly service?: Service;
+  /** Whether a module without a service has the virtual address. */
+  readonly vip?: boolean;
+  /** Default on. */
+  readonly encryption?: boolean;
+  /** Default `auto`. */
+  readonly mode?: "auto" | "strict";
+  /** More lines of the module's YAML. */
+  readonly module?: string;
+  /** False: the module is not applied. */
+  readonly apply?: boolean;
+}
+
+const READY_MS = 20_000;
+const STATE_MS = 30_000;
+
+/** The other node. */
+export function other(node: NodeName): NodeName {
+  return node === "node1" ? "node2" : "node1";
+}
+
+/** Two nodes that run Binome. */
+export class Cluster implements AsyncDisposable {
+  readonly lab: Lab;
+  readonly options: ClusterOptions;
+
+  private constructor(lab: Lab, options: ClusterOptions) {
+    this.lab = lab;
+    this.options = options;
+  }
+
+  /** Brings a lab up, makes the cluster and applies the module. Nothing is started yet. */
+  static async up(options: ClusterOptions): Promise<Cluster> {
+    const lab = await Lab.up({ prefix: options.prefix, storeMiB: 1024, ...options.lab });
+    const cluster = new Cluster(lab, options);
+    try {
+      await cluster.found();
+      if (options.apply !== false) {
+        await cluster.prepare();
+        await cluster.apply(cluster.moduleYaml());
+      }
+      return cluster;
+    } catch (error) {
+      await lab.down();
+      throw error;
+    }
+  }
+
+  /** A cluster on a lab that another process has brought up by {@link up}. */
+  static open(prefix: string, options: Omit<ClusterOptions, "prefix"> = {}): Cluster {
+    return new Cluster(Lab.open(prefix), { ...options, prefix });
+  }
+
+  /** {@link Lab.down}, for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.lab.down();
+  }
+
+  /** The cluster's file: lab timings, so that a takeover is decided 3.53 s after the last heartbeat. */
+  clusterYaml(): string {
+    const repl = this.lab.options.repl === true;
+    const nodes = NODES.map((node) => {
+      const second = repl ? `, repl: ${this.lab.address(node, "repl")}` : "";
+      return `  - name: ${node}\n    addresses: { lan: ${this.lab.address(node)}${second} }`;
+    });
+    return [
+      "cluster: lab",
+      "nodes:",
+      ...nodes,
+      `networks: [lan${repl ? ", repl" : ""}]`,
+      `arbiter: { kind: ping, address: ${this.lab.address("witness")}, mode: ${
+        this.options.mode ?? "auto"
+      } }`,
+      "timings: { heartbeat: 200ms, dead: 1s, witness: 1s, watchdog: 1s, peer: 3s }",
+      "",
+    ].join("\n");
+  }
+
+  /** The module's file. */
+  moduleYaml(): string {
+    const { service = "none", vip, encryption = true, module } = this.options;
+    const lines = [`module: ${MODULE}`, `kind: ${service === "none" ? "directory" : "service"}`];
+    if (this.lab.options.repl === true) lines.push("network: repl");
+    lines.push("replicate:", `  - path: ${DATA}`, `encryption: ${encryption ? "on" : "off"}`);
+    if (vip ?? service !== "none") lines.push("virtual_ips:", `  - { address: ${VIP}, prefix: 24 }`);
+    if (service === "http") {
+      lines.push(
+        "service:",
+        "  start: /run/lab/tests/service/start",
+        "  stop: /run/lab/tests/service/stop",
+        `  environment: { DATA: ${DATA} }`,
+      );
+    }
+    if (service === "postgresql") {
+      lines.push(
+        "service:",
+        "  start: /etc/binome/postgresql/start",
+        "  stop: /etc/binome/postgresql/stop",
+        "  user: postgres",
+        `  environment: { PGDATA: ${DATA} }`,
+      );
+    }
+    return [...lines, ...(module === undefined ? [] : [module]), ""].join("\n");
+  }
+
+  /** `init` on node1, `join` on node2 by the token, both agents running and heard. */
+  async found(): Promise<void> {
+    const { lab } = this;
+    await lab.write("node1", "/etc/binome/cluster.yaml", this.clusterYaml());
+    await this.must("node1", ["init", "--config", "/etc/binome/cluster.yaml", "--name", "node1"]);
+    await lab.startBinome("node1");
+    await this.agentReady("node1");
+    const token = (await this.must("node1", ["join-token"])).trim();
+    await this.must("node2", ["join", token]);
+    await lab.startBinome("node2");
+    await this.agentReady("node2");
+    for (const node of NODES) {
+      await until(
+        `${node} to hear its peer`,
+        async () => (await this.cluster(node)).peers.every(({ heard }) => heard),
+        { timeoutMs: READY_MS, everyMs: 50 },
+      );
+    }
+  }
+
+  /** Makes the directories, and what the service needs on the nodes. */
+  async prepare(): Promise<void> {
+    const { lab, options: { service } } = this;
+    for (const node of NODES) await lab.sh(node, `mkdir -p ${DATA}; sync -f /srv`);
+    if (service !== "postgresql") return;
+    for (const name of ["start", "stop"]) {
+      const text = Deno.readTextFileSync(new URL(`../../config/postgresql/${name}`, import.meta.url));
+      for (const node of NODES) await lab.write(node, `/etc/binome/postgresql/${name}`, text, "755");
+    }
+    for (const node of NODES) await lab.sh(node, `chown postgres: ${DATA}; chmod 700 ${DATA}`);
+    await lab.sh(
+      "node1",
+      `$(ls -d /usr/lib/postgresql/*/bin)/initdb -A trust -D ${DATA} >/dev/null
+      echo "host all all 10.77.0.0/24 trust" >> ${DATA}/pg_hba.conf; sync -f ${DATA}`,
+      { user: "postgres", timeoutMs: 60_000 },
+    );
+  }
+
+  /** Applies a module from a file on node1. */
+  async apply(yaml: string): Promise<string> {
+    await this.lab.write("node1", "/etc/binome/module.yaml", yaml);
+    return await this.must("node1", ["apply", "/etc/binome/module.yaml"]);
+  }
+
+  /** Starts node1 as primary, then node2 as its secondary, and waits until both copies are equal. */
+  async startBoth(): Promise<void> {
+    await this.must("node1", ["start", MODULE, "--as", "primary"], 60_000);
+    await this.must("node2", ["start", MODULE], 60_000);
+    await this.waitPair("node1");
+  }
+
+  /** Waits until one node serves and the other has everything. */
+  async waitPair(primary: NodeName, timeoutMs = STATE_MS): Promise<void> {
+    await this.waitState(primary, "primary", timeoutMs);
+    await this.waitState(other(primary), "secondary", timeoutMs);
+  }
+
+  /** Runs the program on a node. */
+  async binome(node: NodeName, args: readonly string[], timeoutMs = 30_000): Promise<ExecResult> {
+    return await this.lab.exec(node, ["/usr/local/bin/binome", ...args], { timeoutMs });
+  }
+
+  /** {@link binome}, which must succeed; answers what it printed. */
+  async must(node: NodeName, args: readonly string[], timeoutMs = 30_000): Promise<string> {
+    const result = await this.binome(node, args, timeoutMs);
+    if (result.code !== 0 || result.timedOut) {
+      throw new CommandError(`${node}: binome ${args.join(" ")}`, result);
+    }
+    return result.stdout;
+  }
+
+  /** The cluster as a node sees it; the module's own node first. */
+  async cluster(node: NodeName): Promise<ClusterStatus> {
+    return JSON.parse(await this.must(node, ["status", "--json"]));
+  }
+
+  /** The module as a node sees it. */
+  async status(node: NodeName): Promise<ModuleStatus> {
+    return JSON.parse(await this.must(node, ["status", MODULE, "--json"]));
+  }
+
+  /** What a node says of itself. */
+  async own(node: NodeName): Promise<NodeModuleStatus> {
+    const { nodes: [own] } = await this.status(node);
+    if (own === undefined) throw new Error(`Cannot find ${node} in its own status`);
+    return own;
+  }
+
+  /** `state readiness`, such as `primary ready`. */
+  async state(node: NodeName): Promise<string> {
+    const { state, readiness } = await this.own(node);
+    return `${state} ${readiness}`;
+  }
+
+  /** Waits for a state, `ready` unless it is one that never is. */
+  async waitState(node: NodeName, state: StateName, timeoutMs = STATE_MS): Promise<NodeModuleStatus> {
+    let last: NodeModuleStatus | string = "nothing";
+    try {
+      await until(`${node} to be ${state}`, async () => {
+        const result = await this.binome(node, ["status", MODULE, "--json"]);
+        if (result.code !== 0) {
+          last = result.stderr;
+          return false;
+        }
+        last = JSON.parse(result.stdout).nodes[0] as NodeModuleStatus;
+        const readiness = state === "waiting" || state === "stopped"
+          ? last.readiness !== "transient"
+          : last.readiness === "ready";
+        return last.state === state && readiness;
+      }, { timeoutMs, everyMs: 50 });
+    } catch (cause) {
+      const events = await this.events(node).catch(() => []);
+      const lines = events.slice(-15).map(({ time, what, why }) => `  ${time} ${what}: ${why}`).join("\n");
+      throw new Error(
+        `${cause instanceof Error ? cause.message : cause}; it is ${JSON.stringify(last)}\n${lines}`,
+        { cause },
+      );
+    }
+    return last as unknown as NodeModuleStatus;
+  }
+
+  /** The events of a node, oldest first. */
+  async events(node: NodeName, since = 0): Promise<EventRow[]> {
+    const text = await this.must(node, ["events", "--json", "--limit", "1000", "--since", `${since}`]);
+    return text.split("\n").filter(Boolean).map((line) => JSON.parse(line) as EventRow);
+  }
+
+  /** Number of a node's newest event, for {@link events}. */
+  async mark(node: NodeName): Promise<number> {
+    return (await this.events(node)).at(-1)?.id ?? 0;
+  }
+
+  /** Waits for an event whose text matches; answers it. */
+  async waitEvent(node: NodeName, matches: RegExp, since = 0, timeoutMs = STATE_MS): Promise<EventRow> {
+    let found: EventRow | undefined;
+    await until(`an event ${matches} on ${node}`, async () => {
+      const events = await this.events(node, since);
+      found = events.find(({ what, why }) => matches.test(`${what}: ${why}`));
+      return found !== undefined;
+    }, { timeoutMs, everyMs: 100 });
+    return found as unknown as EventRow;
+  }
+
+  /** Nodes that have the virtual address on an interface. */
+  async vipOwners(): Promise<NodeName[]> {
+    const owners: NodeName[] = [];
+    for (const node of NODES) {
+      if (this.lab.isOn(node) && (await this.lab.sh(node, "ip -4 -o addr")).includes(` ${VIP}/`)) {
+        owners.push(node);
+      }
+    }
+    return owners;
+  }
+
+  /** Differences between both nodes' disks, below Binome. Objects' ids are part of it: they are the same on both. */
+  async differences(): Promise<string[]> {
+    return await this.lab.compare({ node: "node1", path: BENEATH }, { node: "node2", path: BENEATH });
+  }
+
+  /** The program's processes on a node, by number inside it. */
+  async pid(node: NodeName, role: "agent" | "keeper" | "replicator"): Promise<number> {
+    const pattern = role === "replicator" ? `^[^ ]*binome replicator ${MODULE}$` : `^[^ ]*binome ${role}$`;
+    const result = await this.lab.exec(node, ["pgrep", "-o", "-f", pattern]);
+    if (result.code !== 0) throw new Error(`Cannot find the ${role} of ${node}: is it running?`);
+    return Number(result.stdout);
+  }
+
+  /** Waits until the agent of a node answers. */
+  async agentReady(node: NodeName): Promise<void> {
+    await until(
+      `the agent of ${node}`,
+      async () => (await this.binome(node, ["status", "--json"])).code === 0,
+      {
+        timeoutMs: READY_MS,
+        everyMs: 50,
+      },
+    );
+  }
+}
