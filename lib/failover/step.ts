@@ -151,7 +151,8 @@ function onBoot(turn: Turn, event: Extract<Event, { kind: "boot" }>): void {
     turn.become({ kind: "following", work: 0, primary: settings.peer });
   } else if (record.started) {
     begin(turn, rebooted ? "started with the node" : "the agent was restarted");
-  } else {
+  } else if (record.copy !== "none") {
+    // A directory that was never started belongs to its owner: it stays writable until then.
     turn.work("data", [{ do: "cover" }]);
   }
 }
