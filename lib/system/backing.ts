@@ -184,15 +184,7 @@ const SYMBOLS = {
   umask: { parameters: ["u32"], result: "u32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** Deno declares 64-bit parameters as `bigint` but takes numbers as well, and faster. */
-type WithNumbers<S> = {
-  [K in keyof S]: S[K] extends (...parameters: infer P) => infer R
-    ? (...parameters: { [I in keyof P]: bigint extends P[I] ? number | bigint : P[I] }) => R
-    : never;
-};
-
-const library = openLibrary("libc.so.6", SYMBOLS);
-const c = library as WithNumbers<typeof library>;
+const c = openLibrary("libc.so.6", SYMBOLS);
 
 const ENAMETOOLONG = 36;
 const EINVAL = 22;
@@ -209,7 +201,9 @@ function scratch(size: number): { readonly bytes: Uint8Array<ArrayBuffer>; reado
 const first = scratch(PATH_MAX + 1);
 const second = scratch(PATH_MAX + 1);
 const empty = scratch(1);
+const EMPTY = BigInt(empty.address);
 const proc = scratch(32);
+const PROC = BigInt(proc.address);
 const PROC_PREFIX = "/proc/self/fd/";
 for (let i = 0; i < PROC_PREFIX.length; i++) proc.bytes[i] = PROC_PREFIX.charCodeAt(i);
 let procFd = -1;
@@ -243,9 +237,9 @@ function nameAddress(name: Name, place: typeof first): number {
 }
 
 /** The address of "/proc/self/fd/N". Digits are written only when N is another than last time. */
-function procPath(fd: number): number {
-  if (fd < 0) return empty.address; // "/proc/self/fd/" itself would be another object.
-  if (fd === procFd) return proc.address;
+function procPath(fd: number): bigint {
+  if (fd < 0) return EMPTY; // "/proc/self/fd/" itself would be another object.
+  if (fd === procFd) return PROC;
   let digits = 1;
   for (let rest = fd; rest >= 10; rest = Math.trunc(rest / 10)) digits++;
   let at = PROC_PREFIX.length + digits;
@@ -256,7 +250,7 @@ function procPath(fd: number): number {
     rest = Math.trunc(rest / 10);
   } while (rest > 0);
   procFd = fd;
-  return proc.address;
+  return PROC;
 }
 
 /** Writes a 64-bit two's complement number, exact up to 2^53 in size. */
@@ -274,7 +268,7 @@ function openFlags(flags: number): number {
 export const backing: Backing = {
   openat(dirfd, name, flags, mode) {
     const at = nameAddress(name, first);
-    return at < 0 ? at : answer(c.openat(dirfd, at, openFlags(flags), mode));
+    return at < 0 ? at : answer(c.openat(dirfd, BigInt(at), openFlags(flags), mode));
   },
   reopen(fd, flags) {
     return answer(c.openat(AT.FDCWD, procPath(fd), openFlags(flags), 0));
@@ -287,7 +281,7 @@ export const backing: Backing = {
     return answer(
       c.name_to_handle_at(
         fd,
-        empty.address,
+        EMPTY,
         handle.buffer,
         mountIdBytes,
         AT.EMPTY_PATH,
@@ -303,60 +297,60 @@ export const backing: Backing = {
 
   mkdirat(dirfd, name, mode) {
     const at = nameAddress(name, first);
-    return at < 0 ? at : answer(c.mkdirat(dirfd, at, mode));
+    return at < 0 ? at : answer(c.mkdirat(dirfd, BigInt(at), mode));
   },
   mknodat(dirfd, name, mode, rdev) {
     const at = nameAddress(name, first);
-    return at < 0 ? at : answer(c.mknodat(dirfd, at, mode, rdev));
+    return at < 0 ? at : answer(c.mknodat(dirfd, BigInt(at), mode, BigInt(rdev)));
   },
   symlinkat(target, dirfd, name) {
     const from = nameAddress(target, first);
     const at = nameAddress(name, second);
     if (from < 0) return from;
-    return at < 0 ? at : answer(c.symlinkat(from, dirfd, at));
+    return at < 0 ? at : answer(c.symlinkat(BigInt(from), dirfd, BigInt(at)));
   },
   readlink(fd, address, size) {
-    return answer(c.readlinkat(fd, empty.address, address, size));
+    return answer(c.readlinkat(fd, EMPTY, BigInt(address), BigInt(size)));
   },
   link(fd, dirfd, name) {
     const at = nameAddress(name, first);
-    return at < 0 ? at : answer(c.linkat(AT.FDCWD, procPath(fd), dirfd, at, AT.SYMLINK_FOLLOW));
+    return at < 0 ? at : answer(c.linkat(AT.FDCWD, procPath(fd), dirfd, BigInt(at), AT.SYMLINK_FOLLOW));
   },
   unlinkat(dirfd, name, flags) {
     const at = nameAddress(name, first);
-    return at < 0 ? at : answer(c.unlinkat(dirfd, at, flags));
+    return at < 0 ? at : answer(c.unlinkat(dirfd, BigInt(at), flags));
   },
   renameat2(oldDirfd, oldName, newDirfd, newName, flags) {
     const from = nameAddress(oldName, first);
     const to = nameAddress(newName, second);
     if (from < 0) return from;
-    return to < 0 ? to : answer(c.renameat2(oldDirfd, from, newDirfd, to, flags));
+    return to < 0 ? to : answer(c.renameat2(oldDirfd, BigInt(from), newDirfd, BigInt(to), flags));
   },
 
   pread(fd, address, count, offset) {
-    return answer(c.pread(fd, address, Math.min(count, COUNT_MAX), offset));
+    return answer(c.pread(fd, BigInt(address), BigInt(Math.min(count, COUNT_MAX)), BigInt(offset)));
   },
   pwrite(fd, address, count, offset) {
-    return answer(c.pwrite(fd, address, Math.min(count, COUNT_MAX), offset));
+    return answer(c.pwrite(fd, BigInt(address), BigInt(Math.min(count, COUNT_MAX)), BigInt(offset)));
   },
   ftruncate(fd, size) {
-    return answer(c.ftruncate(fd, size));
+    return answer(c.ftruncate(fd, BigInt(size)));
   },
   truncate(fd, size) {
-    return answer(c.truncate(procPath(fd), size));
+    return answer(c.truncate(procPath(fd), BigInt(size)));
   },
   fallocate(fd, mode, offset, length) {
-    return answer(c.fallocate(fd, mode, offset, length));
+    return answer(c.fallocate(fd, mode, BigInt(offset), BigInt(length)));
   },
   copyFileRange(fdIn, fromOffset, fdOut, toOffset, length) {
     setI64(offsetIn, 0, fromOffset);
     setI64(offsetOut, 0, toOffset);
     return answer(
-      c.copy_file_range(fdIn, offsetInBytes, fdOut, offsetOutBytes, Math.min(length, COUNT_MAX), 0),
+      c.copy_file_range(fdIn, offsetInBytes, fdOut, offsetOutBytes, BigInt(Math.min(length, COUNT_MAX)), 0),
     );
   },
   lseek(fd, offset, whence) {
-    return answer(Number(c.lseek(fd, offset, whence)));
+    return answer(Number(c.lseek(fd, BigInt(offset), whence)));
   },
   fsync(fd) {
     return answer(c.fsync(fd));
@@ -369,32 +363,32 @@ export const backing: Backing = {
     return answer(c.chmod(procPath(fd), mode));
   },
   chown(fd, uid, gid) {
-    return answer(c.fchownat(fd, empty.address, uid >>> 0, gid >>> 0, AT.EMPTY_PATH));
+    return answer(c.fchownat(fd, EMPTY, uid >>> 0, gid >>> 0, AT.EMPTY_PATH));
   },
   utimens(fd, atimeSec, atimeNsec, mtimeSec, mtimeNsec) {
     setI64(times, 0, atimeSec);
     setI64(times, 8, atimeNsec);
     setI64(times, 16, mtimeSec);
     setI64(times, 24, mtimeNsec);
-    return answer(c.utimensat(fd, empty.address, timesBytes, AT.EMPTY_PATH));
+    return answer(c.utimensat(fd, EMPTY, timesBytes, AT.EMPTY_PATH));
   },
   statx(fd, into) {
-    return answer(c.statx(fd, empty.address, AT.EMPTY_PATH | AT.SYMLINK_NOFOLLOW, STATX_MASK, into.bytes));
+    return answer(c.statx(fd, EMPTY, AT.EMPTY_PATH | AT.SYMLINK_NOFOLLOW, STATX_MASK, into.bytes));
   },
   statxAt(dirfd, name, into) {
     const at = nameAddress(name, first);
-    return at < 0 ? at : answer(c.statx(dirfd, at, AT.SYMLINK_NOFOLLOW, STATX_MASK, into.bytes));
+    return at < 0 ? at : answer(c.statx(dirfd, BigInt(at), AT.SYMLINK_NOFOLLOW, STATX_MASK, into.bytes));
   },
   fstatfs(fd, into) {
     return answer(c.fstatfs(fd, into.bytes));
   },
   inodeFlags(fd) {
-    const result = answer(c.ioctl(fd, FS_IOC_GETFLAGS, inodeWordBytes));
+    const result = answer(c.ioctl(fd, BigInt(FS_IOC_GETFLAGS), inodeWordBytes));
     return result < 0 ? result : inodeWord.getUint32(0, true);
   },
 
   getdents(fd, into) {
-    const result = answer(c.getdents64(fd, into.bytes, into.bytes.length));
+    const result = answer(c.getdents64(fd, into.bytes, BigInt(into.bytes.length)));
     into.filled(Math.max(0, result));
     return result;
   },
@@ -404,18 +398,18 @@ export const backing: Backing = {
 
   getxattr(fd, name, address, size) {
     const at = nameAddress(name, first);
-    return at < 0 ? at : answer(c.getxattr(procPath(fd), at, address, size));
+    return at < 0 ? at : answer(c.getxattr(procPath(fd), BigInt(at), BigInt(address), BigInt(size)));
   },
   setxattr(fd, name, address, size, flags) {
     const at = nameAddress(name, first);
-    return at < 0 ? at : answer(c.setxattr(procPath(fd), at, address, size, flags));
+    return at < 0 ? at : answer(c.setxattr(procPath(fd), BigInt(at), BigInt(address), BigInt(size), flags));
   },
   listxattr(fd, address, size) {
-    return answer(c.listxattr(procPath(fd), address, size));
+    return answer(c.listxattr(procPath(fd), BigInt(address), BigInt(size)));
   },
   removexattr(fd, name) {
     const at = nameAddress(name, first);
-    return at < 0 ? at : answer(c.removexattr(procPath(fd), at));
+    return at < 0 ? at : answer(c.removexattr(procPath(fd), BigInt(at)));
   },
 
   umask(mask) {

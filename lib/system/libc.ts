@@ -1,8 +1,12 @@
 /**
  * The C library, called synchronously. Every symbol's C declaration stands beside it.
  *
- * Addresses and lengths are plain numbers (user addresses are below 2^47). A call that fails answers −1 and leaves
- * its reason in `errno`, read by {@link errno} at once, on the same thread.
+ * A call that fails answers −1 and leaves its reason in `errno`, read by {@link errno} at once, on the same thread.
+ *
+ * Our own functions take addresses and lengths as numbers (user addresses are below 2^47) and convert where they call:
+ * a 64-bit parameter given as a number sends the whole call down Deno's slow road, twice the cost of the fast
+ * one; given as `BigInt(number)`, or declared with 32 bits, it stays on the fast one (`scripts/bench-ffi`). A typed
+ * array as "buffer" costs the same as its address.
  *
  * @module
  */
@@ -38,9 +42,13 @@ const SYMBOLS = {
   syscall: { parameters: ["i64", "i64", "i64", "i64", "i64"], result: "i64" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** Deno declares 64-bit parameters as `bigint` but takes numbers as well, and faster. */
+/**
+ * Deno declares 64-bit parameters as `bigint` but takes numbers as well, slower: for calls that are rare. What is on the
+ * way of a write or an entry converts.
+ */
 export type Symbols<S extends Deno.ForeignLibraryInterface> = {
-  readonly [Name in keyof S]: Deno.DynamicLibrary<S>["symbols"][Name] extends (...parameters: infer P) => infer R
+  readonly [Name in keyof S]: Deno.DynamicLibrary<S>["symbols"][Name] extends
+    (...parameters: infer P) => infer R
     ? (...parameters: { [I in keyof P]: bigint extends P[I] ? number | bigint : P[I] }) => R
     : never;
 };

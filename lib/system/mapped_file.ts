@@ -198,7 +198,7 @@ class NativeMapping implements Mapping {
   sync(): void {
     this.#live();
     const length = BigInt(this.bytes.length);
-    if (retried(() => files.msync(BigInt(this.#address), length, C.MS_SYNC)) === -1) {
+    if (retried(() => files.msync(BigInt(this.#address), BigInt(length), C.MS_SYNC)) === -1) {
       throw failure(`sync ${this.#path}`);
     }
   }

@@ -16,5 +16,5 @@ export const SHA256_BYTES = 32;
 
 /** Hashes `length` bytes at `address` into the {@link SHA256_BYTES} bytes at `into`. */
 export function sha256(address: number, length: number, into: number): void {
-  crypto.SHA256(address, length, into);
+  crypto.SHA256(BigInt(address), BigInt(length), BigInt(into));
 }

@@ -21,19 +21,21 @@ const raw = openLibrary("libc.so.6", {
   read: { parameters: ["i32", "usize", "usize"], result: "i32" },
   /** `ssize_t write(int fd, const void *buf, size_t count)` */
   write: { parameters: ["i32", "usize", "usize"], result: "i32" },
+  /** `int poll(struct pollfd *fds, nfds_t nfds, int timeout)`; `nfds_t` has 64 bits, of which ours needs few */
+  poll: { parameters: ["buffer", "u32", "i32"], result: "i32" },
   /** `int usleep(useconds_t usec)` */
   usleep: { parameters: ["u32"], result: "i32" },
 });
 
 /** Reads; answers bytes or −errno. */
 export function readTo(fd: number, address: number, count: number): number {
-  const result = raw.read(fd, address, count);
+  const result = raw.read(fd, BigInt(address), BigInt(count));
   return result < 0 ? -errno() : result;
 }
 
 /** Writes; answers bytes or −errno. */
 export function writeFrom(fd: number, address: number, count: number): number {
-  const result = raw.write(fd, address, count);
+  const result = raw.write(fd, BigInt(address), BigInt(count));
   return result < 0 ? -errno() : result;
 }
 
@@ -49,19 +51,20 @@ export function makeEventfd(): number {
   return fd;
 }
 
-const eight = new Uint8Array(8);
-const eightAddress = addressOf(eight);
+/** What wakes: an eventfd counts up by 1. Drained counts go elsewhere, so that this stays 1. */
+const one = new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]);
+const oneAddress = BigInt(addressOf(one));
+const drained = new Uint8Array(8);
+const drainedAddress = BigInt(addressOf(drained));
 
 /** Wakes whoever polls the eventfd. */
 export function wake(fd: number): void {
-  eight.fill(0);
-  eight[0] = 1;
-  raw.write(fd, eightAddress, 8);
+  raw.write(fd, oneAddress, 8n);
 }
 
 /** Takes what woke us, so that the next poll waits. */
 export function drainWake(fd: number): void {
-  raw.read(fd, eightAddress, 8);
+  raw.read(fd, drainedAddress, 8n);
 }
 
 /** Waits without an event: only where a ring is full and the other thread must get on. Microseconds. */
@@ -83,7 +86,9 @@ export class PollSet {
 
   /** Replaces the set; all wait for input. */
   assign(fds: readonly number[]): void {
-    if (fds.length * 8 > this.#bytes.length) throw new RangeError(`Cannot wait for ${fds.length} descriptors`);
+    if (fds.length * 8 > this.#bytes.length) {
+      throw new RangeError(`Cannot wait for ${fds.length} descriptors`);
+    }
     this.#count = fds.length;
     fds.forEach((fd, index) => {
       this.#view.setInt32(index * 8, fd, true);
@@ -94,7 +99,7 @@ export class PollSet {
 
   /** Waits at most `timeoutMs` (0: looks only). Answers how many are ready, 0 also when interrupted. */
   wait(timeoutMs: number): number {
-    const ready = libc.poll(this.#bytes, this.#count, timeoutMs);
+    const ready = raw.poll(this.#bytes, this.#count, timeoutMs);
     if (ready >= 0) return ready;
     if (errno() === EINTR || errno() === EAGAIN) return 0;
     throw new Error(`Cannot wait for descriptors: errno ${errno()}`);
@@ -129,7 +134,9 @@ export class Authority {
 
   constructor(path: string) {
     const fd = libc.open(cstring(path), 0o2 | 0o100 | 0o2000000, 0o600);
-    if (fd < 0) throw new Error(`Cannot open authority "${path}": errno ${errno()}; is RUN a directory we may write?`);
+    if (fd < 0) {
+      throw new Error(`Cannot open authority "${path}": errno ${errno()}; is RUN a directory we may write?`);
+    }
     const zero = new Uint8Array(16);
     // A file that is shorter than its map would end the process at the first look.
     if (libc.read(fd, addressOf(zero), 16) < 16n) libc.write(fd, addressOf(new Uint8Array(16)), 16);
