@@ -114,3 +114,17 @@ Deno.test("Agent records every decision with its reason", async () => {
   );
   assert(events.some((event) => event.what === "start-primary by test"));
 });
+
+Deno.test("Agent does not resume what the keeper took down while no agent ran", async () => {
+  const pair = new Pair();
+  await pair.pair();
+  await pair.killAgent(pair.n1);
+  // The mount is still in the table, its connection is aborted; the replicator does not know yet.
+  pair.n1.fenced = true;
+  pair.startAgent(pair.n1);
+  await pair.time.until("a pair again", () => {
+    const shown = [pair.shows(pair.n1), pair.shows(pair.n2)].sort().join();
+    return !pair.n1.fenced && shown === "primary ready,secondary ready";
+  });
+  assertEquals(pair.n1.calls.includes("demote"), true);
+});

@@ -22,7 +22,7 @@ import { LocalLink } from "./local_link.ts";
 import { probeRound, type ProbeTargets } from "./probing.ts";
 import { channelOf, type Fields, fieldsOf } from "./replicator_status.ts";
 import type { Authority, Clock, Connect, Store, Timers } from "./seams.ts";
-import { guard, mountedPaths, runTask, type TaskWorld } from "./tasks.ts";
+import { guard, mountedPaths, runTask, type TaskWorld, wasFenced } from "./tasks.ts";
 import type { Probes } from "../monitor/probe_types.ts";
 import type { ServiceEffects, VipEffects } from "../effects/types.ts";
 import type { Endpoint } from "./tasks.ts";
@@ -121,7 +121,9 @@ export class ModuleRunner {
     }
     const channel = this.#channel();
     const { record } = this.#state;
-    const serving = whole && channel.role === "primary" && channel.epoch <= record.epoch;
+    // While no agent ran the keeper may have taken the module down: its mounts answer nothing but EIO.
+    const fenced = await wasFenced(this.#tasks);
+    const serving = whole && !fenced && channel.role === "primary" && channel.epoch <= record.epoch;
     if (serving) await guard(this.#tasks);
     this.#booted = true;
     if (channel.alive) this.#world.post({ kind: "channel", channel });

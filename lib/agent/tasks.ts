@@ -139,6 +139,13 @@ export async function mountedPaths(world: Pick<TaskWorld, "config" | "keeper">):
   return mounts.filter((mount) => typeof mount["fuse"] === "number").map((mount) => String(mount["path"]));
 }
 
+/** Whether the keeper's dead man's switch has taken the module down since it was mounted. */
+export async function wasFenced(world: Pick<TaskWorld, "config" | "keeper">): Promise<boolean> {
+  const status = fieldsOf(await world.keeper.call("status", {}, CALL_MS));
+  const modules = Array.isArray(status["modules"]) ? status["modules"].map(fieldsOf) : [];
+  return modules.some((module) => module["module"] === world.config.name && module["fenced"] === true);
+}
+
 /** What the dead man's switch takes down when our authority lapses. */
 export async function guard(world: TaskWorld): Promise<void> {
   const { config, services, vips, graceMs } = world;

@@ -115,6 +115,7 @@ export class FakeHost {
   vip = false;
   service = false;
   serviceStarts = 0;
+  fenced = false;
   authority = { untilMs: 0, epoch: 0 };
   agent: Agent | null = null;
   onDatagram: (network: string, bytes: Uint8Array) => void = () => {};
@@ -179,10 +180,13 @@ export class FakeHost {
         return {};
       case "mount":
         this.mounted = true;
+        this.fenced = false;
         return {};
       case "unmount":
         this.mounted = false;
         return {};
+      case "status":
+        return { modules: [{ module: "m", fenced: this.fenced }] };
       case "list":
         return { pid: 1, mounts: [{ path: "/srv/m", backing: 3, fuse: this.mounted ? 4 : null }], kept: [] };
       default:

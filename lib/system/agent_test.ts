@@ -48,6 +48,7 @@ class Host implements AsyncDisposable {
         "replicator.stop": nothing,
         cover: nothing,
         guard: nothing,
+        status: nothing,
         mount: () => (this.mounted = true, {}),
         unmount: () => (this.mounted = false, {}),
         list: () => ({
