@@ -71,7 +71,14 @@ export class Cluster implements AsyncDisposable {
 
   /** Brings a lab up, makes the cluster and applies the module. Nothing is started yet. */
   static async up(options: ClusterOptions): Promise<Cluster> {
-    const lab = await Lab.up({ prefix: options.prefix, storeMiB: 1024, ...options.lab });
+    // Another build than dist/binome: a broken one that a test must catch, or one of a person who is trying something.
+    const binary = Deno.env.get("BINOME_LAB_BINARY");
+    const lab = await Lab.up({
+      prefix: options.prefix,
+      storeMiB: 1024,
+      ...(binary === undefined ? {} : { binary }),
+      ...options.lab,
+    });
     const cluster = new Cluster(lab, options);
     try {
       await cluster.found();
@@ -214,21 +221,30 @@ export class Cluster implements AsyncDisposable {
     return result.stdout;
   }
 
+  /**
+   * Asks a node's agent by `curl`, as README.md shows: a test asks many times a second, and a program of this size takes
+   * half a second to start on a busy machine.
+   */
+  async api(node: NodeName, path: string): Promise<ExecResult> {
+    const state = "/var/lib/binome";
+    const script = `exec curl -sS --fail-with-body --max-time 10 --cacert ${state}/ca.crt \
+      -H "Authorization: Bearer $(cat ${state}/token)" "https://${this.lab.address(node)}:9010/api/v1$1"`;
+    return await this.lab.exec(node, ["sh", "-c", script, "sh", path]);
+  }
+
   /** The cluster as a node sees it; the module's own node first. */
   async cluster(node: NodeName): Promise<ClusterStatus> {
-    return JSON.parse(await this.must(node, ["status", "--json"]));
+    return JSON.parse(await this.#mustApi(node, "/status"));
   }
 
   /** The module as a node sees it. */
   async status(node: NodeName): Promise<ModuleStatus> {
-    return JSON.parse(await this.must(node, ["status", MODULE, "--json"]));
+    return moduleOf(await this.cluster(node));
   }
 
   /** What a node says of itself. */
   async own(node: NodeName): Promise<NodeModuleStatus> {
-    const { nodes: [own] } = await this.status(node);
-    if (own === undefined) throw new Error(`Cannot find ${node} in its own status`);
-    return own;
+    return ownOf(await this.cluster(node));
   }
 
   /** `state readiness`, such as `primary ready`. */
@@ -237,37 +253,48 @@ export class Cluster implements AsyncDisposable {
     return `${state} ${readiness}`;
   }
 
-  /** Waits for a state, `ready` unless it is one that never is. */
+  /** Waits for a state and for rest: `ready`, or, where a node waits for something or is stopped, `not-ready`. */
   async waitState(node: NodeName, state: StateName, timeoutMs = STATE_MS): Promise<NodeModuleStatus> {
-    let last: NodeModuleStatus | string = "nothing";
-    try {
-      await until(`${node} to be ${state}`, async () => {
-        const result = await this.binome(node, ["status", MODULE, "--json"]);
-        if (result.code !== 0) {
-          last = result.stderr;
-          return false;
-        }
-        last = JSON.parse(result.stdout).nodes[0] as NodeModuleStatus;
-        const readiness = state === "waiting" || state === "stopped"
-          ? last.readiness !== "transient"
-          : last.readiness === "ready";
-        return last.state === state && readiness;
-      }, { timeoutMs, everyMs: 50 });
-    } catch (cause) {
-      const events = await this.events(node).catch(() => []);
-      const lines = events.slice(-15).map(({ time, what, why }) => `  ${time} ${what}: ${why}`).join("\n");
-      throw new Error(
-        `${cause instanceof Error ? cause.message : cause}; it is ${JSON.stringify(last)}\n${lines}`,
-        { cause },
-      );
-    }
-    return last as unknown as NodeModuleStatus;
+    const resting = state === "waiting" || state === "stopped" ? "not-ready" : "ready";
+    return await this.waitOwn(
+      node,
+      `${state} ${resting}`,
+      (own) => own.state === state && own.readiness === resting,
+      timeoutMs,
+    );
   }
 
-  /** The events of a node, oldest first. */
-  async events(node: NodeName, since = 0): Promise<EventRow[]> {
-    const text = await this.must(node, ["events", "--json", "--limit", "1000", "--since", `${since}`]);
-    return text.split("\n").filter(Boolean).map((line) => JSON.parse(line) as EventRow);
+  /** Waits until what a node says of itself is as wanted; an agent that does not answer is asked again. */
+  async waitOwn(
+    node: NodeName,
+    what: string,
+    matches: (own: NodeModuleStatus) => boolean,
+    timeoutMs = STATE_MS,
+  ): Promise<NodeModuleStatus> {
+    let last: NodeModuleStatus | undefined;
+    let answer = "";
+    try {
+      await until(`${node} to be ${what}`, async () => {
+        const { code, stdout, stderr } = await this.api(node, "/status");
+        answer = stdout + stderr;
+        if (code !== 0) return false;
+        last = ownOf(JSON.parse(stdout));
+        answer = JSON.stringify(last);
+        return matches(last);
+      }, { timeoutMs, everyMs: 20 });
+    } catch (cause) {
+      throw new Error(`${(cause as Error).message}; it answers ${answer}${await this.#lastEvents(node)}`, {
+        cause,
+      });
+    }
+    if (last === undefined) throw new Error("unreachable: a status has matched");
+    return last;
+  }
+
+  /** The events of a node, oldest first; the newest 1000 at most. */
+  async events(node: NodeName, since = 0): Promise<readonly EventRow[]> {
+    const text = await this.#mustApi(node, `/events?since=${since}&limit=1000`);
+    return (JSON.parse(text) as { events: EventRow[] }).events;
   }
 
   /** Number of a node's newest event, for {@link events}. */
@@ -275,15 +302,15 @@ export class Cluster implements AsyncDisposable {
     return (await this.events(node)).at(-1)?.id ?? 0;
   }
 
-  /** Waits for an event whose text matches; answers it. */
+  /** Waits for an event whose `what: why` matches; answers it. */
   async waitEvent(node: NodeName, matches: RegExp, since = 0, timeoutMs = STATE_MS): Promise<EventRow> {
     let found: EventRow | undefined;
     await until(`an event ${matches} on ${node}`, async () => {
-      const events = await this.events(node, since);
-      found = events.find(({ what, why }) => matches.test(`${what}: ${why}`));
+      found = (await this.events(node, since)).find(({ what, why }) => matches.test(`${what}: ${why}`));
       return found !== undefined;
-    }, { timeoutMs, everyMs: 100 });
-    return found as unknown as EventRow;
+    }, { timeoutMs, everyMs: 50 });
+    if (found === undefined) throw new Error("unreachable: an event has matched");
+    return found;
   }
 
   /** Nodes that have the virtual address on an interface. */
@@ -312,13 +339,35 @@ export class Cluster implements AsyncDisposable {
 
   /** Waits until the agent of a node answers. */
   async agentReady(node: NodeName): Promise<void> {
-    await until(
-      `the agent of ${node}`,
-      async () => (await this.binome(node, ["status", "--json"])).code === 0,
-      {
-        timeoutMs: READY_MS,
-        everyMs: 50,
-      },
-    );
+    await until(`the agent of ${node}`, async () => (await this.api(node, "/status")).code === 0, {
+      timeoutMs: READY_MS,
+      everyMs: 20,
+    });
   }
+
+  async #mustApi(node: NodeName, path: string): Promise<string> {
+    const result = await this.api(node, path);
+    if (result.code !== 0) throw new CommandError(`${node}: GET ${path}`, result);
+    return result.stdout;
+  }
+
+  /** For a person who reads why a test failed. */
+  async #lastEvents(node: NodeName): Promise<string> {
+    const { code, stdout } = await this.api(node, "/events?since=0&limit=1000");
+    if (code !== 0) return "";
+    const { events } = JSON.parse(stdout) as { events: EventRow[] };
+    return events.slice(-20).map(({ time, what, why }) => `\n  ${time.slice(11)} ${what}: ${why}`).join("");
+  }
+}
+
+function moduleOf({ modules }: ClusterStatus): ModuleStatus {
+  const module = modules.find(({ module }) => module === MODULE);
+  if (module === undefined) throw new Error(`Cannot find module ${MODULE}: it is not applied`);
+  return module;
+}
+
+function ownOf(status: ClusterStatus): NodeModuleStatus {
+  const { nodes: [own] } = moduleOf(status);
+  if (own === undefined) throw new Error(`Cannot find ${status.node} in its own status`);
+  return own;
 }
