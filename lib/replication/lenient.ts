@@ -94,7 +94,9 @@ export class Lenient {
     const made = this.#tree.execute(mutation);
     if (made < 0) return made;
     limbo.note(parent, mutation.name);
-    limbo.finished.add(mutation.id);
+    // What a new object inherits (group, setgid, ACLs) is right only where its directory is.
+    if (limbo.seen.has(parent.id) || limbo.finished.has(parent.id)) limbo.finished.add(mutation.id);
+    else limbo.missing(mutation.id);
     return this.#impose(mutation);
   }
 

@@ -1,0 +1,62 @@
+/**
+ * Hashes of the blocks of a file, as both sides make them.
+ *
+ * @module
+ */
+
+import type { Backing } from "../system/backing.ts";
+import { BLOCK_BYTES } from "./object_frame.ts";
+
+/** SHA-256 of `length` bytes at `address` into the 32 bytes at `into`. Equality needs more than a checksum. */
+export type Sha256 = (address: number, length: number, into: number) => void;
+
+/** Bytes of a hash. */
+export const HASH_BYTES = 32;
+
+const EIO = 5;
+
+/** Reads files and hashes them block by block. */
+export class BlockHasher {
+  readonly #backing: Backing;
+  readonly #sha256: Sha256;
+  readonly #block = new Uint8Array(BLOCK_BYTES);
+  readonly #address: number;
+
+  constructor(backing: Backing, sha256: Sha256, addressOf: (bytes: Uint8Array) => number) {
+    this.#backing = backing;
+    this.#sha256 = sha256;
+    this.#address = addressOf(this.#block);
+  }
+
+  /**
+   * Hashes the bytes from `start` to `end` of a file, both within it, and puts a hash for each block at `into`.
+   * Answers how many, or −errno.
+   */
+  hash(fd: number, start: number, end: number, into: number): number {
+    let count = 0;
+    for (let at = start; at < end; at += BLOCK_BYTES) {
+      const length = Math.min(BLOCK_BYTES, end - at);
+      const failed = readAll(this.#backing, fd, this.#address, length, at);
+      if (failed < 0) return failed;
+      this.#sha256(this.#address, length, into + count * HASH_BYTES);
+      count++;
+    }
+    return count;
+  }
+}
+
+/** Reads `length` bytes that are there. Answers 0 or −errno; −EIO when the file ends before. */
+export function readAll(
+  backing: Backing,
+  fd: number,
+  address: number,
+  length: number,
+  offset: number,
+): number {
+  for (let done = 0; done < length;) {
+    const got = backing.pread(fd, address + done, length - done, offset + done);
+    if (got <= 0) return got === 0 ? -EIO : got;
+    done += got;
+  }
+  return 0;
+}

@@ -1,0 +1,192 @@
+/**
+ * Empties limbo once the trees are equal: what still has no other name is not on the source. A slice at a time, since
+ * live records wait meanwhile.
+ *
+ * @module
+ */
+
+import type { Backing } from "../system/backing.ts";
+import { Dirents } from "../system/dirents.ts";
+import { AT, O, S_IF } from "../system/linux.ts";
+import { Statx } from "../system/statx.ts";
+import { cbytes } from "./bytes.ts";
+import { ApplyError } from "./follower.ts";
+import type { Limbo } from "./limbo.ts";
+import type { Held, Objects } from "./objects.ts";
+import type { Quarantine } from "./quarantine.ts";
+
+const ENOENT = 2;
+const ENODATA = 61;
+/** Names removed in one step: some milliseconds. */
+const SLICE = 64;
+
+/** What {@link Sweeper} needs. */
+export interface SweeperOptions {
+  readonly backing: Backing;
+  readonly objects: Objects;
+  readonly limbo: Limbo;
+  /** Where things go before they are deleted, if they must be kept. */
+  readonly quarantine: Quarantine | null;
+}
+
+interface Level {
+  readonly fd: number;
+  /** Where to put what is saved from here, −1 when nothing is. */
+  readonly into: number;
+  /** Names read and not worked off, last one first. */
+  names: Uint8Array<ArrayBuffer>[];
+  /** Nothing was found since the directory was last read from its start. */
+  empty: boolean;
+  /** Where it lies itself; null for limbo. */
+  readonly self: { readonly dirfd: number; readonly name: Uint8Array; readonly held: Held } | null;
+}
+
+/** Empties the limbo of every root. */
+export class Sweeper {
+  readonly #options: SweeperOptions;
+  readonly #backing: Backing;
+  readonly #entries = new Dirents(8192);
+  readonly #stat = new Statx();
+  readonly #levels: Level[] = [];
+  #root = 0;
+  /** How many names were removed. */
+  removed = 0;
+
+  constructor(options: SweeperOptions) {
+    this.#options = options;
+    this.#backing = options.backing;
+    options.quarantine?.settle();
+  }
+
+  /**
+   * Removes some names. Answers whether there is more.
+   *
+   * @throws {ApplyError} when the disk refuses.
+   */
+  step(): boolean {
+    for (let i = 0; i < SLICE; i++) {
+      const level = this.#levels.at(-1) ?? this.#nextRoot();
+      if (level === undefined) return false;
+      const name = this.#nextName(level);
+      if (name === undefined) this.#leave(level);
+      else if (!this.#remove(level, name)) return true;
+    }
+    return true;
+  }
+
+  /** It is cut short: what is left stays in limbo. */
+  close(): void {
+    for (const level of this.#levels.splice(0)) this.#close(level);
+  }
+
+  #nextRoot(): Level | undefined {
+    const { limbo, objects, quarantine } = this.#options;
+    while (this.#root < objects.rootCount) {
+      const fd = limbo.descriptor(this.#root);
+      if (fd === -ENOENT) {
+        this.#root++;
+        continue;
+      }
+      this.#done("open", fd);
+      const into = quarantine === null ? -1 : quarantine.deletedFolder();
+      const level: Level = { fd, into, names: [], empty: false, self: null };
+      this.#done("read", this.#backing.seekdir(fd, 0n));
+      this.#levels.push(level);
+      return level;
+    }
+    return undefined;
+  }
+
+  #nextName(level: Level): Uint8Array<ArrayBuffer> | undefined {
+    for (;;) {
+      const name = level.names.pop();
+      if (name !== undefined) return name;
+      const got = this.#done("read", this.#backing.getdents(level.fd, this.#entries));
+      while (this.#entries.next()) if (!this.#entries.isDot) level.names.push(this.#entries.name.slice());
+      if (level.names.length > 0) {
+        level.empty = false;
+        continue;
+      }
+      if (got > 0) continue;
+      // Removing while reading may hide names from the reader: only a reading that finds nothing proves it empty.
+      if (level.empty) return undefined;
+      level.empty = true;
+      this.#done("read", this.#backing.seekdir(level.fd, 0n));
+    }
+  }
+
+  #leave(level: Level): void {
+    this.#levels.pop();
+    this.#close(level);
+    if (level.self === null) {
+      this.#done("remove", this.#options.limbo.removeDirectory(this.#root));
+      this.#root++;
+      return;
+    }
+    const { dirfd, name, held } = level.self;
+    this.#done("delete", this.#backing.unlinkat(dirfd, name, AT.REMOVEDIR));
+    this.removed++;
+    if (held.id > 0) this.#options.limbo.buried(held.id, held.path);
+    this.#backing.close(held.path);
+  }
+
+  #close(level: Level): void {
+    if (level.into >= 0) this.#backing.close(level.into);
+    if (level.self !== null) this.#backing.close(level.fd);
+  }
+
+  /** Removes a name, or goes into the directory it leads to. False: more of it has to be saved first. */
+  #remove(level: Level, name: Uint8Array<ArrayBuffer>): boolean {
+    const fd = this.#done("open", this.#backing.openat(level.fd, name, O.PATH | O.NOFOLLOW, 0));
+    this.#done("look at", this.#backing.statx(fd, this.#stat));
+    const { mode, nlink, ino } = this.#stat;
+    const held = this.#describe(fd, mode & S_IF.MT);
+    const kept = level.self === null ? cbytes(`${this.#root}-${ino}`) : name;
+    if (held.type === S_IF.DIR) {
+      this.#enter(level, { name, kept, held });
+      return true;
+    }
+    let finished = true;
+    if (nlink === 1) finished = this.#bury(level, { name, kept, held });
+    else this.#done("delete", this.#backing.unlinkat(level.fd, name, 0));
+    this.#backing.close(fd);
+    if (finished) this.removed++;
+    else level.names.push(name);
+    return finished;
+  }
+
+  #bury(level: Level, { name, kept, held }: { name: Uint8Array; kept: Uint8Array; held: Held }): boolean {
+    const { limbo, quarantine } = this.#options;
+    // What was made equal in this session and lost its name since was deleted by the application.
+    if (quarantine !== null && !limbo.finished.has(held.id)) {
+      if (!quarantine.take({ dirfd: level.fd, name }, level.into, kept, held)) return false;
+    }
+    if (held.id > 0) this.#done("keep open", limbo.keepIfOpen(held.id, held.path));
+    const removed = this.#backing.unlinkat(level.fd, name, 0);
+    if (removed !== -ENOENT) this.#done("delete", removed);
+    if (held.id > 0) limbo.buried(held.id, held.path);
+    return true;
+  }
+
+  #enter(level: Level, { name, kept, held }: { name: Uint8Array; kept: Uint8Array; held: Held }): void {
+    const { quarantine } = this.#options;
+    const fd = this.#done("read", this.#backing.reopen(held.path, O.RDONLY | O.DIRECTORY));
+    const into = quarantine === null ? -1 : quarantine.makeFolder(level.into, kept, held);
+    this.#levels.push({ fd, into, names: [], empty: false, self: { dirfd: level.fd, name, held } });
+  }
+
+  #describe(path: number, type: number): Held {
+    const id = this.#options.objects.readId(path);
+    if (id !== -ENODATA) this.#done("read the id of", id);
+    const rest = { io: -1, lookups: 0, opens: 0, orphan: false, kept: false, defaultAcl: -1 };
+    return { id: Math.max(0, id), root: this.#root, type, path, ...rest };
+  }
+
+  #done(what: string, result: number): number {
+    if (result >= 0) return result;
+    throw new ApplyError(
+      `Cannot clear away what the primary does not have: ${what} failed (errno ${-result})`,
+      -result,
+    );
+  }
+}

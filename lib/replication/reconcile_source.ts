@@ -1,0 +1,474 @@
+/**
+ * The source's end of a comparison by identity: says of each object what it is, between two mutations, in the stream of
+ * the live records.
+ *
+ * Invariants: what a frame says is true at its place in the stream. `credited <= sent`; `sent - credited` stays below
+ * {@link WINDOW} and one frame, so that live records never wait long behind frames. A file gets its last frame only when
+ * the target has answered for all its hashes: credit comes in the order of the frames, after what is asked for.
+ *
+ * @module
+ */
+
+import type { Backing } from "../system/backing.ts";
+import { Dirents } from "../system/dirents.ts";
+import { O, S_IF, SEEK } from "../system/linux.ts";
+import { Statx } from "../system/statx.ts";
+import { BlockHasher, HASH_BYTES, readAll, type Sha256 } from "./hashing.ts";
+import { IdSet } from "./id_set.ts";
+import { nameKey, OWN_NAMES } from "./limbo.ts";
+import { ASK_KIND, CONTROL } from "./mutation.ts";
+import { BLOCK_BYTES, costOf, encodeObject, type Entry, PART, setContent } from "./object_frame.ts";
+import { type ObjectState, StateKeeper } from "./object_state.ts";
+import { FIRST_ID, type Held, type Objects } from "./objects.ts";
+import { StreamError } from "./stream.ts";
+import type { Wire } from "./wire.ts";
+
+const ENXIO = 6;
+const ESTALE = 116;
+/** Cost of frames sent and not worked off. */
+export const WINDOW: number = 8 * 1024 * 1024;
+/** The most of a file that one frame carries or stands for. */
+const PIECE_BYTES = 1024 * 1024;
+/** Smaller files come whole with their frame: asking would take longer. */
+const INLINE_BYTES = 16 * 1024;
+/** A shorter hole is read as zeros: a frame for it costs more. */
+const HOLE_MIN = 64 * 1024;
+/** Files that wait for the target's answer. */
+const FILES_MAX = 64;
+/** Bytes of directory entries read in a step, about 250 names. */
+const LISTING_BYTES = 8192;
+
+/** What the target asked for, as it comes out of the ask ring. */
+export interface Ask {
+  /** {@link ASK_KIND} */
+  readonly kind: number;
+  readonly id: number;
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** What {@link ReconcileSource} needs. */
+export interface ReconcileSourceOptions {
+  readonly backing: Backing;
+  readonly objects: Objects;
+  readonly wire: Wire;
+  readonly addressOf: (bytes: Uint8Array) => number;
+  readonly sha256: Sha256;
+  /** Everything, from the roots down. */
+  readonly whole: boolean;
+  /** The objects that may differ. */
+  readonly ids: Iterable<number>;
+}
+
+/** How far a comparison is. */
+export interface Progress {
+  /** Objects said, and known so far. */
+  readonly files: number;
+  readonly filesKnown: number;
+  /** Bytes of content sent. */
+  readonly bytes: number;
+  /** Bytes of content compared by hashes or known to be zero. */
+  readonly compared: number;
+  /** Why it is not done. */
+  readonly why: string;
+}
+
+interface FileWork {
+  readonly id: number;
+  /** Size when its first frame was sent: what is beyond came as live records. */
+  readonly size: number;
+  /** The target says whether it has anything to compare. */
+  asked: boolean;
+  hashAt: number;
+  /** `sent` after the last frame it must answer for. */
+  mark: number;
+  readonly wants: { offset: number; length: number }[];
+}
+
+interface Listing {
+  readonly id: number;
+  readonly fd: number;
+}
+
+/** Sends what is compared, a step at a time. */
+export class ReconcileSource {
+  readonly #options: ReconcileSourceOptions;
+  readonly #backing: Backing;
+  readonly #objects: Objects;
+  readonly #wire: Wire;
+  readonly #states: StateKeeper;
+  readonly #hasher: BlockHasher;
+  readonly #stat = new Statx();
+  readonly #entries = new Dirents(LISTING_BYTES);
+  /** Ids to be said; those before `#next` are. */
+  #queue: number[] = [];
+  #next = 0;
+  readonly #queued = new IdSet();
+  /** Of a walk over everything: objects met. */
+  readonly #met = new IdSet();
+  readonly #files = new Map<number, FileWork>();
+  #listing: Listing | null = null;
+  #sent = 0;
+  #credited = 0;
+  #phase: "open" | "closing" | "done" = "open";
+  readonly #counters = { files: 0, bytes: 0, compared: 0 };
+
+  constructor(options: ReconcileSourceOptions) {
+    this.#options = options;
+    this.#backing = options.backing;
+    this.#objects = options.objects;
+    this.#wire = options.wire;
+    this.#states = new StateKeeper(options.backing, options.addressOf);
+    this.#hasher = new BlockHasher(options.backing, options.sha256, options.addressOf);
+    for (let root = 1; options.whole && root <= options.objects.rootCount; root++) this.add(root);
+    for (const id of options.ids) this.add(id);
+    // A target that was cut off has none of them: they are open and nowhere in the tree.
+    for (const id of options.objects.orphans()) this.add(id);
+  }
+
+  /** One more object may differ. */
+  add(id: number): void {
+    if (id < FIRST_ID && (id < 1 || id > this.#objects.rootCount)) return;
+    this.#met.add(id);
+    if (this.#queued.add(id)) this.#queue.push(id);
+  }
+
+  /** Takes what the target asked for or told. */
+  onAsk(ask: Ask): void {
+    switch (ask.kind) {
+      case ASK_KIND.credit:
+        this.#credited = Math.min(this.#sent, Math.max(this.#credited, ask.length));
+        return;
+      case ASK_KIND.missing:
+        return this.add(ask.id);
+      case ASK_KIND.want:
+        return this.#want(ask);
+      case ASK_KIND.done:
+        if (this.#phase === "closing" && this.#idle) this.#phase = "done";
+        return;
+      default:
+        throw new RangeError(`Cannot take what the target asked for: kind ${ask.kind} is not known`);
+    }
+  }
+
+  /**
+   * Sends one frame, or a directory's next names. Call it between two mutations.
+   *
+   * @param budget bytes of content to be read at most.
+   * @returns `waiting`: nothing to do until the target has said something.
+   * @throws {StreamError} when the peer is gone, or an object cannot be read.
+   */
+  step(budget: number): "busy" | "waiting" | "done" {
+    if (this.#phase === "done") return "done";
+    if (this.#sent - this.#credited >= WINDOW) return "waiting";
+    if (this.#listing !== null) {
+      this.#list(this.#listing, 0);
+      return "busy";
+    }
+    const piece = Math.min(PIECE_BYTES, Math.max(BLOCK_BYTES, budget));
+    for (const file of this.#files.values()) if (this.#advance(file, piece)) return "busy";
+    if (this.#files.size < FILES_MAX && this.#next < this.#queue.length) {
+      this.#object(this.#take());
+      return "busy";
+    }
+    if (this.#idle && this.#phase === "open" && this.#credited === this.#sent) {
+      this.#control(CONTROL.reconciled, {}, 0);
+      this.#phase = "closing";
+    }
+    return "waiting";
+  }
+
+  /** How far it is, for people. */
+  progress(): Progress {
+    return { ...this.#counters, filesKnown: this.#counters.files + this.#left, why: this.#why() };
+  }
+
+  /** The session is over. */
+  close(): void {
+    if (this.#listing !== null) this.#backing.close(this.#listing.fd);
+    this.#listing = null;
+    this.#files.clear();
+  }
+
+  get #left(): number {
+    return this.#queue.length - this.#next + this.#files.size + (this.#listing === null ? 0 : 1);
+  }
+
+  get #idle(): boolean {
+    return this.#left === 0;
+  }
+
+  #why(): string {
+    if (this.#phase === "done") return "the copies are equal";
+    if (this.#sent - this.#credited >= WINDOW) return "the secondary works off what it was sent";
+    if (this.#phase === "closing" && this.#idle) return "the secondary brings everything to its disk";
+    if (this.#files.size > 0) {
+      return `${this.#left} objects to go, ${this.#files.size} of them files being compared`;
+    }
+    return `${this.#left} objects to go`;
+  }
+
+  #meet(id: number): void {
+    if (!this.#met.has(id)) this.add(id);
+  }
+
+  #take(): number {
+    const id = this.#queue[this.#next++] ?? 0;
+    this.#queued.delete(id);
+    if (this.#next > 65536 && this.#next * 2 > this.#queue.length) {
+      this.#queue = this.#queue.slice(this.#next);
+      this.#next = 0;
+    }
+    // More came after it had said it was finished.
+    this.#phase = "open";
+    return id;
+  }
+
+  #want({ id, offset, length }: Ask): void {
+    const file = this.#files.get(id);
+    if (file === undefined) return;
+    if (file.asked) {
+      file.asked = false;
+      file.mark = this.#sent;
+      if (length > 0) file.hashAt = file.size;
+    }
+    if (length > 0) file.wants.push({ offset, length });
+  }
+
+  #object(id: number): void {
+    this.#files.delete(id);
+    const held = this.#present(id);
+    if (held === undefined) return this.#gone(id);
+    const state = this.#state(held);
+    if (held.type === S_IF.DIR) {
+      const fd = this.#backing.reopen(held.path, O.RDONLY | O.DIRECTORY);
+      if (fd < 0) throw refused(id, "open", fd);
+      this.#listing = { id, fd };
+      return this.#list(this.#listing, PART.begin);
+    }
+    const small = held.type !== S_IF.REG || state.size <= INLINE_BYTES;
+    if (small) return this.#sendSmall(held, state);
+    this.#send(state, PART.begin, []);
+    this.#files.set(id, { id, size: state.size, asked: true, hashAt: 0, mark: this.#sent, wants: [] });
+  }
+
+  /** The object, if it still has a name or is open. */
+  #present(id: number): Held | undefined {
+    const held = this.#objects.get(id);
+    if (held === undefined || held.kept) return held;
+    const failed = this.#backing.statx(held.path, this.#stat);
+    if (failed < 0 && failed !== -ESTALE) throw refused(id, "look at", failed);
+    return failed < 0 || this.#stat.nlink === 0 ? undefined : held;
+  }
+
+  #state(held: Held): ObjectState {
+    const state = this.#states.read(held);
+    if (typeof state === "number") throw refused(held.id, "read the attributes of", state);
+    return state;
+  }
+
+  #gone(id: number): void {
+    this.#counters.files++;
+    this.#control(
+      CONTROL.object,
+      { id, a: PART.gone },
+      encodeObject(this.#wire.body, this.#wire.bodyView, nothing(id), []),
+    );
+  }
+
+  #sendSmall(held: Held, state: ObjectState): void {
+    const wire = this.#wire;
+    const length = encodeObject(wire.body, wire.bodyView, state, []);
+    if (state.size > 0) {
+      const failed = readAll(this.#backing, this.#io(held), wire.bodyAddress + length, state.size, 0);
+      if (failed < 0) throw refused(held.id, "read", failed);
+      setContent(wire.bodyView, state.size);
+      this.#counters.bytes += state.size;
+    }
+    const content = held.type === S_IF.REG ? PART.content : 0;
+    this.#counters.files++;
+    this.#control(CONTROL.object, { id: held.id, a: PART.begin | content | PART.end }, length + state.size);
+  }
+
+  #io(held: Held): number {
+    const fd = this.#objects.io(held);
+    if (fd < 0) throw refused(held.id, "open", fd);
+    return fd;
+  }
+
+  #send(state: ObjectState, parts: number, entries: readonly Entry[]): void {
+    const length = encodeObject(this.#wire.body, this.#wire.bodyView, state, entries);
+    this.#control(CONTROL.object, { id: state.id, a: parts }, length);
+  }
+
+  /** Says the next names of a directory; live records between may change it, which the target counts in. */
+  #list(listing: Listing, parts: number): void {
+    const held = this.#present(listing.id);
+    const got = held === undefined ? 0 : this.#backing.getdents(listing.fd, this.#entries);
+    if (got < 0) throw refused(listing.id, "list", got);
+    const entries: Entry[] = [];
+    while (held !== undefined && this.#entries.next()) this.#entry(held, entries);
+    if (got > 0 && held !== undefined) return this.#send(this.#state(held), parts | PART.entries, entries);
+    this.#backing.close(listing.fd);
+    this.#listing = null;
+    this.#counters.files++;
+    if (held === undefined) return this.#gone(listing.id);
+    this.#send(this.#state(held), parts | PART.entries | PART.end, []);
+  }
+
+  #entry(parent: Held, into: Entry[]): void {
+    if (this.#entries.isDot) return;
+    const bare = this.#entries.name;
+    if (parent.id < FIRST_ID && OWN_NAMES.includes(nameKey(bare))) return;
+    const name = new Uint8Array(bare.length + 1);
+    name.set(bare);
+    const child = this.#objects.lookup(parent, name);
+    if (typeof child === "number") throw refused(parent.id, "look up a name in", child);
+    into.push({ id: child.id, type: child.type, name, extra: this.#extra(child) });
+    if (this.#options.whole) this.#meet(child.id);
+  }
+
+  #extra(child: Held): Uint8Array {
+    if (child.type === S_IF.LNK) {
+      const target = this.#states.readlink(child.path);
+      if (typeof target === "number") throw refused(child.id, "read the target of", target);
+      return target;
+    }
+    if (child.type !== S_IF.CHR && child.type !== S_IF.BLK) return NOTHING;
+    const failed = this.#backing.statx(child.path, this.#stat);
+    if (failed < 0) throw refused(child.id, "look at", failed);
+    const device = new Uint8Array(4);
+    new DataView(device.buffer).setUint32(0, this.#stat.rdev, true);
+    return device;
+  }
+
+  /** One frame for a file. False: it waits for the target. */
+  #advance(file: FileWork, piece: number): boolean {
+    if (file.asked) return false;
+    const held = this.#present(file.id);
+    if (held === undefined) {
+      this.#files.delete(file.id);
+      this.#gone(file.id);
+      return true;
+    }
+    const want = file.wants[0];
+    if (want !== undefined) {
+      this.#sendData(held, want, piece);
+      if (want.length <= 0) file.wants.shift();
+      return true;
+    }
+    const end = Math.min(file.size, this.#sizeOf(held));
+    if (file.hashAt < end) {
+      this.#sendHashes(held, file, end, piece);
+      file.mark = this.#sent;
+      return true;
+    }
+    if (this.#credited < file.mark) return false;
+    this.#files.delete(file.id);
+    this.#counters.files++;
+    this.#send(this.#state(held), PART.end, []);
+    return true;
+  }
+
+  #sizeOf(held: Held): number {
+    const failed = this.#backing.statx(held.path, this.#stat);
+    if (failed < 0) throw refused(held.id, "look at", failed);
+    return this.#stat.size;
+  }
+
+  #sendHashes(held: Held, file: FileWork, end: number, piece: number): void {
+    const fd = this.#io(held);
+    const start = file.hashAt;
+    const data = this.#nextData(held, fd, start, end);
+    // Whole blocks only: the block in which data begins is hashed.
+    const hole = data >= end ? end : data - data % BLOCK_BYTES;
+    if (hole > start) {
+      file.hashAt = hole;
+      this.#counters.compared += hole - start;
+      return this.#control(CONTROL.blocks, { id: file.id, a: start, b: file.size, c: hole - start }, 0);
+    }
+    const stop = Math.min(end, start + piece - piece % BLOCK_BYTES);
+    const count = this.#hasher.hash(fd, start, stop, this.#wire.bodyAddress);
+    if (count < 0) throw refused(file.id, "read", count);
+    file.hashAt = stop;
+    this.#counters.compared += stop - start;
+    this.#control(
+      CONTROL.blocks,
+      { id: file.id, a: start, b: file.size, c: stop - start },
+      count * HASH_BYTES,
+    );
+  }
+
+  /** Sends the first piece of a range as it is now, and takes it off the range. */
+  #sendData(held: Held, want: { offset: number; length: number }, piece: number): void {
+    const fd = this.#io(held);
+    // What was cut off meanwhile came as a record; there is nothing to send.
+    const end = Math.min(want.offset + want.length, this.#sizeOf(held));
+    const { offset } = want;
+    if (offset >= end) {
+      want.length = 0;
+      return;
+    }
+    const data = this.#nextData(held, fd, offset, end);
+    const zeros = data - offset >= HOLE_MIN || data >= end;
+    const length = zeros ? data - offset : Math.min(piece, this.#dataEnd(held, fd, data, end) - offset);
+    if (!zeros) {
+      const failed = readAll(this.#backing, fd, this.#wire.bodyAddress, length, offset);
+      if (failed < 0) throw refused(held.id, "read", failed);
+      this.#counters.bytes += length;
+    }
+    want.offset += length;
+    want.length = end - want.offset;
+    this.#control(CONTROL.data, { id: held.id, a: offset, b: length }, zeros ? 0 : length);
+  }
+
+  /** Where the first data at or after `from` begins, at most `end`. */
+  #nextData(held: Held, fd: number, from: number, end: number): number {
+    const data = this.#backing.lseek(fd, from, SEEK.DATA);
+    if (data === -ENXIO) return end;
+    if (data < 0) throw refused(held.id, "look for holes in", data);
+    return Math.min(data, end);
+  }
+
+  /** Where the first hole of {@link HOLE_MIN} or more after `from` begins, at most `end`. */
+  #dataEnd(held: Held, fd: number, from: number, end: number): number {
+    for (let at = from; at < end && at - from < PIECE_BYTES;) {
+      const hole = this.#backing.lseek(fd, at, SEEK.HOLE);
+      if (hole < 0) throw refused(held.id, "look for holes in", hole);
+      if (hole >= end) return end;
+      at = this.#nextData(held, fd, hole, end);
+      if (at - hole >= HOLE_MIN || at >= end) return hole;
+    }
+    return end;
+  }
+
+  #control(op: number, fields: { id?: number; a?: number; b?: number; c?: number }, length: number): void {
+    this.#wire.control(op, fields, length);
+    this.#sent += costOf(op, { body: this.#wire.bodyView, at: 0, length, covered: fields.c ?? 0 });
+  }
+}
+
+const NOTHING = new Uint8Array(0);
+
+function nothing(id: number): ObjectState {
+  return {
+    id,
+    root: 0,
+    mode: 0,
+    uid: 0,
+    gid: 0,
+    rdev: 0,
+    nlink: 0,
+    size: 0,
+    mtime: 0n,
+    target: NOTHING,
+    xattrs: [],
+  };
+}
+
+function refused(id: number, what: string, result: number): StreamError {
+  return new StreamError(
+    "system",
+    `Cannot compare the copies: the primary's disk did not let us ${what} object ${id} (errno ${-result})`,
+  );
+}

@@ -1,0 +1,573 @@
+/**
+ * The target's end of a comparison by identity: makes each object what the frame says, and asks for what differs.
+ *
+ * Invariants: when the last frame of an object was worked off, it is the source's from there on, since live records
+ * after it apply exactly. Credit for a frame is told after everything asked for because of it. When nothing asked for is
+ * open at the end, the trees are equal; only then is anything deleted.
+ *
+ * @module
+ */
+
+import { OFFSET, OP } from "../journal/record.ts";
+import type { Backing } from "../system/backing.ts";
+import { Dirents } from "../system/dirents.ts";
+import { FALLOC, O, S_IF, SEEK } from "../system/linux.ts";
+import { Statx } from "../system/statx.ts";
+import { sameBytes, u64 } from "./bytes.ts";
+import { ApplyError } from "./follower.ts";
+import { FRAME_HEADER } from "./frame.ts";
+import { BlockHasher, HASH_BYTES, readAll, type Sha256 } from "./hashing.ts";
+import type { Lenient } from "./lenient.ts";
+import { type Limbo, nameKey, OWN_NAMES } from "./limbo.ts";
+import { Sweeper } from "./limbo_sweep.ts";
+import { CONTROL, Mutation, type ReconcileBegin } from "./mutation.ts";
+import { BLOCK_BYTES, costOf, decodeObject, type Entry, type ObjectFrame, PART } from "./object_frame.ts";
+import { type ObjectState, sameState, StateKeeper } from "./object_state.ts";
+import { FIRST_ID, type Held, type Objects } from "./objects.ts";
+import type { Quarantine, Saved } from "./quarantine.ts";
+import { StreamError } from "./stream.ts";
+
+const EIO = 5;
+const ENXIO = 6;
+const EEXIST = 17;
+const EOPNOTSUPP = 95;
+const PIECE_BYTES = 1024 * 1024;
+/** Credit is told when so much was worked off, or when there is nothing else to do. */
+const CREDIT_BYTES = 512 * 1024;
+
+/** What the target tells the source. */
+export interface Emit {
+  /** `length` 0: compare by hashes; else send these bytes. */
+  want(id: number, ranges: readonly { readonly offset: number; readonly length: number }[]): void;
+  missing(ids: readonly number[]): void;
+  /** The running total of what was worked off, see {@link costOf}. */
+  credit(bytes: number): void;
+}
+
+/** What {@link ReconcileTarget} needs. */
+export interface ReconcileTargetOptions {
+  readonly backing: Backing;
+  readonly objects: Objects;
+  readonly limbo: Limbo;
+  /** Executes the live records; it shares `limbo`. */
+  readonly lenient: Lenient;
+  readonly addressOf: (bytes: Uint8Array) => number;
+  readonly sha256: Sha256;
+  readonly emit: Emit;
+  /** The keeper may close the descriptor of an orphan that the source does not have. */
+  readonly dropOrphan: (id: number) => void;
+  /**
+   * Brings everything under the roots to disk (`syncfs`). 0: it is there; 1: not yet, asked again later; −errno.
+   * `root` is a descriptor of a replicated directory.
+   */
+  readonly sync: (root: number) => number;
+}
+
+/** Makes a tree the source's. */
+export class ReconcileTarget {
+  readonly #options: ReconcileTargetOptions;
+  readonly #backing: Backing;
+  readonly #objects: Objects;
+  readonly #limbo: Limbo;
+  readonly #states: StateKeeper;
+  readonly #hasher: BlockHasher;
+  readonly #stat = new Statx();
+  readonly #entries = new Dirents(32768);
+  readonly #mutation = new Mutation();
+  readonly #hashes = new Uint8Array(HASH_BYTES * 64);
+  readonly #hashesAddress: number;
+  readonly #buffer = new Uint8Array(PIECE_BYTES);
+  readonly #bufferAddress: number;
+  /** Asked for and not come since. */
+  readonly #reported = new Set<number>();
+  /** Objects whose name did not come, asked for once. */
+  readonly #askedForName = new Set<number>();
+  #pending: number[] = [];
+  #inFrame = false;
+  #worked = 0;
+  #told = 0;
+  #quarantine: Quarantine | null = null;
+  #sweeper: Sweeper | null = null;
+  #syncing = -1;
+  #complete = false;
+  /** Objects worked off, and bytes written because they differed. */
+  readonly progress = { objects: 0, bytes: 0 };
+
+  constructor(options: ReconcileTargetOptions) {
+    this.#options = options;
+    this.#backing = options.backing;
+    this.#objects = options.objects;
+    this.#limbo = options.limbo;
+    this.#states = new StateKeeper(options.backing, options.addressOf);
+    this.#hasher = new BlockHasher(options.backing, options.sha256, options.addressOf);
+    this.#hashesAddress = options.addressOf(this.#hashes);
+    this.#bufferAddress = options.addressOf(this.#buffer);
+  }
+
+  /**
+   * Everything is equal, swept and on disk: {@link finish} may be called. Live records are executed leniently until then.
+   */
+  get complete(): boolean {
+    return this.#complete;
+  }
+
+  /**
+   * A comparison begins.
+   *
+   * @param quarantine where what is overwritten goes first, or null when it need not be kept.
+   */
+  begin(begin: ReconcileBegin, quarantine: Quarantine | null): void {
+    this.abort();
+    this.#done("look into limbo for", 0, this.#limbo.begin(begin.whole));
+    this.#quarantine = quarantine;
+    quarantine?.join(this.#limbo);
+    this.#limbo.guard = quarantine;
+    this.progress.objects = this.progress.bytes = 0;
+  }
+
+  /** The session is over before its time; what was made equal stays so. */
+  abort(): void {
+    this.#sweeper?.close();
+    this.#sweeper = null;
+    this.#quarantine?.abort();
+    this.#quarantine = null;
+    this.#limbo.end();
+    this.#reported.clear();
+    this.#askedForName.clear();
+    this.#pending = [];
+    this.#worked = this.#told = 0;
+    this.#syncing = -1;
+    this.#complete = false;
+    this.#inFrame = false;
+  }
+
+  /** An object is not here, or the entries of a directory are not right: it must be sent. */
+  missing(id: number): void {
+    if (this.#limbo.phase !== "collecting" || this.#reported.has(id)) return;
+    this.#reported.add(id);
+    this.#pending.push(id);
+    if (!this.#inFrame) this.#flushMissing();
+  }
+
+  /**
+   * Works off a frame of `length` bytes at `offset`, header included; `address` is that of `bytes`.
+   *
+   * @throws {ApplyError} when the disk refuses, or something cannot be saved first.
+   * @throws {StreamError} when the frame makes no sense here.
+   */
+  frame(
+    op: number,
+    bytes: Uint8Array,
+    view: DataView,
+    offset: number,
+    length: number,
+    address: number,
+  ): void {
+    if (this.#limbo.phase !== "collecting") {
+      throw new StreamError("protocol", `Cannot take frame ${op}: no comparison is going on`);
+    }
+    this.#inFrame = true;
+    if (op === CONTROL.object) {
+      this.#object(decodeObject(bytes, view, offset, length), address + offset + length);
+    } else if (op === CONTROL.blocks) this.#blocks(bytes, view, offset, length);
+    else if (op === CONTROL.data) this.#data(view, offset, length, address);
+    else if (op === CONTROL.reconciled) this.#reconciled();
+    else throw new StreamError("protocol", `Cannot take frame ${op}: it does not belong to a comparison`);
+    this.#inFrame = false;
+    this.#flushMissing();
+    this.#worked += costOf(op, {
+      body: view,
+      at: offset + FRAME_HEADER,
+      length: length - FRAME_HEADER,
+      covered: u64(view, offset + OFFSET.c),
+    });
+    if (this.#worked - this.#told >= CREDIT_BYTES) this.#tellCredit();
+    this.#objects.trim();
+  }
+
+  /**
+   * Some of what is left to do besides frames; call it when no frame is waiting, and between frames from time to time.
+   * Answers whether there is more to do at once.
+   */
+  step(): boolean {
+    if (this.#limbo.phase === "off") return false;
+    this.#tellCredit();
+    if (this.#limbo.phase !== "sweeping" || this.#complete) return false;
+    if (this.#sweeper !== null) {
+      if (this.#sweeper.step()) return true;
+      this.#sweeper = null;
+      this.#syncing = 0;
+      return true;
+    }
+    return this.#sync();
+  }
+
+  /** After {@link complete}: the comparison is over. Answers what was put into quarantine. */
+  finish(): Saved | null {
+    if (!this.#complete) throw new Error("Cannot finish a comparison: it is not complete");
+    for (const id of this.#objects.orphans()) {
+      if (this.#limbo.orphans.has(id)) continue;
+      this.#objects.remove(id);
+      this.#options.dropOrphan(id);
+    }
+    const saved = this.#quarantine?.close() ?? null;
+    this.#quarantine = null;
+    this.abort();
+    return saved;
+  }
+
+  #sync(): boolean {
+    const held = this.#objects.get(this.#syncing + 1);
+    if (held === undefined) {
+      this.#complete = true;
+      return false;
+    }
+    const io = this.#objects.io(held);
+    const synced = this.#done("bring to disk", held.id, io < 0 ? io : this.#options.sync(io));
+    if (synced === 0) this.#syncing++;
+    return synced === 0;
+  }
+
+  #tellCredit(): void {
+    if (this.#told === this.#worked) return;
+    this.#told = this.#worked;
+    this.#options.emit.credit(this.#worked);
+  }
+
+  #flushMissing(): void {
+    if (this.#pending.length === 0) return;
+    const ids = this.#pending;
+    this.#pending = [];
+    this.#options.emit.missing(ids);
+  }
+
+  /** The source has said everything that it was asked for. */
+  #reconciled(): void {
+    for (const id of this.#limbo.nameless) {
+      if (this.#limbo.orphans.has(id)) continue;
+      if (this.#askedForName.has(id)) {
+        throw new ApplyError(
+          `Cannot make the copies equal: object ${id} exists on the primary, but no directory compared has its name; ` +
+            `compare everything`,
+          0,
+        );
+      }
+      this.#askedForName.add(id);
+      this.missing(id);
+    }
+    // Live records showed more that is missing: the source was told, and will say again that it is finished.
+    if (this.#reported.size > 0) return;
+    this.#limbo.phase = "sweeping";
+    this.#limbo.guard = null;
+    this.#sweeper = new Sweeper({
+      backing: this.#backing,
+      objects: this.#objects,
+      limbo: this.#limbo,
+      quarantine: this.#quarantine,
+    });
+  }
+
+  #object(frame: ObjectFrame, end: number): void {
+    const { parts, state } = frame;
+    const { id } = state;
+    if ((parts & PART.gone) !== 0) {
+      if (this.#limbo.listing?.id === id) this.#limbo.listing = null;
+      this.#limbo.nameless.delete(id);
+      this.#limbo.seen.add(id);
+      this.#reported.delete(id);
+      this.progress.objects++;
+      return;
+    }
+    const held = (parts & PART.begin) !== 0 ? this.#begin(state, parts) : this.#objects.get(id);
+    if (held === undefined || held.type !== (state.mode & S_IF.MT)) return this.missing(id);
+    if ((parts & PART.content) !== 0) this.#content(held, frame.content, end - frame.content.length);
+    for (const entry of frame.entries) this.#entry(held, entry);
+    if ((parts & PART.end) !== 0) this.#end(held, state);
+  }
+
+  /** Makes the object exist, with the right type, attributes and size. */
+  #begin(state: ObjectState, parts: number): Held {
+    const { id } = state;
+    this.#reported.delete(id);
+    this.#limbo.finished.delete(id);
+    if (state.nlink === 0) this.#limbo.orphans.add(id);
+    const held = this.#usable(state) ?? this.#make(state);
+    this.#limbo.seen.add(id);
+    if (held.type === S_IF.DIR) this.#limbo.listing = { id, names: new Set() };
+    this.#saveAttributes(held, state);
+    if (held.type === S_IF.REG) this.#resize(held, state, (parts & PART.content) === 0);
+    this.#done("set the attributes of", id, this.#states.impose(held, state));
+    return held;
+  }
+
+  #saveAttributes(held: Held, state: ObjectState): void {
+    if (this.#quarantine === null) return;
+    const own = this.#states.read(held);
+    if (typeof own === "number") throw this.#failure("read the attributes of", held.id, own);
+    if (!sameState(own, state) || own.mtime !== state.mtime) this.#quarantine.attributes(held);
+  }
+
+  /** The object of that id, if it can become what it must be. */
+  #usable(state: ObjectState): Held | undefined {
+    const held = this.#objects.get(state.id);
+    if (held === undefined) return undefined;
+    const failed = this.#backing.statx(held.path, this.#stat);
+    if (failed < 0) throw this.#failure("look at", held.id, failed);
+    const named = this.#stat.nlink > 0 || (state.nlink === 0 && held.kept);
+    const right = held.type === (state.mode & S_IF.MT) && held.root === state.root && named;
+    if (right && this.#sameUnchangeable(held, this.#stat.rdev, state)) return held;
+    if (held.id < FIRST_ID) throw this.#failure("use the replicated directory as", held.id, -EEXIST);
+    this.#done("take the id from", held.id, this.#limbo.retire(held));
+    return undefined;
+  }
+
+  /** What no call can change of an object that exists. */
+  #sameUnchangeable(held: Held, rdev: number, wanted: { rdev: number; target: Uint8Array }): boolean {
+    if (held.type === S_IF.CHR || held.type === S_IF.BLK) return rdev === wanted.rdev;
+    if (held.type !== S_IF.LNK) return true;
+    const target = this.#states.readlink(held.path);
+    if (typeof target === "number") throw this.#failure("read the target of", held.id, target);
+    return sameBytes(target, wanted.target);
+  }
+
+  #make(state: ObjectState): Held {
+    const made = this.#limbo.make(state.root, this.#creation(state.id, state.mode & S_IF.MT, state));
+    if (typeof made === "number") throw this.#failure("make", state.id, made);
+    return made;
+  }
+
+  #creation(
+    id: number,
+    type: number,
+    made: { readonly rdev: number; readonly target: Uint8Array },
+  ): Mutation {
+    const op = type === S_IF.REG
+      ? OP.create
+      : type === S_IF.DIR
+      ? OP.mkdir
+      : type === S_IF.LNK
+      ? OP.symlink
+      : OP.mknod;
+    const mutation = this.#mutation.reset(op, id);
+    mutation.a = type + 0o600 + made.rdev * 65536;
+    mutation.other = made.target;
+    return mutation;
+  }
+
+  /** Cuts or extends a file to its size, and says what of its content must come. */
+  #resize(held: Held, state: ObjectState, ask: boolean): void {
+    this.#done("look at", held.id, this.#backing.statx(held.path, this.#stat));
+    const own = this.#stat.size;
+    if (own > state.size) this.#limbo.guard?.content(held, state.size, own - state.size);
+    if (own !== state.size) {
+      this.#done("resize", held.id, this.#backing.ftruncate(this.#io(held), state.size));
+    }
+    if (!ask) return;
+    this.#options.emit.want(held.id, [{ offset: 0, length: own === 0 ? state.size : 0 }]);
+  }
+
+  #io(held: Held): number {
+    return this.#done("open", held.id, this.#objects.io(held));
+  }
+
+  /** The whole content of a small file came with its frame. */
+  #content(held: Held, content: Uint8Array, address: number): void {
+    const fd = this.#io(held);
+    if (content.length === 0) return;
+    this.#done("read", held.id, readAll(this.#backing, fd, this.#bufferAddress, content.length, 0));
+    if (sameBytes(this.#buffer.subarray(0, content.length), content)) return;
+    this.#limbo.guard?.content(held, 0, content.length);
+    this.#writeAll(held, fd, { address, length: content.length, offset: 0 });
+  }
+
+  #writeAll(held: Held, fd: number, data: { address: number; length: number; offset: number }): void {
+    for (let done = 0; done < data.length;) {
+      const put = this.#backing.pwrite(fd, data.address + done, data.length - done, data.offset + done);
+      if (put <= 0) throw this.#failure("write", held.id, put === 0 ? -EIO : put);
+      done += put;
+    }
+    this.progress.bytes += data.length;
+  }
+
+  /** Makes a name of a directory lead to its object, which is made empty where it does not exist. */
+  #entry(parent: Held, entry: Entry): void {
+    const { id, type, name, extra } = entry;
+    const made = unchangeable(type, extra);
+    const known = this.#objects.get(id) ?? this.#adoptAt(parent, name, id);
+    let held = known;
+    if (held !== undefined && !this.#fits(held, parent, type, made)) {
+      this.#done("take the id from", id, this.#limbo.retire(held));
+      held = undefined;
+    }
+    if (held !== undefined) {
+      this.#done("name", id, this.#limbo.place(parent, name, held));
+      return;
+    }
+    this.#done("clear the name of", id, this.#limbo.displace(parent, name));
+    const fresh = this.#limbo.makeAt(parent, name, this.#creation(id, type, made));
+    if (typeof fresh === "number") throw this.#failure("make", id, fresh);
+    // In a walk over everything the source comes to it by itself.
+    if (!this.#limbo.whole || this.#limbo.seen.has(id)) this.missing(id);
+  }
+
+  /** An object that the map does not know may stand at its name already. */
+  #adoptAt(parent: Held, name: Uint8Array, id: number): Held | undefined {
+    return this.#limbo.idAt(parent, name) === id ? this.#objects.get(id) : undefined;
+  }
+
+  #fits(held: Held, parent: Held, type: number, made: { rdev: number; target: Uint8Array }): boolean {
+    if (held.type !== type || held.root !== parent.root) return false;
+    this.#done("look at", held.id, this.#backing.statx(held.path, this.#stat));
+    return this.#stat.nlink > 0 && this.#sameUnchangeable(held, this.#stat.rdev, made);
+  }
+
+  /** The last frame of an object: it is the source's now, its mtime too. */
+  #end(held: Held, state: ObjectState): void {
+    if (held.type === S_IF.DIR) this.#displaceOthers(held);
+    if (held.type === S_IF.REG) this.#checkSize(held, state);
+    this.#done("set the attributes of", held.id, this.#states.impose(held, state));
+    if (!this.#reported.has(held.id)) this.#limbo.finished.add(held.id);
+    this.progress.objects++;
+  }
+
+  /** Sizes follow from the first frame and the records since: another one means that something was not applied. */
+  #checkSize(held: Held, state: ObjectState): void {
+    if (this.#reported.has(held.id)) return;
+    this.#done("look at", held.id, this.#backing.statx(held.path, this.#stat));
+    if (this.#stat.size === state.size) return;
+    throw new ApplyError(
+      `Cannot make object ${held.id} equal: it has ${this.#stat.size} bytes here and ${state.size} on the primary`,
+      0,
+    );
+  }
+
+  /** Names that the source does not have lead nowhere. */
+  #displaceOthers(held: Held): void {
+    const listing = this.#limbo.listing;
+    if (listing === null || listing.id !== held.id) return this.missing(held.id);
+    const others = this.#namesBut(held, listing.names);
+    this.#limbo.listing = null;
+    for (const name of others) this.#done("clear a name in", held.id, this.#limbo.displace(held, name));
+  }
+
+  #namesBut(held: Held, names: ReadonlySet<string>): Uint8Array[] {
+    const fd = this.#done("list", held.id, this.#backing.reopen(held.path, O.RDONLY | O.DIRECTORY));
+    const others: Uint8Array[] = [];
+    try {
+      while (this.#done("list", held.id, this.#backing.getdents(fd, this.#entries)) > 0) {
+        while (this.#entries.next()) {
+          if (this.#entries.isDot) continue;
+          const key = nameKey(this.#entries.name);
+          if (names.has(key) || (held.id < FIRST_ID && OWN_NAMES.includes(key))) continue;
+          others.push(this.#entries.name.slice());
+        }
+      }
+    } finally {
+      this.#backing.close(fd);
+    }
+    return others;
+  }
+
+  /** Hashes of a range, or nothing: a hole. Asks for the blocks that differ. */
+  #blocks(bytes: Uint8Array, view: DataView, offset: number, length: number): void {
+    const id = u64(view, offset + OFFSET.id);
+    const start = u64(view, offset + OFFSET.a);
+    const covered = u64(view, offset + OFFSET.c);
+    const held = this.#objects.get(id);
+    if (held === undefined || held.type !== S_IF.REG) return this.missing(id);
+    const body = bytes.subarray(offset + FRAME_HEADER, offset + length);
+    if (body.length === 0) return this.#zeros(held, start, covered);
+    const count = Math.ceil(covered / BLOCK_BYTES);
+    if (body.length !== count * HASH_BYTES || body.length > this.#hashes.length) {
+      throw new StreamError(
+        "protocol",
+        `Cannot compare object ${id}: ${body.length} bytes of hashes for ${covered} bytes`,
+      );
+    }
+    const own = this.#hasher.hash(this.#io(held), start, start + covered, this.#hashesAddress);
+    // A file that ends here is shorter than on the source: a record did not apply, and it was asked for again.
+    if (own === -EIO && this.#reported.has(id)) return;
+    this.#done("read", id, own);
+    const ranges = differing(body, this.#hashes, start, covered);
+    if (ranges.length > 0) this.#options.emit.want(id, ranges);
+  }
+
+  /** Bytes of a range, or nothing: zeros. */
+  #data(view: DataView, offset: number, length: number, address: number): void {
+    const id = u64(view, offset + OFFSET.id);
+    const start = u64(view, offset + OFFSET.a);
+    const count = u64(view, offset + OFFSET.b);
+    const held = this.#objects.get(id);
+    if (held === undefined || held.type !== S_IF.REG) return this.missing(id);
+    if (length === FRAME_HEADER) return this.#zeros(held, start, count);
+    if (length - FRAME_HEADER !== count) {
+      throw new StreamError(
+        "protocol",
+        `Cannot write object ${id}: ${length - FRAME_HEADER} bytes came for ${count}`,
+      );
+    }
+    this.#limbo.guard?.content(held, start, count);
+    this.#writeAll(held, this.#io(held), {
+      address: address + offset + FRAME_HEADER,
+      length: count,
+      offset: start,
+    });
+  }
+
+  /** Makes a range a hole, where it is none. */
+  #zeros(held: Held, start: number, length: number): void {
+    const fd = this.#io(held);
+    const data = this.#backing.lseek(fd, start, SEEK.DATA);
+    if (data === -ENXIO) return;
+    this.#done("look for holes in", held.id, data);
+    if (data >= start + length) return;
+    this.#limbo.guard?.content(held, start, length);
+    const punched = this.#backing.fallocate(fd, FALLOC.PUNCH_HOLE | FALLOC.KEEP_SIZE, start, length);
+    if (punched !== -EOPNOTSUPP) {
+      this.#done("make a hole in", held.id, punched);
+      return;
+    }
+    this.#buffer.fill(0);
+    for (let at = start; at < start + length; at += PIECE_BYTES) {
+      const count = Math.min(PIECE_BYTES, start + length - at);
+      this.#writeAll(held, fd, { address: this.#bufferAddress, length: count, offset: at });
+    }
+  }
+
+  #done(what: string, id: number, result: number): number {
+    if (result < 0) throw this.#failure(what, id, result);
+    return result;
+  }
+
+  #failure(what: string, id: number, result: number): ApplyError {
+    const reason = result === -28 ? "the disk is full; make room" : `errno ${-result}`;
+    return new ApplyError(`Cannot make the copies equal: could not ${what} object ${id}: ${reason}`, -result);
+  }
+}
+
+function unchangeable(type: number, extra: Uint8Array): { rdev: number; target: Uint8Array } {
+  if (type === S_IF.LNK) return { rdev: 0, target: extra };
+  const device = (type === S_IF.CHR || type === S_IF.BLK) && extra.length === 4;
+  const rdev = device ? new DataView(extra.buffer, extra.byteOffset).getUint32(0, true) : 0;
+  return { rdev, target: extra.subarray(0, 0) };
+}
+
+/** Ranges of whole blocks whose hashes differ, neighbours as one. */
+function differing(
+  theirs: Uint8Array,
+  own: Uint8Array,
+  start: number,
+  covered: number,
+): { offset: number; length: number }[] {
+  const ranges: { offset: number; length: number }[] = [];
+  for (let block = 0; block * HASH_BYTES < theirs.length; block++) {
+    const at = block * HASH_BYTES;
+    if (sameBytes(theirs.subarray(at, at + HASH_BYTES), own.subarray(at, at + HASH_BYTES))) continue;
+    const offset = start + block * BLOCK_BYTES;
+    const length = Math.min(BLOCK_BYTES, start + covered - offset);
+    const last = ranges.at(-1);
+    if (last !== undefined && last.offset + last.length === offset) last.length += length;
+    else ranges.push({ offset, length });
+  }
+  return ranges;
+}
