@@ -147,8 +147,9 @@ def change(chance, folder):
 
 def churn(folder, seed, notes_path, pause):
     os.makedirs(folder, exist_ok=True)
-    chance = random.Random(seed)
     kept, last = read_notes(notes_path)
+    # Another start, other changes.
+    chance = random.Random("%d after %d" % (seed, last))
     notes = Notes(notes_path)
     while True:
         for _ in range(10):

@@ -1,0 +1,209 @@
+/**
+ * A cluster under load: PostgreSQL and a client of the file system (`churn.py`) on one replicated directory, a client of
+ * the database (`rows.py`) in front, and the checks that hold after whatever was done to the nodes.
+ *
+ * @module
+ */
+import { BENEATH, Cluster, DATA, MODULE, NODES, other, VIP } from "./cluster.ts";
+import { type LabOptions, type NodeName, until } from "./lab.ts";
+import { Ledger, listed } from "./ledger.ts";
+
+/** How it is made. */
+export interface DatabaseOptions {
+  readonly prefix: string;
+  readonly lab?: Partial<Omit<LabOptions, "prefix">>;
+  /** Seed of the file system's client. */
+  readonly seed: number;
+  /** Connections of the database's client. Default 4. */
+  readonly sessions?: number;
+}
+
+/** What a check found wrong. */
+export class CheckError extends Error {
+  override readonly name = "CheckError";
+  /** @param check which one, in a word or two. */
+  constructor(readonly check: string, message: string) {
+    super(`${check}: ${message}`);
+  }
+}
+
+const NOTES = "/run/lab/shared/receipts";
+const READY_MS = 60_000;
+
+/** The service: PostgreSQL as its own user, then the other client, whose changes need root (owners, trusted.*). */
+const START = `#!/bin/sh
+set -eu
+export PGDATA=${DATA}/postgresql
+setpriv --reuid=postgres --regid=postgres --init-groups /etc/binome/postgresql/start
+mkdir -p ${DATA}/files
+setsid python3 /run/lab/tests/churn.py ${DATA}/files "$SEED" ${NOTES} </dev/null >>/var/log/churn.log 2>&1 &
+`;
+const STOP = `#!/bin/sh
+set -eu
+export PGDATA=${DATA}/postgresql
+exec setpriv --reuid=postgres --regid=postgres --init-groups /etc/binome/postgresql/stop
+`;
+
+/** The cluster, its load, and its checks. */
+export class Database implements AsyncDisposable {
+  readonly cluster: Cluster;
+  readonly ledger: Ledger;
+
+  private constructor(cluster: Cluster, ledger: Ledger) {
+    this.cluster = cluster;
+    this.ledger = ledger;
+  }
+
+  /** Brings everything up: answers once rows are acknowledged and both copies are equal members. */
+  static async up(options: DatabaseOptions): Promise<Database> {
+    const lab = { repl: true, ...options.lab };
+    const cluster = await Cluster.up({ prefix: options.prefix, lab, apply: false });
+    try {
+      await prepare(cluster);
+      await cluster.apply(moduleYaml(options.seed));
+      await cluster.startBoth();
+      const ledger = Ledger.start(cluster.lab, VIP, { sessions: options.sessions ?? 4, pauseMs: 5 });
+      await ledger.acknowledgedAfter(0, READY_MS);
+      return new Database(cluster, ledger);
+    } catch (error) {
+      await cluster.lab.down();
+      throw error;
+    }
+  }
+
+  /** Ends the client and the lab. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      await this.ledger[Symbol.asyncDispose]();
+    } finally {
+      await this.cluster.lab.down();
+    }
+  }
+
+  /** The node that serves, if one does. */
+  async primary(): Promise<NodeName | undefined> {
+    for (const node of NODES) {
+      if (!this.cluster.lab.isOn(node)) continue;
+      const result = await this.cluster.binome(node, ["status", MODULE, "--json"]);
+      if (result.code !== 0) continue;
+      const [own] = JSON.parse(result.stdout).nodes;
+      if ((own.state === "primary" || own.state === "alone") && own.readiness === "ready") return node;
+    }
+    return undefined;
+  }
+
+  /** Waits until one node serves; answers which. */
+  async served(timeoutMs = READY_MS): Promise<NodeName> {
+    let primary: NodeName | undefined;
+    await until("a node to serve", async () => (primary = await this.primary()) !== undefined, {
+      timeoutMs,
+      everyMs: 50,
+    });
+    return primary ?? "node1";
+  }
+
+  /** Waits until one node serves and the other has everything; answers the one that serves. */
+  async paired(timeoutMs = READY_MS): Promise<NodeName> {
+    const primary = await this.served(timeoutMs);
+    await this.cluster.waitPair(primary, timeoutMs);
+    return primary;
+  }
+
+  /**
+   * What must hold whenever a pair is in step. The service is frozen for as long as trees are compared: what the
+   * application waits for is answered, and nothing new comes.
+   */
+  async check(): Promise<void> {
+    const primary = await this.paired();
+    await this.ledger.acknowledgedAfter(Date.now(), READY_MS);
+    await this.checkRows();
+    await this.#frozen(primary, async () => {
+      await this.#checkReceipts(primary);
+      const differences = await this.cluster.differences();
+      if (differences.length > 0) {
+        throw new CheckError("trees differ", `\n  ${differences.slice(0, 20).join("\n  ")}`);
+      }
+    });
+  }
+
+  /** Every acknowledged row is in the database. */
+  async checkRows(): Promise<void> {
+    const account = await this.ledger.account();
+    if (account.missing.length > 0) {
+      throw new CheckError("acknowledged rows are missing", listed(account.missing));
+    }
+    if (account.wrong.length > 0) throw new CheckError("rows are wrong", listed(account.wrong));
+  }
+
+  /** Every receipt that was synced and noted is in the directory. */
+  async #checkReceipts(primary: NodeName): Promise<void> {
+    const { lab } = this.cluster;
+    const argv = ["python3", "/run/lab/tests/churn.py", `${BENEATH}/files`, "--check", NOTES];
+    const { code, stdout, stderr } = await lab.exec(primary, argv, { timeoutMs: 60_000 });
+    if (code === 1 && stdout !== "") throw new CheckError("synced files are missing", `\n  ${stdout.trim()}`);
+    if (code !== 0) throw new Error(`Cannot check the receipts: ${stderr.trim()}`);
+    // A client that stopped at an error would leave nothing to check.
+    const words = await lab.exec(primary, ["cat", "/var/log/churn.log"]);
+    if (words.stdout !== "") {
+      throw new CheckError("the file system's client failed", words.stdout.slice(-2000));
+    }
+  }
+
+  async #frozen(node: NodeName, work: () => Promise<void>): Promise<void> {
+    const { lab } = this.cluster;
+    const group = `/sys/fs/cgroup/binome/${MODULE}`;
+    await lab.sh(
+      node,
+      `echo 1 > ${group}/cgroup.freeze
+      i=0; until grep -q 'frozen 1' ${group}/cgroup.events; do i=$((i+1)); [ $i -lt 500 ]; sleep 0.01; done`,
+    );
+    try {
+      await work();
+    } finally {
+      await lab.sh(node, `echo 0 > ${group}/cgroup.freeze`);
+    }
+  }
+}
+
+async function prepare(cluster: Cluster): Promise<void> {
+  const { lab } = cluster;
+  for (const node of NODES) {
+    for (const name of ["start", "stop"]) {
+      const text = await Deno.readTextFile(new URL(`../../config/postgresql/${name}`, import.meta.url));
+      await lab.write(node, `/etc/binome/postgresql/${name}`, text, "755");
+    }
+    await lab.write(node, "/etc/binome/start", START, "755");
+    await lab.write(node, "/etc/binome/stop", STOP, "755");
+    await lab.sh(node, `mkdir -p ${DATA}; sync -f /srv; sync -f /etc/binome`);
+  }
+  await lab.sh("node1", `${initdb(`${DATA}/postgresql`)}; sync -f ${DATA}`, { timeoutMs: 60_000 });
+}
+
+/** Makes a database with the table of `rows.py` in a directory, as root; clients of the lab need no password. */
+export function initdb(directory: string): string {
+  return `
+    mkdir -p ${directory}; chown postgres: ${directory}; chmod 700 ${directory}
+    run() { setpriv --reuid=postgres --regid=postgres --init-groups -- "$@"; }
+    bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
+    run "$bin/initdb" -A trust -N -D ${directory} >/dev/null
+    echo "host all all 10.77.0.0/24 trust" >> ${directory}/pg_hba.conf
+    echo "CREATE TABLE ledger (n bigint PRIMARY KEY, mark text NOT NULL)" |
+      run "$bin/postgres" --single -D ${directory} postgres >/dev/null`;
+}
+
+function moduleYaml(seed: number): string {
+  return `module: ${MODULE}
+kind: service
+network: repl
+replicate:
+  - path: ${DATA}
+virtual_ips:
+  - { address: ${VIP}, prefix: 24 }
+service:
+  start: /etc/binome/start
+  stop: /etc/binome/stop
+  environment: { SEED: "${seed}" }
+`;
+}
+
+export { other };
