@@ -316,9 +316,15 @@ class Replicator {
   }
 
   async #follow(command: { epoch: number; primary: Peer; port: number; overwrite: boolean }): Promise<unknown> {
-    const same = this.#role?.role === "secondary" && this.#role.epoch === command.epoch &&
-      this.#role.peer?.name === command.primary.name && this.#role.overwrite === command.overwrite;
-    if (same) return await this.#ask({ kind: "status" });
+    const role = this.#role;
+    const same = role?.role === "secondary" && role.peer?.name === command.primary.name &&
+      role.overwrite === command.overwrite && role.epoch <= command.epoch;
+    if (role !== null && same) {
+      // A newer membership with the same primary ends no session.
+      await this.#ask({ kind: "accept", epoch: command.epoch });
+      this.#remember({ ...role, epoch: command.epoch });
+      return await this.#ask({ kind: "status" });
+    }
     await this.#leave();
     return await this.#beginFollowing({
       role: "secondary",
@@ -453,6 +459,7 @@ class Replicator {
     }
     if (!drained) logLine("the peer did not acknowledge everything before the hand-over; it will be compared");
     const result = await this.#ask({ kind: "release" });
+    this.#forgetRole();
     await this.#leave();
     return result;
   }

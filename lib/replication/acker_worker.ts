@@ -94,6 +94,8 @@ class AckerThread {
     while (this.#shared.get(WORD.stopping) === 0) {
       this.#command();
       const waiting = this.#shared.repliesWaiting + this.#shared.fsyncsWaiting > 0;
+      // A peer that has nothing to do is not late: the time runs from when somebody waits.
+      if (!waiting) this.#progressAt = bootNanoseconds();
       const ready = this.#poll.wait(waiting ? 20 : 200);
       if (ready > 0) this.#receive();
       this.#drainReplies();
@@ -126,11 +128,17 @@ class AckerThread {
       syncReader: new FrameReader({ stream: sync, layout, bytes: this.#syncBytes, address: this.#syncAddress }),
       timeoutNs: command.timeoutMs * SILENCE_NS,
     };
-    this.#applied = command.applied;
+    this.#setApplied(command.applied);
     this.#synced = 0;
     this.#progressAt = bootNanoseconds();
     this.#poll.assign([this.#shared.memory.wake.acker, ack.fd, sync.fd]);
     this.#shared.set(WORD.peerConnected, 1);
+  }
+
+  /** Told before the ring is looked at: whoever puts a reply in after that look sees it, and wakes us. */
+  #setApplied(sequence: number): void {
+    this.#applied = sequence;
+    this.#shared.set(WORD.appliedLow, sequence | 0);
   }
 
   #drop(): void {
@@ -168,7 +176,7 @@ class AckerThread {
     this.#progressAt = bootNanoseconds();
     switch (kind) {
       case ACK.applied:
-        if (sequence > this.#applied) this.#applied = sequence;
+        if (sequence > this.#applied) this.#setApplied(sequence);
         return;
       case ACK.synced:
         if (sequence > this.#synced) this.#synced = sequence;

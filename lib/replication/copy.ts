@@ -29,6 +29,8 @@ import { O } from "../system/linux.ts";
 import { u64 } from "./bytes.ts";
 import { FIRST_ID, type HandleMap, type Objects, type RootDirectory } from "./objects.ts";
 
+const SEGMENT_BYTES = 4 << 20;
+
 /** A copy may not be used, and what to do about it. */
 export class CopyError extends Error {
   override readonly name = "CopyError";
@@ -66,6 +68,9 @@ export class Copy {
       storage: options.storage,
       identity: { cluster: options.cluster, module: options.module },
       payloadBudget: options.logBudgetBytes,
+      // Small segments: a process that takes over reads the newest ones first, and applications wait for it.
+      segmentBytes: SEGMENT_BYTES,
+      segmentsMax: Math.max(64, Math.ceil(2 * options.logBudgetBytes / SEGMENT_BYTES)),
       scan: this.crashed ? "all" : "tail",
     });
     this.map = new ObjectMap(options.storage);
@@ -112,6 +117,10 @@ export class Copy {
 
   get lastGeneration(): bigint {
     return this.meta.value.history.at(-1)?.generation ?? 0n;
+  }
+
+  get lastEpoch(): number {
+    return this.meta.value.history.at(-1)?.epoch ?? 0;
   }
 
   get nextId(): number {

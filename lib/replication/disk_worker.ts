@@ -11,7 +11,7 @@ import { crc32 } from "node:zlib";
 import { backing } from "../system/backing.ts";
 import { addressOf } from "../system/libc.ts";
 import { openStream } from "../system/stream.ts";
-import { drainWake, PollSet, wake } from "../system/worker_io.ts";
+import { drainWake, PollSet, syncFileSystem, wake } from "../system/worker_io.ts";
 import { encodeLittle, LITTLE_HEADER } from "./frame.ts";
 import { ACK } from "./mutation.ts";
 import { DISK, DISK_FLAG, FSYNC, Mailbox, Shared, type SharedMemory, WORD } from "./shared.ts";
@@ -86,11 +86,20 @@ class DiskThread {
     const token = shared.disk.getFloat64(at + DISK.token, true);
     const slot = shared.disk.getInt32(at + DISK.slot, true);
     shared.set(WORD.diskHead, (head + 1) | 0);
+    if (flags & DISK_FLAG.fileSystem) return this.#fileSystem(fd);
     const result = fd < 0 ? 0 : flags & DISK_FLAG.dataOnly ? backing.fdatasync(fd) : backing.fsync(fd);
     if (fd >= 0) backing.close(fd);
     if (flags & DISK_FLAG.checkpoint) return this.#checkpointed(flags, token, result);
     if (slot >= 0) this.#done(slot, -result);
     else this.#acknowledge(token, -result);
+  }
+
+  /** `syncfs(2)`, at the end of a comparison only: it flushes whatever is on that file system. */
+  #fileSystem(fd: number): void {
+    const error = syncFileSystem(fd);
+    backing.close(fd);
+    this.#shared.set(WORD.fileSystemError, error);
+    this.#shared.count(WORD.fileSystemSyncs);
   }
 
   #checkpointed(flags: number, token: number, result: number): void {

@@ -30,7 +30,8 @@ export class ApplyError extends Error {
 
 /** What a follower knows of its data durably. */
 export interface FollowerLedger {
-  readonly epoch: number;
+  /** Epoch of the newest generation it has; 0 when it has none. */
+  readonly lastEpoch: number;
   readonly lastGeneration: bigint;
   begin(entry: { readonly generation: bigint; readonly epoch: number; readonly first: number }): void;
   reserve(nextId: number): void;
@@ -119,9 +120,11 @@ export class Follower {
 
   #check(fields: RecordFields): void {
     const { ledger } = this.#options;
-    if (fields.epoch < ledger.epoch) {
+    // Old epochs are refused where they come from: a node that accepts a newer one cuts the session with the old primary.
+    // Within a session records of earlier epochs are history being replayed; what must hold is that they never go back.
+    if (fields.epoch < ledger.lastEpoch) {
       throw new ApplyError(
-        `Cannot apply record ${fields.sequence}: its epoch ${fields.epoch} is older than ${ledger.epoch}, which this node accepted`,
+        `Cannot apply record ${fields.sequence}: its epoch ${fields.epoch} is older than ${ledger.lastEpoch} of what this node has`,
         0,
       );
     }

@@ -13,6 +13,7 @@ import { Request, REQUEST_AT, REQUEST_MAX } from "../fuse/request.ts";
 import { backing } from "../system/backing.ts";
 import { randomIncarnation } from "../system/clock.ts";
 import { addressOf } from "../system/libc.ts";
+import { sha256 } from "../system/sha256.ts";
 import { openStream } from "../system/stream.ts";
 import { Authority, pause, readTo, setNonblocking, wake, writeFrom } from "../system/worker_io.ts";
 import type { Copy } from "./copy.ts";
@@ -95,13 +96,13 @@ export interface PrimaryWorld {
 /** How the peer is being brought up to date. */
 type CatchUp =
   | { readonly kind: "replay"; readonly replayer: Replayer }
-  | { readonly kind: "reconcile"; readonly source: ReconcileSource; begun: boolean; readonly plan: Extract<Plan, { mode: "reconcile" }>; readonly ids: Set<number> }
+  | { readonly kind: "reconcile"; readonly source: ReconcileSource; begun: boolean; waiting: boolean; readonly plan: Extract<Plan, { mode: "reconcile" }>; readonly ids: Set<number> }
   | { readonly kind: "live" };
 
 /** The primary. */
 export class PrimaryRole {
   readonly role = "primary";
-  readonly epoch: number;
+  epoch: number;
   readonly sequencer: Sequencer;
   readonly #world: PrimaryWorld;
   readonly #copy: Copy;
@@ -151,8 +152,11 @@ export class PrimaryRole {
   /** Whether there is work besides requests. */
   get busy(): boolean {
     const state = this.#catchUp;
-    return state !== null && state.kind !== "live" && !(state.kind === "reconcile" && (!state.begun || state.source.waiting));
+    return state !== null && state.kind !== "live" && !(state.kind === "reconcile" && (!state.begun || state.waiting));
   }
+
+  /** How long the thread may wait for something to happen, milliseconds. */
+  readonly pollMs = 500;
 
   /** For `status`. */
   status(): Record<string, unknown> {
@@ -227,6 +231,7 @@ export class PrimaryRole {
   detach(session: string): void {
     if (session !== this.#session || session === "") return;
     if (this.#catchUp?.kind === "replay") this.#catchUp.replayer.close();
+    if (this.#catchUp?.kind === "reconcile") this.#catchUp.source.close();
     this.sequencer.link?.wire.stream.close();
     this.sequencer.link = null;
     this.#catchUp = null;
@@ -234,18 +239,27 @@ export class PrimaryRole {
   }
 
   /** The peer is no member any more. Whoever waits for it is answered. */
-  solo(): void {
+  solo(epoch: number): void {
+    this.#raise(epoch);
     this.sequencer.beginGeneration();
     this.#world.shared.set(WORD.members, 1);
     wake(this.#world.shared.memory.wake.acker);
   }
 
   /** The peer has caught up: from here every answer waits for it. */
-  pair(): number {
+  pair(epoch: number): number {
     if (this.#catchUp?.kind !== "live") throw new Error("Cannot pair: the secondary has not caught up");
+    this.#raise(epoch);
     this.#world.shared.set(WORD.members, 2);
     this.sequencer.beginGeneration();
     return this.#copy.journal.last;
+  }
+
+  /** The membership changed: what is written from here on is of the new epoch. */
+  #raise(epoch: number): void {
+    this.#copy.accept(epoch);
+    this.epoch = epoch;
+    this.sequencer.epoch = epoch;
   }
 
   /** Serves what has come, then reads no more. Answers whether nothing waits for the peer. */
@@ -401,6 +415,7 @@ export class PrimaryRole {
       objects: this.#objects,
       wire,
       addressOf,
+      sha256,
       whole: plan.whole,
       ids,
     });
@@ -411,7 +426,7 @@ export class PrimaryRole {
       history: this.#copy.encodedHistory(),
       nextId: this.#copy.nextId,
     });
-    return { kind: "reconcile", source, begun: plan.whole, plan, ids };
+    return { kind: "reconcile", source, begun: plan.whole, waiting: false, plan, ids };
   }
 
   #reconcile(state: Extract<CatchUp, { kind: "reconcile" }>): void {
@@ -422,7 +437,9 @@ export class PrimaryRole {
     }
     // The secondary first says what it touched by itself: without that the set is not whole.
     if (!state.begun) return;
-    if (state.source.step(STEP_BYTES) === "done") this.#live();
+    const result = state.source.step(STEP_BYTES);
+    state.waiting = result === "waiting";
+    if (result === "done") this.#live();
   }
 }
 

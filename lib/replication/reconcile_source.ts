@@ -111,6 +111,7 @@ export class ReconcileSource {
   #sent = 0;
   #credited = 0;
   #phase: "open" | "closing" | "done" = "open";
+  #waiting = false;
   readonly #counters = { files: 0, bytes: 0, compared: 0 };
 
   constructor(options: ReconcileSourceOptions) {
@@ -130,11 +131,13 @@ export class ReconcileSource {
   add(id: number): void {
     if (id < FIRST_ID && (id < 1 || id > this.#objects.rootCount)) return;
     this.#met.add(id);
+    this.#waiting = false;
     if (this.#queued.add(id)) this.#queue.push(id);
   }
 
   /** Takes what the target asked for or told. */
   onAsk(ask: Ask): void {
+    this.#waiting = false;
     switch (ask.kind) {
       case ASK_KIND.credit:
         this.#credited = Math.min(this.#sent, Math.max(this.#credited, ask.length));
@@ -159,6 +162,17 @@ export class ReconcileSource {
    * @throws {StreamError} when the peer is gone, or an object cannot be read.
    */
   step(budget: number): "busy" | "waiting" | "done" {
+    const result = this.#step(budget);
+    this.#waiting = result === "waiting";
+    return result;
+  }
+
+  /** The last step found nothing to do, and nothing was asked for since. */
+  get waiting(): boolean {
+    return this.#waiting;
+  }
+
+  #step(budget: number): "busy" | "waiting" | "done" {
     if (this.#phase === "done") return "done";
     if (this.#sent - this.#credited >= WINDOW) return "waiting";
     if (this.#listing !== null) {

@@ -44,8 +44,9 @@ export type RoadCommand =
       readonly plan: Plan;
     }
     | { readonly kind: "detach"; readonly session: string }
-    | { readonly kind: "solo" }
-    | { readonly kind: "pair" }
+    | { readonly kind: "solo"; readonly epoch: number }
+    | { readonly kind: "pair"; readonly epoch: number }
+    | { readonly kind: "accept"; readonly epoch: number }
     | { readonly kind: "close"; readonly epoch: number }
     | { readonly kind: "drain" }
     | { readonly kind: "release" }
@@ -76,8 +77,16 @@ export interface RoadStart {
 
 /** What was touched is synced this often, so that a power cut leaves little to compare. */
 const CHECKPOINT_NS = 10e9;
-/** A checkpoint is begun with so many objects at most beyond the time: 2,000 descriptors wait in the disk's ring. */
-const CHECKPOINT_OBJECTS = 2000;
+/** Objects of a checkpoint that wait for the disk at a time. */
+const CHECKPOINT_WAITING = 4;
+
+interface Checkpoint {
+  readonly dirty: ReadonlySet<number>;
+  readonly left: Iterator<number>;
+  readonly sequence: number;
+  /** The disk thread has all of them. */
+  pushed: boolean;
+}
 
 class RoadThread {
   readonly #start: RoadStart;
@@ -88,7 +97,7 @@ class RoadThread {
   readonly #keeper: KeeperLine;
   readonly #authority: Authority;
   #role: PrimaryRole | SecondaryRole | null = null;
-  #checkpoint: { readonly dirty: Set<number>; readonly sequence: number } | null = null;
+  #checkpoint: Checkpoint | null = null;
   #checkpointAt = bootNanoseconds();
 
   constructor(start: RoadStart, readonly say: (message: RoadMessage) => void) {
@@ -123,7 +132,7 @@ class RoadThread {
       }
       if (role === null) continue;
       for (let i = 0; i < fds.length; i++) if (ready > 0 && this.#poll.ready(i + 1) !== 0) role.serve(i);
-      if (role instanceof SecondaryRole && role.busy) role.serve(0);
+      if (role instanceof SecondaryRole && role.received) role.serve(0);
       role.step();
       this.#checkpointStep();
     }
@@ -133,7 +142,8 @@ class RoadThread {
 
   #waitMs(role: PrimaryRole | SecondaryRole | null): number {
     // A full ring empties without waking us.
-    return role !== null && !role.ready ? 1 : 500;
+    if (role !== null && !role.ready) return 1;
+    return this.#checkpoint?.pushed === false ? 2 : role?.pollMs ?? 500;
   }
 
   #commands(): void {
@@ -168,9 +178,11 @@ class RoadThread {
       case "detach":
         return this.#role?.detach(command.session);
       case "solo":
-        return this.#primary().solo();
+        return this.#primary().solo(command.epoch);
       case "pair":
-        return { sequence: this.#primary().pair() };
+        return { sequence: this.#primary().pair(command.epoch) };
+      case "accept":
+        return this.#secondary().accept(command.epoch);
       case "close":
         return this.#close(command.epoch);
       case "drain":
@@ -300,29 +312,30 @@ class RoadThread {
     throw new Error("Cannot do that: this replicator is not secondary");
   }
 
-  /** Begins a checkpoint when it is time: the disk thread syncs what was touched, behind the applications' own fsyncs. */
+  /**
+   * Begins a checkpoint when it is time, and goes on with one: the disk thread syncs what was touched, a few objects at a
+   * time, so that an application's own fsync never waits behind many.
+   */
   #checkpointStep(): void {
     const copy = this.#copy;
-    if (this.#checkpoint !== null || copy.dirtyCount === 0) return;
-    const due = bootNanoseconds() - this.#checkpointAt > CHECKPOINT_NS;
-    if (!due || copy.dirtyCount > CHECKPOINT_OBJECTS * 64 || this.#shared.diskWaiting > CHECKPOINT_OBJECTS) return;
-    const sequence = copy.journal.last;
-    const dirty = copy.takeDirty();
-    this.#checkpoint = { dirty, sequence };
-    for (const id of dirty) this.#pushCheckpoint(id, sequence);
-    while (!this.#shared.pushDisk({ fd: -1, flags: DISK_FLAG.checkpoint | DISK_FLAG.barrier, token: sequence, slot: -1 })) {
-      pause(200);
+    if (this.#checkpoint === null) {
+      if (copy.dirtyCount === 0 || bootNanoseconds() - this.#checkpointAt < CHECKPOINT_NS) return;
+      const sequence = copy.journal.last;
+      const dirty = copy.takeDirty();
+      this.#checkpoint = { dirty, left: dirty.values(), sequence, pushed: false };
     }
-    wake(this.#start.memory.wake.disk);
+    const checkpoint = this.#checkpoint;
+    while (!checkpoint.pushed && this.#shared.diskWaiting < CHECKPOINT_WAITING) this.#pushNext(checkpoint);
   }
 
-  #pushCheckpoint(id: number, sequence: number): void {
-    const fd = this.#role?.syncDescriptor(id) ?? -1;
-    if (fd < 0) return;
-    while (!this.#shared.pushDisk({ fd, flags: DISK_FLAG.checkpoint, token: sequence, slot: -1 })) {
-      wake(this.#start.memory.wake.disk);
-      pause(500);
-    }
+  #pushNext(checkpoint: Checkpoint): void {
+    const next = checkpoint.left.next();
+    const fd = next.done === true ? -1 : this.#role?.syncDescriptor(next.value) ?? -1;
+    if (fd < 0 && next.done !== true) return;
+    const flags = DISK_FLAG.checkpoint | (next.done === true ? DISK_FLAG.barrier : 0);
+    checkpoint.pushed = next.done === true;
+    this.#shared.pushDisk({ fd, flags, token: checkpoint.sequence, slot: -1 });
+    wake(this.#start.memory.wake.disk);
   }
 
   #checkpointed(token: number, failed: number): unknown {

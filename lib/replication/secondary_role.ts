@@ -8,6 +8,7 @@ import { crc32 } from "node:zlib";
 import { decodeGenerations, DiskFullError } from "../journal/mod.ts";
 import { backing } from "../system/backing.ts";
 import { addressOf } from "../system/libc.ts";
+import { sha256 } from "../system/sha256.ts";
 import { openStream } from "../system/stream.ts";
 import { wake } from "../system/worker_io.ts";
 import { type Copy, handleMap, rebuildMap } from "./copy.ts";
@@ -21,7 +22,7 @@ import { type Plan, positionOf } from "./position.ts";
 import type { KeptOrphan, Mount } from "./primary_role.ts";
 import { Quarantine } from "./quarantine.ts";
 import { ReconcileTarget } from "./reconcile_target.ts";
-import { DISK_FLAG, type Shared } from "./shared.ts";
+import { DISK_FLAG, type Shared, WORD } from "./shared.ts";
 import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
 import { Tree } from "./tree.ts";
 import { u64 } from "./bytes.ts";
@@ -78,7 +79,7 @@ interface Link {
 /** The secondary. */
 export class SecondaryRole {
   readonly role = "secondary";
-  readonly epoch: number;
+  epoch: number;
   readonly #world: SecondaryWorld;
   readonly #copy: Copy;
   readonly #overwrite: boolean;
@@ -92,6 +93,12 @@ export class SecondaryRole {
   readonly #frameAddress = addressOf(this.#frame);
   #link: Link | null = null;
   #caughtUp = false;
+  /** A comparison is going on. */
+  #reconciling = false;
+  /** It has something to do at once. */
+  #more = false;
+  /** Which sync of the file system is waited for, of those the disk thread counts; 0: none. */
+  #syncAwaited = 0;
   #phase = "";
   #acknowledged = 0;
 
@@ -119,7 +126,7 @@ export class SecondaryRole {
     if (world.copy.exact) world.copy.begin("secondary");
     for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.root, kept.fd);
     const tree = new Tree({ backing, objects: this.#objects });
-    const limbo = new Limbo({ backing, objects: this.#objects });
+    const limbo = new Limbo({ backing, objects: this.#objects, addressOf, keepOrphan: world.keepOrphan });
     const lenient = new Lenient({
       backing,
       objects: this.#objects,
@@ -130,15 +137,16 @@ export class SecondaryRole {
     this.#target = new ReconcileTarget({
       backing,
       objects: this.#objects,
-      tree,
       limbo,
       lenient,
       addressOf,
+      sha256,
+      dropOrphan: world.dropOrphan,
+      sync: (fd) => this.#syncFileSystem(fd),
       emit: {
         want: (id, ranges) => this.#emitWant(id, ranges),
         missing: (ids) => this.#emitIds(ACK.missing, ids, 0),
         credit: (bytes) => this.#emit(ACK.credit, 0, bytes, 0),
-        done: (op) => this.#emit(ACK.done, 0, op, 0),
       },
     });
     this.#follower = new Follower({
@@ -148,8 +156,8 @@ export class SecondaryRole {
       tree,
       activity: world.copy,
       ledger: {
-        get epoch() {
-          return world.copy.epoch;
+        get lastEpoch() {
+          return world.copy.lastEpoch;
         },
         get lastGeneration() {
           return world.copy.lastGeneration;
@@ -173,6 +181,11 @@ export class SecondaryRole {
 
   /** Frames are here that need no waiting. */
   get busy(): boolean {
+    return this.#more || this.received;
+  }
+
+  /** Something has come that needs no waiting. */
+  get received(): boolean {
     return this.#link !== null && (this.#link.reader.ready || this.#link.data.pending() > 0);
   }
 
@@ -190,6 +203,12 @@ export class SecondaryRole {
         ? null
         : { phase: this.#phase, files: this.#target.progress.objects, bytes: this.#target.progress.bytes, why: "receiving" },
     };
+  }
+
+  /** A newer membership with the same primary: the session goes on. */
+  accept(epoch: number): void {
+    this.#copy.accept(epoch);
+    this.epoch = epoch;
   }
 
   /** What this node tells the primary when it comes. */
@@ -226,6 +245,8 @@ export class SecondaryRole {
     this.#caughtUp = false;
     link.data.close();
     link.ack.close();
+    this.#reconciling = this.#more = false;
+    this.#syncAwaited = 0;
     this.#target.abort();
   }
 
@@ -242,8 +263,19 @@ export class SecondaryRole {
     });
   }
 
+  /** What a comparison has left to do when no frame is waiting. */
   step(): void {
     this.#objects.trim();
+    if (!this.#reconciling) return;
+    this.#guard(() => {
+      this.#more = this.#target.step();
+      if (this.#target.complete) this.#reconciled();
+    });
+  }
+
+  /** How long the thread may wait for something to happen, milliseconds. */
+  get pollMs(): number {
+    return this.#reconciling ? 5 : 500;
   }
 
   /** Applies what was received already; afterwards the tree stands at the answer. */
@@ -278,8 +310,6 @@ export class SecondaryRole {
         return this.#replay(u64(reader.view, reader.offset + OFFSET.a), u64(reader.view, reader.offset + OFFSET.b));
       case CONTROL.reconcile:
         return this.#begin(this.#json(reader) as ReconcileBegin);
-      case CONTROL.reconciled:
-        return this.#reconciled();
       case CONTROL.idle:
         return;
       default:
@@ -312,12 +342,14 @@ export class SecondaryRole {
       ? Quarantine.open({ directory: this.#world.quarantine, at: this.#world.now(), backing, addressOf })
       : null;
     this.#target.begin(begin, quarantine);
+    this.#reconciling = true;
   }
 
   #reconciled(): void {
     const saved = this.#target.finish();
     if (saved !== null) this.#world.say({ kind: "quarantined", ...saved });
     this.#follower.lenient = false;
+    this.#reconciling = this.#more = false;
     this.#copy.recovered();
     this.#emit(ACK.done, 0, CONTROL.reconciled, 0);
     this.#live();
@@ -379,6 +411,20 @@ export class SecondaryRole {
     const entry = { fd, flags: dataOnly ? DISK_FLAG.dataOnly : 0, token: sequence, slot: -1 };
     while (!shared.pushDisk(entry)) pause();
     wake(shared.memory.wake.disk);
+  }
+
+  /** Everything beneath to disk, by the disk thread: what comes meanwhile is applied meanwhile. 0: done; 1: not yet. */
+  #syncFileSystem(fd: number): number {
+    const { shared, pause } = this.#world;
+    if (this.#syncAwaited === 0) {
+      this.#syncAwaited = shared.get(WORD.fileSystemSyncs) + 1;
+      const entry = { fd: backing.dup(fd), flags: DISK_FLAG.fileSystem, token: 0, slot: -1 };
+      while (!shared.pushDisk(entry)) pause();
+      wake(shared.memory.wake.disk);
+    }
+    if (shared.get(WORD.fileSystemSyncs) < this.#syncAwaited) return 1;
+    this.#syncAwaited = 0;
+    return -shared.get(WORD.fileSystemError);
   }
 
   /** What ends a session: the line, or a record that cannot be applied. */

@@ -77,7 +77,8 @@ export class Sequencer implements Road {
   link: Link | null = null;
   /** Records of this FUSE connection have higher sequences: older ones must not answer for its requests. */
   readonly mountedAt: number;
-  readonly epoch: number;
+  /** Under which new records are written; grows with the membership. */
+  epoch: number;
   /** Counts for `status`. */
   readonly counters = { mutations: 0, bytes: 0, fsyncs: 0, failed: 0 };
   #generation: bigint;
@@ -143,6 +144,8 @@ export class Sequencer implements Road {
     shared.replies.setInt32(at + REPLY.length, length, true);
     for (let i = 0; i < length; i++) shared.replyBytes[at + REPLY.bytes + i] = bytes[i] ?? 0;
     shared.set(WORD.replyTail, (tail + 1) | 0);
+    // The acknowledgement may have come before the reply was in the ring: then nobody looks there any more.
+    if (((shared.get(WORD.appliedLow) - (this.#journal.last | 0)) | 0) >= 0) this.#options.wake(shared.memory.wake.acker);
   }
 
   /** Whether another request may be read: its reply must find room. */

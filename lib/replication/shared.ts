@@ -35,6 +35,11 @@ export const WORD = {
   /** Producer and consumer of the ring of what the peer asks during a resync. */
   askTail: 12,
   askHead: 13,
+  /** Lower 32 bits of the last sequence the peer has applied; compare by difference. */
+  appliedLow: 14,
+  /** How often the disk thread synced a whole file system, and errno of the last time. */
+  fileSystemSyncs: 15,
+  fileSystemError: 16,
 } as const;
 
 /** Replies that wait: power of two, so that an index wraps by a mask. More than a host has threads in one directory. */
@@ -58,7 +63,7 @@ export const FSYNC = { sequence: 0, fd: 8, local: 12, error: 16, answered: 20, u
 /** Layout of one entry of the disk ring, 32 bytes: token f64 · fd i32 · flags i32 · fsync slot i32. */
 export const DISK = { token: 0, fd: 8, flags: 12, slot: 16, bytes: 32 } as const;
 /** Flags of a disk entry. */
-export const DISK_FLAG = { dataOnly: 1, checkpoint: 2, barrier: 4 } as const;
+export const DISK_FLAG = { dataOnly: 1, checkpoint: 2, barrier: 4, fileSystem: 8 } as const;
 /** Layout of one entry of the ask ring, 32 bytes: id f64 · offset f64 · length f64 · kind i32. */
 export const ASK = { id: 0, offset: 8, length: 16, kind: 24, bytes: 32 } as const;
 
