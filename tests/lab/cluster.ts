@@ -98,9 +98,14 @@ export class Cluster implements AsyncDisposable {
     return new Cluster(Lab.open(prefix), { ...options, prefix });
   }
 
-  /** {@link Lab.down}, for `await using`. */
+  /** {@link Lab.down}, for `await using`; where `BINOME_LAB_LOGS` names a folder, the nodes' logs are kept there. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.lab.down();
+    try {
+      const folder = Deno.env.get("BINOME_LAB_LOGS");
+      if (folder !== undefined) await this.#keepLogs(folder);
+    } finally {
+      await this.lab.down();
+    }
   }
 
   /** The cluster's file: lab timings, so that a takeover is decided 3.53 s after the last heartbeat. */
@@ -351,6 +356,16 @@ export class Cluster implements AsyncDisposable {
     return result.stdout;
   }
 
+  async #keepLogs(folder: string): Promise<void> {
+    for (const node of NODES) {
+      if (!this.lab.isOn(node)) continue;
+      const name = `${folder}/${this.options.prefix}-${node}`;
+      const { stdout } = await this.api(node, "/events?since=0&limit=1000");
+      Deno.writeTextFileSync(`${name}.events`, stdout.replaceAll('{"id"', '\n{"id"'));
+      Deno.writeTextFileSync(`${name}.log`, await this.lab.sh(node, "tail -n 500 /var/log/binome/*.log"));
+    }
+  }
+
   /** For a person who reads why a test failed. */
   async #lastEvents(node: NodeName): Promise<string> {
     const { code, stdout } = await this.api(node, "/events?since=0&limit=1000");
@@ -358,6 +373,13 @@ export class Cluster implements AsyncDisposable {
     const { events } = JSON.parse(stdout) as { events: EventRow[] };
     return events.slice(-20).map(({ time, what, why }) => `\n  ${time.slice(11)} ${what}: ${why}`).join("");
   }
+}
+
+/** The steps of one story, for `Deno.test`: where one fails, those after it would only tell of that again. */
+export function story(t: Deno.TestContext): (name: string, step: () => Promise<void>) => Promise<void> {
+  return async (name, step) => {
+    if (!await t.step(name, step)) throw new Error(`Cannot go on after a failed step: ${name}`);
+  };
 }
 
 function moduleOf({ modules }: ClusterStatus): ModuleStatus {
