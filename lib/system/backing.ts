@@ -11,7 +11,7 @@
  * @module
  */
 
-import { addressOf, errno, openLibrary } from "./libc.ts";
+import { addressOf, errno, lastingAddress, openLibrary } from "./libc.ts";
 import type { Dirents } from "./dirents.ts";
 import type { FileHandle } from "./handle.ts";
 import { AT, FS_IOC_GETFLAGS, O, PATH_MAX } from "./linux.ts";
@@ -200,10 +200,9 @@ function scratch(size: number): { readonly bytes: Uint8Array<ArrayBuffer>; reado
 
 const first = scratch(PATH_MAX + 1);
 const second = scratch(PATH_MAX + 1);
-const empty = scratch(1);
-const EMPTY = BigInt(empty.address);
+const EMPTY = lastingAddress(new Uint8Array(1));
 const proc = scratch(32);
-const PROC = BigInt(proc.address);
+const PROC = lastingAddress(proc.bytes);
 const PROC_PREFIX = "/proc/self/fd/";
 for (let i = 0; i < PROC_PREFIX.length; i++) proc.bytes[i] = PROC_PREFIX.charCodeAt(i);
 let procFd = -1;

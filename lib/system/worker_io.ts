@@ -5,7 +5,7 @@
  * @module
  */
 
-import { addressOf, cstring, errno, libc, memoryAt, openLibrary } from "./libc.ts";
+import { addressOf, cstring, errno, lastingAddress, libc, memoryAt, openLibrary } from "./libc.ts";
 
 /** Bits of `revents`. */
 export const POLL = { IN: 1, OUT: 4, ERR: 8, HUP: 16, NVAL: 32 } as const;
@@ -59,10 +59,8 @@ export function makeEventfd(): number {
 }
 
 /** What wakes: an eventfd counts up by 1. Drained counts go elsewhere, so that this stays 1. */
-const one = new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]);
-const oneAddress = BigInt(addressOf(one));
-const drained = new Uint8Array(8);
-const drainedAddress = BigInt(addressOf(drained));
+const oneAddress = lastingAddress(new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]));
+const drainedAddress = lastingAddress(new Uint8Array(8));
 
 /** Wakes whoever polls the eventfd. */
 export function wake(fd: number): void {
