@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { BENEATH, Cluster, DATA, MODULE, NODES, other, VIP } from "./cluster.ts";
-import { type LabOptions, type NodeName, until } from "./lab.ts";
+import { BENEATH, Cluster, DATA, MODULE, NODES, VIP } from "./cluster.ts";
+import { type Lab, type LabOptions, type NodeName, until } from "./lab.ts";
 import { Ledger, listed } from "./ledger.ts";
 
 /** How it is made. */
@@ -66,7 +66,8 @@ export class Database implements AsyncDisposable {
       await ledger.acknowledgedAfter(0, READY_MS);
       return new Database(cluster, ledger);
     } catch (error) {
-      await cluster.lab.down();
+      // A lab that outlives its owner is wanted for looking at.
+      if (options.lab?.detached !== true) await cluster.lab.down();
       throw error;
     }
   }
@@ -84,10 +85,10 @@ export class Database implements AsyncDisposable {
   async primary(): Promise<NodeName | undefined> {
     for (const node of NODES) {
       if (!this.cluster.lab.isOn(node)) continue;
-      const result = await this.cluster.binome(node, ["status", MODULE, "--json"]);
-      if (result.code !== 0) continue;
-      const [own] = JSON.parse(result.stdout).nodes;
-      if ((own.state === "primary" || own.state === "alone") && own.readiness === "ready") return node;
+      // An agent that has just been started does not answer yet.
+      if ((await this.cluster.api(node, "/status")).code !== 0) continue;
+      const { role, readiness } = await this.cluster.own(node);
+      if (role === "primary" && readiness === "ready") return node;
     }
     return undefined;
   }
@@ -117,7 +118,7 @@ export class Database implements AsyncDisposable {
     const primary = await this.paired();
     await this.ledger.acknowledgedAfter(Date.now(), READY_MS);
     await this.checkRows();
-    await this.#frozen(primary, async () => {
+    await whileFrozen(this.cluster.lab, { node: primary, module: MODULE }, async () => {
       await this.#checkReceipts(primary);
       const differences = await this.cluster.differences();
       if (differences.length > 0) {
@@ -148,20 +149,27 @@ export class Database implements AsyncDisposable {
       throw new CheckError("the file system's client failed", words.stdout.slice(-2000));
     }
   }
+}
 
-  async #frozen(node: NodeName, work: () => Promise<void>): Promise<void> {
-    const { lab } = this.cluster;
-    const group = `/sys/fs/cgroup/binome/${MODULE}`;
-    await lab.sh(
-      node,
-      `echo 1 > ${group}/cgroup.freeze
-      i=0; until grep -q 'frozen 1' ${group}/cgroup.events; do i=$((i+1)); [ $i -lt 500 ]; sleep 0.01; done`,
-    );
-    try {
-      await work();
-    } finally {
-      await lab.sh(node, `echo 0 > ${group}/cgroup.freeze`);
-    }
+/**
+ * Does something while the service of a module stands still: what it waits for is answered, and nothing new comes, so
+ * that both copies can be compared.
+ */
+export async function whileFrozen(
+  lab: Lab,
+  where: { readonly node: NodeName; readonly module: string },
+  work: () => Promise<void>,
+): Promise<void> {
+  const group = `/sys/fs/cgroup/binome/${where.module}`;
+  await lab.sh(
+    where.node,
+    `echo 1 > ${group}/cgroup.freeze
+    i=0; until grep -q 'frozen 1' ${group}/cgroup.events; do i=$((i+1)); [ $i -lt 500 ]; sleep 0.01; done`,
+  );
+  try {
+    await work();
+  } finally {
+    await lab.sh(where.node, `echo 0 > ${group}/cgroup.freeze`);
   }
 }
 
@@ -205,5 +213,3 @@ service:
   environment: { SEED: "${seed}" }
 `;
 }
-
-export { other };
