@@ -630,7 +630,10 @@ class Replicator {
         return void this.#lose(message.session, message.reason);
       case "caught-up":
         logLine(`caught up at sequence ${message.sequence}`);
-        this.#server?.broadcast("caught-up", { sequence: message.sequence });
+        this.#server?.broadcast("caught-up", {
+          sequence: message.sequence,
+          ...("resync" in message ? { resync: message.resync } : {}),
+        });
         return;
       case "unmounted":
         logLine(`the mount of directory ${message.root} is gone`);

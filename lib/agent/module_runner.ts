@@ -16,6 +16,7 @@ import {
   noChannel,
   type State,
   step,
+  type Task,
 } from "../failover/mod.ts";
 import { Lane } from "./lane.ts";
 import { LocalLink } from "./local_link.ts";
@@ -26,6 +27,7 @@ import { guard, mountedPaths, runTask, type TaskWorld, wasFenced } from "./tasks
 import type { Probes } from "../monitor/probe_types.ts";
 import type { ServiceEffects, VipEffects } from "../effects/types.ts";
 import type { Endpoint } from "./tasks.ts";
+import { tellResync, tellTask, type Told } from "./telling.ts";
 
 /** A status takes microseconds; one that does not come means a stopped process. */
 const STATUS_MS = 2000;
@@ -69,6 +71,10 @@ export class ModuleRunner {
   #nextCommand = 1;
   #booted = false;
   #vipsSet = false;
+  /** Whether an address was put up, and not yet taken down: removing is also done to be sure. */
+  #vipsThere = false;
+  /** When the replicator's channel to the peer was made. */
+  #connectedAt = 0;
 
   constructor(config: ModuleConfig, state: State, world: ModuleWorld) {
     this.config = config;
@@ -86,7 +92,7 @@ export class ModuleRunner {
     const node = state.settings.node;
     this.#tasks = { config, node, peer, graceMs, keeper, replicator: this.#replicator, vips, services, role };
     const lane = (): Lane =>
-      new Lane((task, signal) => runTask(this.#tasks, task, signal), {
+      new Lane((task, signal) => this.#work(task, signal), {
         done: (work, sequence) => world.post({ kind: "done", work, sequence }),
         failed: (work, task, reason) => world.post({ kind: "failed", work, task, reason }),
       });
@@ -204,6 +210,21 @@ export class ModuleRunner {
       .then((findings) => post({ kind: "probed", round: effect.round, findings }));
   }
 
+  async #work(task: Task, signal: AbortSignal): Promise<bigint | null> {
+    const { clock } = this.#world;
+    const began = clock.now();
+    const result = await runTask(this.#tasks, task, signal);
+    const taken = task.do === "vip-remove";
+    if (taken && !this.#vipsThere) return result;
+    if (taken || task.do === "vip-add") this.#vipsThere = !taken;
+    this.#tell(tellTask(this.config, task.do, clock.now() - began));
+    return result;
+  }
+
+  #tell(told: Told | null): void {
+    if (told !== null) this.#world.note("info", told.what, told.why, this.#state.record.epoch);
+  }
+
   async #ask(): Promise<void> {
     try {
       this.#status = fieldsOf(await this.#replicator.call("status", {}, STATUS_MS));
@@ -238,8 +259,13 @@ export class ModuleRunner {
     switch (event) {
       case "caught-up":
         this.#caughtUp = true;
+        this.#tell(
+          tellResync(params, this.#state.settings.peer, this.#world.clock.now() - this.#connectedAt),
+        );
         return this.poll();
       case "connected":
+        this.#connectedAt = this.#world.clock.now();
+        return this.poll();
       case "resync":
         return this.poll();
       case "disconnected":

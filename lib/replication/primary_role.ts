@@ -79,7 +79,13 @@ export interface ServeCommand {
 export type PrimaryMessage =
   | { readonly kind: "granted"; readonly root: number; readonly grant: KeptGrant }
   | { readonly kind: "link-lost"; readonly session: string; readonly reason: string }
-  | { readonly kind: "caught-up"; readonly session: string; readonly sequence: number }
+  | {
+    readonly kind: "caught-up";
+    readonly session: string;
+    readonly sequence: number;
+    /** What was sent for it, as `status` shows it while it runs. */
+    readonly resync: Readonly<Record<string, unknown>>;
+  }
   | { readonly kind: "unmounted"; readonly root: number }
   | { readonly kind: "log"; readonly message: string };
 
@@ -394,19 +400,21 @@ export class PrimaryRole {
     const result = state.replayer.step(STEP_BYTES);
     if (result === false) return;
     if (result === "lost") return this.#lost("the log dropped what it needs; it will be compared instead");
+    const resync = progressOf(state);
     state.replayer.close();
     const { link } = this.sequencer;
     if (link === null) return;
     link.live = true;
     link.wire.control(CONTROL.replay, { a: 1 }, 0);
-    this.#live();
+    this.#live(resync);
   }
 
   /** The peer has everything; what still waits for its disk is asked for again. */
-  #live(): void {
+  #live(resync: Readonly<Record<string, unknown>>): void {
     this.#catchUp = { kind: "live" };
     this.sequencer.repeatFsyncs();
-    this.#world.say({ kind: "caught-up", session: this.#session, sequence: this.#copy.journal.last });
+    const { last } = this.#copy.journal;
+    this.#world.say({ kind: "caught-up", session: this.#session, sequence: last, resync });
   }
 
   #beginReconcile(plan: Extract<Plan, { mode: "reconcile" }>, wire: Wire, ids: Set<number>): CatchUp {
@@ -439,7 +447,7 @@ export class PrimaryRole {
     if (!state.begun) return;
     const result = state.source.step(STEP_BYTES);
     state.waiting = result === "waiting";
-    if (result === "done") this.#live();
+    if (result === "done") this.#live(progressOf(state));
   }
 }
 

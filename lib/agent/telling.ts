@@ -1,0 +1,54 @@
+/**
+ * What the log says of work that was done: the steps a person looks for afterwards.
+ *
+ * @module
+ */
+
+import type { ModuleConfig } from "../config/types.ts";
+import { formatSize } from "../config/units.ts";
+import type { Task } from "../failover/mod.ts";
+import { type Fields, fieldsOf } from "./replicator_status.ts";
+
+/** What happened, and what it was. */
+export interface Told {
+  readonly what: string;
+  readonly why: string;
+}
+
+/** Tells of a task that has ended well. Null: nothing a person looks for. */
+export function tellTask(config: ModuleConfig, task: Task["do"], tookMs: number): Told | null {
+  const addresses = config.virtualIps.map(({ address, prefix }) => `${address}/${prefix}`).join(", ");
+  const { service } = config;
+  switch (task) {
+    case "vip-add":
+      return addresses === "" ? null : { what: "Has the virtual address", why: addresses };
+    case "vip-remove":
+      return addresses === "" ? null : { what: "Gave the virtual address up", why: addresses };
+    case "service-start":
+      if (service === null) return null;
+      return {
+        what: "Service started",
+        why: `${service.unit ?? service.start?.join(" ")} took ${tookMs} ms`,
+      };
+    case "service-stop": {
+      if (service === null) return null;
+      const how = service.unit ?? service.stop?.join(" ") ?? "signals";
+      return { what: "Service stopped", why: `${how} took ${tookMs} ms` };
+    }
+    default:
+      return null;
+  }
+}
+
+/** Tells how much the peer has received before it had everything. Null: it lacked nothing, or the replicator does not say. */
+export function tellResync(event: Fields, peer: string, tookMs: number): Told | null {
+  const { phase, files, bytes } = fieldsOf(event["resync"]);
+  if (typeof files !== "number" || typeof bytes !== "number" || files === 0) return null;
+  const seconds = Math.max(tookMs, 1) / 1000;
+  const counted = phase === "replay" ? "operations of the log" : "objects compared";
+  const rate = `${formatSize(Math.round(bytes / seconds))}/s`;
+  return {
+    what: `Has copied what ${peer} was missing`,
+    why: `${formatSize(bytes)} in ${seconds.toFixed(1)} s (${rate}), ${files} ${counted}`,
+  };
+}
