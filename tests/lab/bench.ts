@@ -1,0 +1,355 @@
+/**
+ * `scripts/bench`: what Binome costs, beside the plain file system and beside a pass-through that replicates nothing.
+ *
+ * All systems lie on one store of node1, a loop-mounted ext4, and are measured in turn, round by round: what disturbs
+ * the machine disturbs all of them. Each figure is the median of its rounds. Both nodes, the load and the load generator
+ * share the processors of this machine: on two servers the secondary's share is not taken from the primary.
+ *
+ * @module
+ */
+import { Cluster, DATA, MODULE, NODES } from "./cluster.ts";
+import { must } from "./process.ts";
+
+const SYSTEMS = ["native", "bindfs", "binome", "binome-plain"] as const;
+type System = typeof SYSTEMS[number];
+
+const FIO_CASES = ["write_4k_d1", "write_4k_d16", "write_fsync_4k", "seq_write_1m"] as const;
+type FioCase = typeof FIO_CASES[number];
+const FILE_CASES = ["create", "unlink"] as const;
+type Case = FioCase | typeof FILE_CASES[number];
+
+/** What each fio case adds to the common options. FUSE writes are synchronous: depth is a number of writers. */
+const FIO: Readonly<Record<FioCase, readonly string[]>> = {
+  "write_4k_d1": ["--rw=randwrite", "--bs=4k"],
+  "write_4k_d16": ["--rw=randwrite", "--bs=4k", "--numjobs=16", "--thread"],
+  "write_fsync_4k": ["--rw=randwrite", "--bs=4k", "--fsync=1"],
+  "seq_write_1m": ["--rw=write", "--bs=1m"],
+};
+
+const PLAIN_MODULE = "plain";
+/** `binome` is encrypted, the default; `binome-plain` has `encryption: off`. */
+const FOLDER: Readonly<Record<System, string>> = {
+  native: "/srv/native",
+  bindfs: "/srv/bindfs",
+  binome: DATA,
+  "binome-plain": "/srv/plain",
+};
+const BINDFS_BENEATH = "/srv/bindfs-beneath";
+const FILE = "bench.bin";
+const FILE_MIB = 128;
+const FILES = 10_000;
+const HELP = `scripts/bench [--json FILE] [--seconds N] [--rounds N] [--only CASE]
+
+  --json FILE   also writes {rows, ratios} as JSON
+  --seconds N   of each fio run (default 2)
+  --rounds N    each figure is the median of N rounds (default 3)
+  --only CASE   one of ${FIO_CASES.join(", ")}, files
+`;
+
+interface Options {
+  readonly json: string | null;
+  readonly seconds: number;
+  readonly rounds: number;
+  readonly only: FioCase | "files" | null;
+}
+
+class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
+interface Sample {
+  readonly iops: number;
+  readonly mbPerSecond: number;
+  readonly p50Us: number;
+  readonly p99Us: number;
+}
+
+/** One line of the table, and of the JSON. */
+interface Row {
+  readonly case: Case;
+  readonly system: System;
+  readonly iops: number;
+  readonly "mb_s": number;
+  readonly "p50_us": number;
+  readonly "p99_us": number;
+}
+
+function readOptions(argv: readonly string[]): Options {
+  const given = new Map<string, string>();
+  for (let i = 0; i < argv.length; i += 2) {
+    const [name = "", value] = [argv[i], argv[i + 1]];
+    if (!["--json", "--seconds", "--rounds", "--only"].includes(name)) {
+      throw new UsageError(`Cannot understand ${name}: scripts/bench --help lists the options`);
+    }
+    if (value === undefined) throw new UsageError(`Cannot understand ${name}: its value is missing`);
+    given.set(name, value);
+  }
+  const only = given.get("--only") ?? null;
+  if (only !== null && only !== "files" && !FIO_CASES.includes(only as FioCase)) {
+    throw new UsageError(`Cannot measure ${only}: expected one of ${FIO_CASES.join(", ")}, files`);
+  }
+  return {
+    json: given.get("--json") ?? null,
+    seconds: count("--seconds", given.get("--seconds") ?? "2", 600),
+    rounds: count("--rounds", given.get("--rounds") ?? "3", 100),
+    only: only as FioCase | "files" | null,
+  };
+}
+
+function count(name: string, text: string, max: number): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= 1 && value <= max) return value;
+  throw new UsageError(`Cannot understand ${name} ${text}: expected a whole number from 1 to ${max}`);
+}
+
+/** The benches of all systems on one running cluster. */
+class Bench {
+  readonly #cluster: Cluster;
+  readonly #options: Options;
+  readonly #samples = new Map<string, Sample[]>();
+
+  constructor(cluster: Cluster, options: Options) {
+    this.#cluster = cluster;
+    this.#options = options;
+  }
+
+  /** Both modules with a live secondary, bindfs mounted, the files in place. */
+  async prepare(): Promise<void> {
+    const { lab } = this.#cluster;
+    await this.#cluster.startBoth();
+    for (const node of NODES) await lab.sh(node, `mkdir -p ${FOLDER["binome-plain"]}`);
+    await this.#cluster.apply(
+      `module: ${PLAIN_MODULE}\nkind: directory\nport: 9021\nencryption: off\n` +
+        `replicate:\n  - path: ${FOLDER["binome-plain"]}\n`,
+    );
+    await this.#cluster.must("node1", ["start", PLAIN_MODULE, "--as", "primary"], 60_000);
+    await this.#cluster.must("node2", ["start", PLAIN_MODULE], 60_000);
+    await this.waitForSecondaries();
+    const helper = `${lab.folder}/shared/files`;
+    await must(["gcc", "-O2", "-o", helper, new URL("files.c", import.meta.url).pathname]);
+    await lab.sh("node1", `mkdir -p ${FOLDER.native} ${FOLDER.bindfs} ${BINDFS_BENEATH}`);
+    await lab.sh("node1", `bindfs ${BINDFS_BENEATH} ${FOLDER.bindfs}`);
+    for (const system of SYSTEMS) {
+      const fill = `dd if=/dev/zero of=${
+        FOLDER[system]
+      }/${FILE} bs=1M count=${FILE_MIB} conv=fsync status=none`;
+      await lab.sh("node1", fill, { timeoutMs: 120_000 });
+    }
+  }
+
+  /** Whether what is measured is what is claimed: both secondaries are there and have everything. */
+  async waitForSecondaries(): Promise<void> {
+    for (const module of [MODULE, PLAIN_MODULE]) {
+      const end = performance.now() + 30_000;
+      for (;;) {
+        const text = await this.#cluster.must("node2", ["status", module, "--json"]);
+        const own = JSON.parse(text).nodes[0];
+        if (own.state === "secondary" && own.readiness === "ready") break;
+        if (performance.now() > end) {
+          throw new Error(`Cannot measure ${module}: its secondary is ${own.state} ${own.readiness}`);
+        }
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+    }
+  }
+
+  /** Each case, each system, in turn. */
+  async run(tell: (line: string) => void): Promise<void> {
+    const { only, rounds } = this.#options;
+    for (let round = 1; round <= rounds; round++) {
+      for (const name of FIO_CASES) {
+        if (only !== null && only !== name) continue;
+        for (const system of SYSTEMS) this.#keep(name, system, await this.#fio(name, system));
+      }
+      if (only === null || only === "files") {
+        for (const system of SYSTEMS) await this.#files(system);
+      }
+      tell(`round ${round} of ${rounds} done, load ${Deno.loadavg()[0]?.toFixed(2)}`);
+    }
+    await this.waitForSecondaries();
+  }
+
+  /** The medians. */
+  rows(): Row[] {
+    const rows: Row[] = [];
+    for (const name of [...FIO_CASES, ...FILE_CASES]) {
+      for (const system of SYSTEMS) {
+        const samples = this.#samples.get(`${name} ${system}`);
+        if (samples === undefined) continue;
+        rows.push({
+          case: name,
+          system,
+          iops: median(samples.map(({ iops }) => iops)),
+          "mb_s": median(samples.map(({ mbPerSecond }) => mbPerSecond)),
+          "p50_us": median(samples.map(({ p50Us }) => p50Us)),
+          "p99_us": median(samples.map(({ p99Us }) => p99Us)),
+        });
+      }
+    }
+    return rows;
+  }
+
+  #keep(name: Case, system: System, sample: Sample): void {
+    const key = `${name} ${system}`;
+    this.#samples.set(key, [...this.#samples.get(key) ?? [], sample]);
+  }
+
+  /** What the run before left to be written back must not slow this one. */
+  async #settle(): Promise<void> {
+    await Promise.all(NODES.map((node) => this.#cluster.lab.sh(node, "sync -f /srv", { timeoutMs: 60_000 })));
+  }
+
+  async #fio(name: FioCase, system: System): Promise<Sample> {
+    const { seconds } = this.#options;
+    await this.#settle();
+    const command = [
+      "fio",
+      "--output-format=json",
+      "--name=bench",
+      `--filename=${FOLDER[system]}/${FILE}`,
+      `--size=${FILE_MIB}m`,
+      "--ioengine=psync",
+      "--overwrite=1",
+      "--time_based",
+      `--runtime=${seconds}`,
+      "--ramp_time=300ms",
+      "--randrepeat=0",
+      "--norandommap",
+      "--group_reporting",
+      "--percentile_list=50:99",
+      ...FIO[name],
+    ];
+    const { lab } = this.#cluster;
+    const text = await lab.sh("node1", command.join(" "), { timeoutMs: (seconds + 60) * 1000, cwd: "/tmp" });
+    return sampleOf(text, name);
+  }
+
+  async #files(system: System): Promise<void> {
+    const { lab } = this.#cluster;
+    const folder = `${FOLDER[system]}/many`;
+    await lab.sh("node1", `mkdir ${folder}`);
+    for (const name of FILE_CASES) {
+      await this.#settle();
+      const text = await lab.sh("node1", `/run/lab/shared/files ${folder} ${name} ${FILES}`, {
+        timeoutMs: 180_000,
+      });
+      const [iops = 0, p50Us = 0, p99Us = 0] = text.trim().split(" ").map(Number);
+      this.#keep(name, system, { iops, mbPerSecond: 0, p50Us, p99Us });
+    }
+    await lab.sh("node1", `rmdir ${folder}`);
+  }
+}
+
+interface FioLatency {
+  readonly percentile?: { readonly "50.000000": number; readonly "99.000000": number };
+}
+interface FioReport {
+  readonly jobs: readonly {
+    readonly write: { readonly iops: number; readonly bw_bytes: number; readonly clat_ns: FioLatency };
+    readonly sync: { readonly lat_ns: FioLatency };
+  }[];
+}
+
+/** fio tells the times of write and fsync apart; an application waits for both. */
+function sampleOf(text: string, name: FioCase): Sample {
+  // A note of fio's own may stand before the report.
+  const report = JSON.parse(text.slice(text.indexOf("{"))) as FioReport;
+  const [job] = report.jobs;
+  const write = job?.write.clat_ns.percentile;
+  if (job === undefined || write === undefined) {
+    throw new Error(`Cannot read fio's report of ${name}: ${text}`);
+  }
+  const sync = name === "write_fsync_4k" ? job.sync.lat_ns.percentile : undefined;
+  return {
+    iops: job.write.iops,
+    mbPerSecond: job.write.bw_bytes / 1e6,
+    p50Us: (write["50.000000"] + (sync?.["50.000000"] ?? 0)) / 1000,
+    p99Us: (write["99.000000"] + (sync?.["99.000000"] ?? 0)) / 1000,
+  };
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const upper = sorted[middle] ?? 0;
+  const value = sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? 0) + upper) / 2;
+  return Math.round(value * 10) / 10;
+}
+
+/** The figures by which Binome is judged; null where the case was not run. */
+function ratiosOf(rows: readonly Row[]): Record<string, number | null> {
+  const iops = (name: Case, system: System): number | undefined =>
+    rows.find((row) => row.case === name && row.system === system)?.iops;
+  const ratio = (name: Case, beside: System): number | null => {
+    const [ours, theirs] = [iops(name, "binome"), iops(name, beside)];
+    return ours === undefined || theirs === undefined ? null : Math.round(ours / theirs * 1000) / 1000;
+  };
+  return {
+    "each_write_4k_d1_vs_bindfs": ratio("write_4k_d1", "bindfs"),
+    "fsync_rate_vs_native": ratio("write_fsync_4k", "native"),
+    "seq_write_vs_native": ratio("seq_write_1m", "native"),
+    "create_vs_bindfs": ratio("create", "bindfs"),
+  };
+}
+
+function print(text: string): void {
+  Deno.stdout.writeSync(new TextEncoder().encode(text));
+}
+
+function table(rows: readonly Row[]): string {
+  const head = ["case", "system", "ops/s", "MB/s", "p50 us", "p99 us"];
+  const lines = rows.map((row) => [
+    row.case,
+    row.system,
+    String(Math.round(row.iops)),
+    row["mb_s"] === 0 ? "" : row["mb_s"].toFixed(1),
+    row["p50_us"].toFixed(1),
+    row["p99_us"].toFixed(1),
+  ]);
+  const widths = head.map((word, i) => Math.max(word.length, ...lines.map((line) => (line[i] ?? "").length)));
+  const show = (line: readonly string[]): string =>
+    line.map((word, i) => i < 2 ? word.padEnd(widths[i] ?? 0) : word.padStart(widths[i] ?? 0)).join("  ")
+      .trimEnd();
+  let last = "";
+  const body = lines.map((line) => {
+    const gap = last !== "" && line[0] !== last ? "\n" : "";
+    last = line[0] ?? "";
+    return gap + show(line);
+  });
+  return [show(head), ...body, ""].join("\n");
+}
+
+async function main(argv: readonly string[]): Promise<void> {
+  if (argv.includes("--help")) return print(HELP);
+  const options = readOptions(argv);
+  const began = performance.now();
+  const tell = (line: string): void =>
+    print(`${String(Math.round((performance.now() - began) / 1000)).padStart(4)} s  ${line}\n`);
+  tell(
+    `load before: ${
+      Deno.loadavg().map((load) => load.toFixed(2)).join(" ")
+    }, ${navigator.hardwareConcurrency} processors`,
+  );
+  await using cluster = await Cluster.up({ prefix: "bench", lab: { storeMiB: 4096 } });
+  const bench = new Bench(cluster, options);
+  await bench.prepare();
+  tell("two nodes, two modules with a live secondary each");
+  await bench.run(tell);
+  const rows = bench.rows();
+  const ratios = ratiosOf(rows);
+  print(`\n${table(rows)}\n`);
+  for (const [name, value] of Object.entries(ratios)) {
+    if (value !== null) print(`${name.padEnd(28)} ${value}\n`);
+  }
+  if (options.json !== null) {
+    await Deno.writeTextFile(options.json, JSON.stringify({ rows, ratios }, null, 2) + "\n");
+  }
+}
+
+try {
+  await main(Deno.args);
+} catch (error) {
+  if (!(error instanceof Error)) throw error;
+  Deno.stderr.writeSync(new TextEncoder().encode(`bench: ${error.message}\n`));
+  Deno.exit(error instanceof UsageError ? 2 : 1);
+}
