@@ -86,19 +86,9 @@ export function cstring(text: string): Uint8Array<ArrayBuffer> {
  * only its address remembers.
  */
 export function addressOf(bytes: ArrayBufferView<ArrayBufferLike>): number {
-  const pointer = Deno.UnsafePointer.of(bytes as Uint8Array<ArrayBuffer>);
-  return Number(Deno.UnsafePointer.value(pointer));
-}
-
-const lasting: ArrayBufferView<ArrayBufferLike>[] = [];
-
-/**
- * The address of memory used until this thread ends, as C takes it. A constant of a module is no reference: V8 frees an
- * array that no function mentions any more, and the next call would write into somebody else's memory.
- */
-export function lastingAddress(bytes: ArrayBufferView<ArrayBufferLike>): bigint {
-  lasting.push(bytes);
-  return BigInt(addressOf(bytes));
+  // By its buffer: V8 keeps the bytes of arrays up to 64 long on its own heap, and moves them, until the buffer is asked for.
+  const pointer = Deno.UnsafePointer.of(bytes.buffer as ArrayBuffer);
+  return Number(Deno.UnsafePointer.value(pointer)) + bytes.byteOffset;
 }
 
 /** Memory outside V8's heap (for instance of `mmap`) as an array buffer. The caller keeps it mapped. */
