@@ -71,8 +71,8 @@ export class ModuleRunner {
   #nextCommand = 1;
   #booted = false;
   #vipsSet = false;
-  /** Whether an address was put up, and not yet taken down: removing is also done to be sure. */
-  #vipsThere = false;
+  /** What was put up and not yet taken down: taking down is also done to be sure, and then nothing to tell of. */
+  readonly #there = new Set<string>();
   /** When the replicator's channel to the peer was made. */
   #connectedAt = 0;
 
@@ -214,10 +214,10 @@ export class ModuleRunner {
     const { clock } = this.#world;
     const began = clock.now();
     const result = await runTask(this.#tasks, task, signal);
-    const taken = task.do === "vip-remove";
-    if (taken && !this.#vipsThere) return result;
-    if (taken || task.do === "vip-add") this.#vipsThere = !taken;
-    this.#tell(tellTask(this.config, task.do, clock.now() - began));
+    const [thing = "", way] = task.do.split("-");
+    const idle = (way === "remove" || way === "stop") && !this.#there.delete(thing);
+    if (way === "add" || way === "start") this.#there.add(thing);
+    if (!idle) this.#tell(tellTask(this.config, task.do, clock.now() - began));
     return result;
   }
 
