@@ -24,6 +24,7 @@ import type { RoadCommand, RoadMessage } from "./replication/road_worker.ts";
 import { createSharedMemory, Mailbox, Shared, type SharedMemory, WORD } from "./replication/shared.ts";
 import type { Session } from "./replication/stream.ts";
 import { bootId } from "./system/boot_id.ts";
+import { boottimeMs } from "./system/clock.ts";
 import { backing } from "./system/backing.ts";
 import { openNetwork, type RealNetwork } from "./system/network.ts";
 import { copyDescriptor, openPidfd } from "./system/pidfd.ts";
@@ -38,7 +39,7 @@ import {
   removeFile,
   replaceText,
 } from "./system/replicator_host.ts";
-import { RpcClient, serveRpc, type RpcServer } from "./system/rpc.ts";
+import { RpcClient, type RpcServer, serveRpc } from "./system/rpc.ts";
 import { harden } from "./system/process.ts";
 import { makeEventfd, wake } from "./system/worker_io.ts";
 
@@ -236,7 +237,9 @@ class Replicator {
     };
   }
 
-  async #serve(command: { epoch: number; members: 1 | 2; peer: Peer | null; port: number }): Promise<unknown> {
+  async #serve(
+    command: { epoch: number; members: 1 | 2; peer: Peer | null; port: number },
+  ): Promise<unknown> {
     if (this.#role?.role === "primary" && this.#role.epoch === command.epoch) {
       return await this.#ask({ kind: "status" });
     }
@@ -272,7 +275,8 @@ class Replicator {
       expected: [peer.name],
       decide: (hello) => this.#decide(hello),
       onSession: (session) => void this.#attach(session),
-      onRefused: (refusal) => logLine(`a connection from ${refusal.source.address} was not let in: ${refusal.reason}`),
+      onRefused: (refusal) =>
+        logLine(`a connection from ${refusal.source.address} was not let in: ${refusal.reason}`),
       onFailed: (error) => logLine(`the replication port is closed: ${messageOf(error)}`),
     });
   }
@@ -315,7 +319,9 @@ class Replicator {
     this.#server?.broadcast("connected", { plan });
   }
 
-  async #follow(command: { epoch: number; primary: Peer; port: number; overwrite: boolean }): Promise<unknown> {
+  async #follow(
+    command: { epoch: number; primary: Peer; port: number; overwrite: boolean },
+  ): Promise<unknown> {
     const role = this.#role;
     const same = role?.role === "secondary" && role.peer?.name === command.primary.name &&
       role.overwrite === command.overwrite && role.epoch <= command.epoch;
@@ -449,15 +455,19 @@ class Replicator {
   async #demote(): Promise<unknown> {
     if (this.#role?.role !== "primary") return await this.#ask({ kind: "status" });
     for (const mount of this.#mounts) {
-      if (!await flushMount(mount.path, FLUSH_MS)) logLine(`Cannot flush ${mount.path} within ${FLUSH_MS} ms`);
+      if (!await flushMount(mount.path, FLUSH_MS)) {
+        logLine(`Cannot flush ${mount.path} within ${FLUSH_MS} ms`);
+      }
     }
-    const until = performance.now() + DRAIN_MS;
+    const until = boottimeMs() + DRAIN_MS;
     let drained = false;
-    while (!drained && performance.now() < until) {
+    while (!drained && boottimeMs() < until) {
       drained = (await this.#ask({ kind: "drain" }) as { drained: boolean }).drained;
       if (!drained) await delay(2);
     }
-    if (!drained) logLine("the peer did not acknowledge everything before the hand-over; it will be compared");
+    if (!drained) {
+      logLine("the peer did not acknowledge everything before the hand-over; it will be compared");
+    }
     const result = await this.#ask({ kind: "release" });
     this.#forgetRole();
     await this.#leave();
@@ -586,7 +596,9 @@ class Replicator {
   #mailQueue: Promise<void> = Promise.resolve();
 
   /** Asks the data road. Its mailbox holds one command: they are put in one after the other. */
-  #ask(command: Omit<RoadCommand, "id"> & { kind: RoadCommand["kind"] } & Record<string, unknown>): Promise<unknown> {
+  #ask(
+    command: Omit<RoadCommand, "id"> & { kind: RoadCommand["kind"] } & Record<string, unknown>,
+  ): Promise<unknown> {
     const id = this.#nextId++;
     const answer = new Promise<unknown>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
     const settled = answer.then(() => {}, () => {});
@@ -690,7 +702,11 @@ function setTimeoutExit(work: () => void): void {
 
 function required(path: string): string {
   const text = readText(path);
-  if (text === null) throw new Error(`Cannot start the replicator: ${path} is missing; run \`binome init\` and \`binome apply\` first`);
+  if (text === null) {
+    throw new Error(
+      `Cannot start the replicator: ${path} is missing; run \`binome init\` and \`binome apply\` first`,
+    );
+  }
   return text;
 }
 

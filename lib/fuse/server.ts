@@ -8,7 +8,7 @@
  * @module
  */
 
-import { type Backing, type Name } from "../system/backing.ts";
+import type { Backing, Name } from "../system/backing.ts";
 import { Dirents } from "../system/dirents.ts";
 import { addressOf } from "../system/libc.ts";
 import { O, S_IF, S_IS, SEEK } from "../system/linux.ts";

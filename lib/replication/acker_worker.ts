@@ -125,7 +125,12 @@ class AckerThread {
       ack,
       sync,
       ackReader: new FrameReader({ stream: ack, layout, bytes: this.#ackBytes, address: this.#ackAddress }),
-      syncReader: new FrameReader({ stream: sync, layout, bytes: this.#syncBytes, address: this.#syncAddress }),
+      syncReader: new FrameReader({
+        stream: sync,
+        layout,
+        bytes: this.#syncBytes,
+        address: this.#syncAddress,
+      }),
       timeoutNs: command.timeoutMs * SILENCE_NS,
     };
     this.#setApplied(command.applied);
@@ -204,7 +209,12 @@ class AckerThread {
     if (kind === ACK.done) return this.#push(ASK_KIND.done, sequence, 0, value);
     if (kind === ACK.want) {
       for (let at = start; at + 16 <= end; at += 16) {
-        this.#push(ASK_KIND.want, sequence, reader.view.getFloat64(at, true), reader.view.getFloat64(at + 8, true));
+        this.#push(
+          ASK_KIND.want,
+          sequence,
+          reader.view.getFloat64(at, true),
+          reader.view.getFloat64(at + 8, true),
+        );
       }
       return;
     }
@@ -215,7 +225,10 @@ class AckerThread {
 
   #push(kind: number, id: number, offset: number, length: number): void {
     if (this.#shared.pushAsk({ kind, id, offset, length })) return;
-    throw new StreamError("protocol", "Cannot take what the peer asks for: it asks for more than it was offered");
+    throw new StreamError(
+      "protocol",
+      "Cannot take what the peer asks for: it asks for more than it was offered",
+    );
   }
 
   /** Replies whose mutation every member has. */
@@ -225,7 +238,9 @@ class AckerThread {
     const tail = shared.get(WORD.replyTail);
     while (head !== tail) {
       const at = shared.replySlot(head);
-      if (shared.get(WORD.members) === 2 && shared.replies.getFloat64(at + REPLY.sequence, true) > this.#applied) return;
+      if (
+        shared.get(WORD.members) === 2 && shared.replies.getFloat64(at + REPLY.sequence, true) > this.#applied
+      ) return;
       if (!this.#authority.valid) return this.#held();
       const fd = shared.replies.getInt32(at + REPLY.fd, true);
       const length = shared.replies.getInt32(at + REPLY.length, true);
@@ -248,7 +263,9 @@ class AckerThread {
       const at = shared.fsyncSlot(index);
       if (shared.fsyncs.getInt32(at + FSYNC.answered, true) !== 0) continue;
       if (Atomics.load(shared.fsyncWords, (at + FSYNC.local) >> 2) === 0) continue;
-      if (shared.get(WORD.members) === 2 && shared.fsyncs.getFloat64(at + FSYNC.sequence, true) > this.#synced) continue;
+      if (
+        shared.get(WORD.members) === 2 && shared.fsyncs.getFloat64(at + FSYNC.sequence, true) > this.#synced
+      ) continue;
       if (!this.#authority.valid) {
         this.#held();
         break;
@@ -294,7 +311,6 @@ class AckerThread {
     });
   }
 }
-
 
 const scope = self as unknown as {
   onmessage: ((event: MessageEvent<AckerStart>) => void) | null;

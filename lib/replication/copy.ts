@@ -167,7 +167,10 @@ export class Copy {
 
   /** A new generation; epochs and sequences grow. */
   addGeneration(entry: Generation): void {
-    this.meta.update({ history: withGeneration(this.meta.value.history, entry), epoch: Math.max(this.epoch, entry.epoch) });
+    this.meta.update({
+      history: withGeneration(this.meta.value.history, entry),
+      epoch: Math.max(this.epoch, entry.epoch),
+    });
   }
 
   reserve(nextId: number): void {
@@ -225,7 +228,9 @@ export class Copy {
   activeIds(): number[] {
     const ids: number[] = [];
     this.activity.forEachIds((first, count) => {
-      for (let id = first; id < first + count; id++) if (this.map.get(id) !== undefined || id < FIRST_ID) ids.push(id);
+      for (let id = first; id < first + count; id++) {
+        if (this.map.get(id) !== undefined || id < FIRST_ID) ids.push(id);
+      }
     });
     return ids;
   }
@@ -298,7 +303,9 @@ export function rebuildMap(backing: Backing, objects: Objects, roots: readonly R
   let found = 0;
   const entries = new Dirents(65536);
   const pending: { readonly root: number; readonly fd: number }[] = [];
-  roots.forEach((directory, root) => pending.push({ root, fd: backing.reopen(directory.fd, O.RDONLY | O.DIRECTORY) }));
+  roots.forEach((directory, root) =>
+    pending.push({ root, fd: backing.reopen(directory.fd, O.RDONLY | O.DIRECTORY) })
+  );
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
     const { root, fd } = next;
     while (fd >= 0 && backing.getdents(fd, entries) > 0) {
@@ -308,7 +315,9 @@ export function rebuildMap(backing: Backing, objects: Objects, roots: readonly R
         if (child < 0) continue;
         const id = objects.readId(child);
         if (id >= FIRST_ID && objects.remember(child, id, root) >= 0) found++;
-        if (entries.type === DT.DIR) pending.push({ root, fd: backing.reopen(child, O.RDONLY | O.DIRECTORY) });
+        if (entries.type === DT.DIR) {
+          pending.push({ root, fd: backing.reopen(child, O.RDONLY | O.DIRECTORY) });
+        }
         backing.close(child);
       }
     }

@@ -58,7 +58,17 @@ export class Follower {
   readonly #options: FollowerOptions;
   readonly #journal: Journal;
   readonly #mutation = new Mutation();
-  readonly #fields: RecordFields = { op: 0, sequence: 0, epoch: 0, generation: 0n, unique: 0, id: 0, a: 0, b: 0, c: 0 };
+  readonly #fields: RecordFields = {
+    op: 0,
+    sequence: 0,
+    epoch: 0,
+    generation: 0n,
+    unique: 0,
+    id: 0,
+    a: 0,
+    b: 0,
+    c: 0,
+  };
   /** While the copies are being made equal, records are applied as far as they make sense. */
   lenient = false;
   /** The first record of a session may repeat what was in doubt when the process was killed. */
@@ -130,7 +140,9 @@ export class Follower {
     }
     if (fields.sequence !== this.#journal.last + 1) {
       throw new ApplyError(
-        `Cannot apply record ${fields.sequence}: ${this.#journal.last + 1} was expected; the copies must be compared`,
+        `Cannot apply record ${fields.sequence}: ${
+          this.#journal.last + 1
+        } was expected; the copies must be compared`,
         0,
       );
     }

@@ -143,7 +143,7 @@ export class Lenient {
   /** Makes a name lead to an object; where either is not there, what must come again is asked for. */
   #lead(parent: Held | undefined, name: Uint8Array, object: Held | undefined): number {
     if (parent === undefined) return 0;
-    if (object !== undefined) return this.#limbo.place(parent, name, object);
+    if (object !== undefined) return this.#limbo.placeLive(parent, name, object);
     // The directory will lead to it once it is sent again: it may have been made equal already.
     this.#limbo.missing(parent.id);
     return this.#limbo.displace(parent, name);

@@ -81,6 +81,11 @@ export class Limbo {
   readonly finished: IdSet = new IdSet();
   /** Objects that have no name on the source but are open there. */
   readonly orphans: Set<number> = new Set();
+  /**
+   * Directories in which a live record named an object whose first frame has not come: should it turn out to be another
+   * kind of object, they must be sent again.
+   */
+  readonly namedUnseen: Map<number, Set<number>> = new Map();
   /** Made without a name, and not named since. */
   readonly nameless: Set<number> = new Set();
   listing: Listing | null = null;
@@ -132,6 +137,7 @@ export class Limbo {
     this.finished.clear();
     this.orphans.clear();
     this.nameless.clear();
+    this.namedUnseen.clear();
     this.listing = null;
     this.guard = null;
   }
@@ -166,6 +172,16 @@ export class Limbo {
       : this.#nameFile(object, parent, name);
     if (placed >= 0) this.nameless.delete(object.id);
     return placed;
+  }
+
+  /** {@link place}, for a live record. */
+  placeLive(parent: Held, name: Uint8Array, object: Held): number {
+    if (!this.seen.has(object.id) && !this.finished.has(object.id)) {
+      const directories = this.namedUnseen.get(object.id);
+      if (directories === undefined) this.namedUnseen.set(object.id, new Set([parent.id]));
+      else directories.add(parent.id);
+    }
+    return this.place(parent, name, object);
   }
 
   /** Makes a name lead nowhere; what loses its last name by that goes to limbo. Answers 0 or −errno. */
@@ -247,6 +263,8 @@ export class Limbo {
    */
   retire(held: Held): number {
     const removed = this.#backing.removexattr(held.path, ID_NAME);
+    for (const directory of this.namedUnseen.get(held.id) ?? []) this.missing(directory);
+    this.namedUnseen.delete(held.id);
     this.finished.delete(held.id);
     this.nameless.delete(held.id);
     this.#objects.remove(held.id);

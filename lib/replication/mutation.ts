@@ -35,7 +35,15 @@ import { nulFrom, setU64, u64 } from "./bytes.ts";
 export const RENAME_BITS = { flags: 7, displacedOpen: 8 } as const;
 
 /** Bits of `a` of a setattr, those of `fuse_setattr_in.valid` that are passed on. */
-export const SETATTR_BITS = { mode: 1, uid: 2, gid: 4, size: 8, atime: 16, mtime: 32, killSuidgid: 2048 } as const;
+export const SETATTR_BITS = {
+  mode: 1,
+  uid: 2,
+  gid: 4,
+  size: 8,
+  atime: 16,
+  mtime: 32,
+  killSuidgid: 2048,
+} as const;
 
 /** Layout of the names region of a setattr. Times are i64 nanoseconds. */
 export const SETATTR = { mode: 0, uid: 4, gid: 8, size: 16, atime: 24, mtime: 32, bytes: 40 } as const;
@@ -128,7 +136,13 @@ export class Mutation {
   reset(op: number, id: number): this {
     this.op = op;
     this.id = id;
-    this.a = this.b = this.c = this.uid = this.gid = this.displaced = 0;
+    this.a =
+      this.b =
+      this.c =
+      this.uid =
+      this.gid =
+      this.displaced =
+        0;
     this.name = this.other = EMPTY;
     this.payloadAddress = this.payloadLength = 0;
     this.time = this.timeOther = 0n;
@@ -189,7 +203,9 @@ function decodeNames(bytes: Uint8Array, view: DataView, start: number, end: numb
   if (into.op === OP.setattr || into.op === OP.copy) {
     into.name = bytes.subarray(start, end);
     if (into.name.length !== (into.op === OP.copy ? 8 : SETATTR.bytes)) {
-      throw new RangeError(`Cannot read a record: ${into.name.length} bytes of fields do not fit operation ${into.op}`);
+      throw new RangeError(
+        `Cannot read a record: ${into.name.length} bytes of fields do not fit operation ${into.op}`,
+      );
     }
     return;
   }

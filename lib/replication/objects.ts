@@ -292,7 +292,9 @@ export class Objects {
 
   #open(id: number): Held | undefined {
     if (id < FIRST_ID) {
-      const fd = id >= 1 && id <= this.#roots.length ? this.#backing.reopen(this.#rootFd(id - 1), O.PATH) : -1;
+      const fd = id >= 1 && id <= this.#roots.length
+        ? this.#backing.reopen(this.#rootFd(id - 1), O.PATH)
+        : -1;
       return fd < 0 ? undefined : this.#enter(id, id - 1, S_IF.DIR, fd);
     }
     const type = this.#handles.get(id, this.#handle);

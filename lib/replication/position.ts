@@ -5,7 +5,12 @@
  * @module
  */
 
-import { compareHistories, decodeGenerations, encodeGenerations, type GenerationJson } from "../journal/mod.ts";
+import {
+  compareHistories,
+  decodeGenerations,
+  encodeGenerations,
+  type GenerationJson,
+} from "../journal/mod.ts";
 import type { Copy } from "./copy.ts";
 
 /** A secondary's hello. */
@@ -61,7 +66,9 @@ export function positionOf(copy: Copy, overwrite: boolean): Position {
 /** Reads what a secondary said. Throws on anything else. */
 export function readPosition(body: unknown): Position {
   const of = body as Partial<Record<keyof Position, unknown>>;
-  if (typeof body !== "object" || body === null) throw new TypeError("Cannot read the secondary's position: it is no object");
+  if (typeof body !== "object" || body === null) {
+    throw new TypeError("Cannot read the secondary's position: it is no object");
+  }
   return {
     epoch: count(of.epoch, "epoch"),
     history: encodeGenerations(decodeGenerations(of.history)),
@@ -85,7 +92,8 @@ export function planFor(copy: Copy, position: Position, epoch: number): Verdict 
     return {
       accept: false,
       code: "epoch",
-      reason: `the secondary accepted epoch ${position.epoch}, this primary serves under ${epoch}: the primary is old`,
+      reason:
+        `the secondary accepted epoch ${position.epoch}, this primary serves under ${epoch}: the primary is old`,
     };
   }
   const target = { generations: decodeGenerations(position.history), last: position.last };
@@ -105,7 +113,11 @@ export function planFor(copy: Copy, position: Position, epoch: number): Verdict 
       return compare(copy, position, epoch, { preserve: true, common });
     default:
       if (position.exact && common + 1 >= copy.journal.first && common <= copy.journal.last) {
-        return { accept: true, epoch, plan: { mode: "replay", from: common + 1, hollow: copy.hollowSince(common + 1) } };
+        return {
+          accept: true,
+          epoch,
+          plan: { mode: "replay", from: common + 1, hollow: copy.hollowSince(common + 1) },
+        };
       }
       return compare(copy, position, epoch, { preserve: position.served, common });
   }

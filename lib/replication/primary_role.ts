@@ -15,7 +15,7 @@ import { randomIncarnation } from "../system/clock.ts";
 import { addressOf } from "../system/libc.ts";
 import { sha256 } from "../system/sha256.ts";
 import { openStream } from "../system/stream.ts";
-import { Authority, pause, readTo, setNonblocking, wake, writeFrom } from "../system/worker_io.ts";
+import { type Authority, pause, readTo, setNonblocking, wake, writeFrom } from "../system/worker_io.ts";
 import type { Copy } from "./copy.ts";
 import { handleMap, rebuildMap } from "./copy.ts";
 import { ASK_KIND, CONTROL } from "./mutation.ts";
@@ -102,7 +102,14 @@ export interface PrimaryWorld {
 /** How the peer is being brought up to date. */
 type CatchUp =
   | { readonly kind: "replay"; readonly replayer: Replayer }
-  | { readonly kind: "reconcile"; readonly source: ReconcileSource; begun: boolean; waiting: boolean; readonly plan: Extract<Plan, { mode: "reconcile" }>; readonly ids: Set<number> }
+  | {
+    readonly kind: "reconcile";
+    readonly source: ReconcileSource;
+    begun: boolean;
+    waiting: boolean;
+    readonly plan: Extract<Plan, { mode: "reconcile" }>;
+    readonly ids: Set<number>;
+  }
   | { readonly kind: "live" };
 
 /** The primary. */
@@ -158,7 +165,8 @@ export class PrimaryRole {
   /** Whether there is work besides requests. */
   get busy(): boolean {
     const state = this.#catchUp;
-    return state !== null && state.kind !== "live" && !(state.kind === "reconcile" && (!state.begun || state.waiting));
+    return state !== null && state.kind !== "live" &&
+      !(state.kind === "reconcile" && (!state.begun || state.waiting));
   }
 
   /** How long the thread may wait for something to happen, milliseconds. */
@@ -191,7 +199,10 @@ export class PrimaryRole {
       if (got === -EINTR || got === -ENOENT) continue;
       if (got < 0) return this.#gone(server, got);
       if (!this.#request.parse(got)) {
-        this.#world.say({ kind: "log", message: `Cannot read a request of ${got} bytes: its header says otherwise` });
+        this.#world.say({
+          kind: "log",
+          message: `Cannot read a request of ${got} bytes: its header says otherwise`,
+        });
         return;
       }
       server.handle();
@@ -226,7 +237,9 @@ export class PrimaryRole {
     const live = plan.mode === "reconcile";
     this.sequencer.link = { wire, live };
     try {
-      this.#catchUp = plan.mode === "replay" ? this.#beginReplay(plan, wire) : this.#beginReconcile(plan, wire, ids);
+      this.#catchUp = plan.mode === "replay"
+        ? this.#beginReplay(plan, wire)
+        : this.#beginReconcile(plan, wire, ids);
     } catch (error) {
       if (!(error instanceof StreamError)) throw error;
       this.#lost(error.message);
@@ -364,14 +377,19 @@ export class PrimaryRole {
     for (const server of this.#servers) {
       if (server.granted?.resend !== true) continue;
       const result = writeFrom(server.fd, addressOf(notice), 16);
-      if (result < 0) this.#world.say({ kind: "log", message: `Cannot ask for unanswered requests: errno ${-result}` });
+      if (result < 0) {
+        this.#world.say({ kind: "log", message: `Cannot ask for unanswered requests: errno ${-result}` });
+      }
     }
   }
 
   #gone(server: FuseServer, error: number): void {
     this.#frozen = true;
     if (error !== -ENODEV) {
-      this.#world.say({ kind: "log", message: `Cannot read requests: errno ${-error}; the mount is given up` });
+      this.#world.say({
+        kind: "log",
+        message: `Cannot read requests: errno ${-error}; the mount is given up`,
+      });
     }
     this.#world.say({ kind: "unmounted", root: server.root });
   }

@@ -241,10 +241,12 @@ export class ReconcileSource {
   #want({ id, offset, length }: Ask): void {
     const file = this.#files.get(id);
     if (file === undefined) return;
-    if (file.asked) {
+    // A range may still come for an earlier frame of the same object: only "compare" and "all of it" are answers.
+    const all = offset === 0 && length === file.size;
+    if (file.asked && (all || length === 0)) {
       file.asked = false;
       file.mark = this.#sent;
-      if (length > 0) file.hashAt = file.size;
+      if (all) file.hashAt = file.size;
     }
     if (length > 0) file.wants.push({ offset, length });
   }

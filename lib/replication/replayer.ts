@@ -36,14 +36,26 @@ export class Replayer {
   readonly #cursor: Cursor;
   readonly #view = new RecordView();
   readonly #mutation = new Mutation();
-  readonly #fields: RecordFields = { op: 0, sequence: 0, epoch: 0, generation: 0n, unique: 0, id: 0, a: 0, b: 0, c: 0 };
+  readonly #fields: RecordFields = {
+    op: 0,
+    sequence: 0,
+    epoch: 0,
+    generation: 0n,
+    unique: 0,
+    id: 0,
+    a: 0,
+    b: 0,
+    c: 0,
+  };
   readonly #data = new Uint8Array(RANGE_MAX);
   readonly #dataAddress: number;
   readonly progress = { records: 0, bytes: 0 };
 
   constructor(options: ReplayerOptions) {
     const cursor = options.journal.read(options.from);
-    if (cursor === null) throw new RangeError(`Cannot replay from ${options.from}: the log begins at ${options.journal.first}`);
+    if (cursor === null) {
+      throw new RangeError(`Cannot replay from ${options.from}: the log begins at ${options.journal.first}`);
+    }
     this.#options = options;
     this.#cursor = cursor;
     this.#dataAddress = options.addressOf(this.#data);

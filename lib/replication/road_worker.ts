@@ -154,7 +154,11 @@ class RoadThread {
         this.say({ kind: "reply", id: command.id, result });
       } catch (error) {
         // The main thread passes it to whoever asked; the thread itself is as it was.
-        this.say({ kind: "reply", id: command.id, error: error instanceof Error ? error.message : String(error) });
+        this.say({
+          kind: "reply",
+          id: command.id,
+          error: error instanceof Error ? error.message : String(error),
+        });
       }
     }
   }
@@ -220,7 +224,9 @@ class RoadThread {
   #serve(command: ServeCommand): unknown {
     if (this.#role instanceof PrimaryRole) {
       if (this.#role.epoch === command.epoch) return { sequence: this.#copy.journal.last };
-      throw new Error(`Cannot serve under epoch ${command.epoch}: this process serves under ${this.#role.epoch} already`);
+      throw new Error(
+        `Cannot serve under epoch ${command.epoch}: this process serves under ${this.#role.epoch} already`,
+      );
     }
     this.#leaveRole();
     if (command.grants.every((grant) => grant === null)) this.#copy.dropInDoubt();
@@ -256,8 +262,12 @@ class RoadThread {
 
   #attach(command: Extract<RoadCommand, { kind: "attach" }>): unknown {
     const { plan } = command;
-    const ids = plan.mode === "reconcile" && !plan.whole ? this.#copy.touchedSince(plan.since) : new Set<number>();
-    if (ids === null) throw new Error("Cannot compare: the log dropped what names the objects; the secondary comes again");
+    const ids = plan.mode === "reconcile" && !plan.whole
+      ? this.#copy.touchedSince(plan.since)
+      : new Set<number>();
+    if (ids === null) {
+      throw new Error("Cannot compare: the log dropped what names the objects; the secondary comes again");
+    }
     this.#primary().attach(command.session, command.data, plan, ids);
     return undefined;
   }
@@ -360,6 +370,9 @@ scope.onmessage = (event) => {
     new RoadThread(event.data, say).run();
   } catch (error) {
     // Without its data road the process is of no use: the main thread ends it and the keeper starts another.
-    say({ kind: "road-failed", reason: error instanceof Error ? `${error.message}\n${error.stack}` : String(error) });
+    say({
+      kind: "road-failed",
+      reason: error instanceof Error ? `${error.message}\n${error.stack}` : String(error),
+    });
   }
 };

@@ -13,7 +13,15 @@ import { openStream } from "../system/stream.ts";
 import { wake } from "../system/worker_io.ts";
 import { type Copy, handleMap, rebuildMap } from "./copy.ts";
 import { ApplyError, Follower } from "./follower.ts";
-import { CONTROL_FIRST, dataFrames, encodeLittle, FRAME_MAX, FrameReader, kinds, LITTLE_HEADER } from "./frame.ts";
+import {
+  CONTROL_FIRST,
+  dataFrames,
+  encodeLittle,
+  FRAME_MAX,
+  FrameReader,
+  kinds,
+  LITTLE_HEADER,
+} from "./frame.ts";
 import { Lenient } from "./lenient.ts";
 import { Limbo } from "./limbo.ts";
 import { ACK, CONTROL, MUTATIONS, type ReconcileBegin } from "./mutation.ts";
@@ -121,7 +129,9 @@ export class SecondaryRole {
     });
     if (world.copy.crashed) rebuildMap(backing, this.#objects, roots);
     const marked = this.#objects.markRoots();
-    if (marked < 0) throw new Error(`Cannot follow: a replicated directory cannot be marked (errno ${-marked})`);
+    if (marked < 0) {
+      throw new Error(`Cannot follow: a replicated directory cannot be marked (errno ${-marked})`);
+    }
     // Until a crashed copy was compared it stays one, also for a process that comes after this.
     if (world.copy.exact) world.copy.begin("secondary");
     for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.root, kept.fd);
@@ -199,9 +209,12 @@ export class SecondaryRole {
       connected: this.#link !== null,
       caughtUp: this.#caughtUp,
       counters: this.#follower.counters,
-      resync: this.#link === null || this.#caughtUp
-        ? null
-        : { phase: this.#phase, files: this.#target.progress.objects, bytes: this.#target.progress.bytes, why: "receiving" },
+      resync: this.#link === null || this.#caughtUp ? null : {
+        phase: this.#phase,
+        files: this.#target.progress.objects,
+        bytes: this.#target.progress.bytes,
+        why: "receiving",
+      },
     };
   }
 
@@ -218,7 +231,11 @@ export class SecondaryRole {
   }
 
   /** A session with the primary stands. */
-  join(session: string, streams: { readonly data: StreamHandle; readonly ack: StreamHandle }, plan: Plan): void {
+  join(
+    session: string,
+    streams: { readonly data: StreamHandle; readonly ack: StreamHandle },
+    plan: Plan,
+  ): void {
     this.detach(this.#link?.session ?? "");
     const data = openStream(streams.data);
     const ack = openStream(streams.ack);
@@ -307,7 +324,10 @@ export class SecondaryRole {
     }
     switch (op) {
       case CONTROL.replay:
-        return this.#replay(u64(reader.view, reader.offset + OFFSET.a), u64(reader.view, reader.offset + OFFSET.b));
+        return this.#replay(
+          u64(reader.view, reader.offset + OFFSET.a),
+          u64(reader.view, reader.offset + OFFSET.b),
+        );
       case CONTROL.reconcile:
         return this.#begin(this.#json(reader) as ReconcileBegin);
       case CONTROL.idle:
@@ -318,7 +338,9 @@ export class SecondaryRole {
   }
 
   #json(reader: FrameReader): unknown {
-    return JSON.parse(new TextDecoder().decode(reader.bytes.subarray(reader.offset + 96, reader.offset + reader.length)));
+    return JSON.parse(
+      new TextDecoder().decode(reader.bytes.subarray(reader.offset + 96, reader.offset + reader.length)),
+    );
   }
 
   #replay(end: number, hollow: number): void {
@@ -357,7 +379,11 @@ export class SecondaryRole {
 
   #live(): void {
     this.#caughtUp = true;
-    this.#world.say({ kind: "caught-up", session: this.#link?.session ?? "", sequence: this.#copy.journal.last });
+    this.#world.say({
+      kind: "caught-up",
+      session: this.#link?.session ?? "",
+      sequence: this.#copy.journal.last,
+    });
   }
 
   #acknowledge(): void {

@@ -83,7 +83,17 @@ export class Sequencer implements Road {
   readonly counters = { mutations: 0, bytes: 0, fsyncs: 0, failed: 0 };
   #generation: bigint;
   #nextId: number;
-  readonly #fields: RecordFields = { op: 0, sequence: 0, epoch: 0, generation: 0n, unique: 0, id: 0, a: 0, b: 0, c: 0 };
+  readonly #fields: RecordFields = {
+    op: 0,
+    sequence: 0,
+    epoch: 0,
+    generation: 0n,
+    unique: 0,
+    id: 0,
+    a: 0,
+    b: 0,
+    c: 0,
+  };
   readonly #names = new Uint8Array(65536);
   readonly #namesView = new DataView(this.#names.buffer);
   readonly #view = new RecordView();
@@ -145,7 +155,9 @@ export class Sequencer implements Road {
     for (let i = 0; i < length; i++) shared.replyBytes[at + REPLY.bytes + i] = bytes[i] ?? 0;
     shared.set(WORD.replyTail, (tail + 1) | 0);
     // The acknowledgement may have come before the reply was in the ring: then nobody looks there any more.
-    if (((shared.get(WORD.appliedLow) - (this.#journal.last | 0)) | 0) >= 0) this.#options.wake(shared.memory.wake.acker);
+    if (((shared.get(WORD.appliedLow) - (this.#journal.last | 0)) | 0) >= 0) {
+      this.#options.wake(shared.memory.wake.acker);
+    }
   }
 
   /** Whether another request may be read: its reply must find room. */
@@ -172,7 +184,12 @@ export class Sequencer implements Road {
       this.#options.wake(this.#shared.memory.wake.acker);
       return;
     }
-    const entry = { fd: copy, flags: dataOnly ? DISK_FLAG.dataOnly : 0, token: this.#journal.last, slot: index };
+    const entry = {
+      fd: copy,
+      flags: dataOnly ? DISK_FLAG.dataOnly : 0,
+      token: this.#journal.last,
+      slot: index,
+    };
     while (!this.#shared.pushDisk(entry)) this.#options.pause();
     this.#options.wake(this.#shared.memory.wake.disk);
   }
@@ -349,7 +366,9 @@ export class Sequencer implements Road {
     const { objects, backing } = this.#options;
     const held = objects.get(mutation.id);
     const fd = held === undefined ? -1 : objects.io(held);
-    const got = fd < 0 ? -1 : backing.pread(fd, addressOf(this.#copied), Math.min(mutation.b, COPY_MAX), mutation.a);
+    const got = fd < 0
+      ? -1
+      : backing.pread(fd, addressOf(this.#copied), Math.min(mutation.b, COPY_MAX), mutation.a);
     const sent = this.#scratch.reset(got > 0 ? OP.write : OP.reserve, got > 0 ? mutation.id : 0);
     if (got > 0) {
       sent.a = mutation.a;
@@ -441,8 +460,9 @@ function touchAll(activity: Activity, mutation: Mutation): boolean {
 
 /** Notes every object a mutation changes, before it is changed. Throws `DiskFullError`. */
 export function touchParts(activity: Activity, mutation: Mutation): void {
-  if (mutation.op === OP.write || mutation.op === OP.copy) activity.touch(mutation.id, mutation.a, mutation.b);
-  else if (mutation.id > 0) activity.touch(mutation.id);
+  if (mutation.op === OP.write || mutation.op === OP.copy) {
+    activity.touch(mutation.id, mutation.a, mutation.b);
+  } else if (mutation.id > 0) activity.touch(mutation.id);
   if (mutation.op > OP.rename) return;
   activity.touch(mutation.c);
   if (mutation.op !== OP.rename) return;

@@ -59,7 +59,18 @@ export const REPLY = { sequence: 0, fd: 8, length: 12, bytes: 16 } as const;
  * Layout of one entry of the fsync ring: sequence f64 · fd i32 · done here i32 · error i32 · answered i32 · unique u32×2 ·
  * size i32 (of the write it answers, −1: an fsync) · object f64.
  */
-export const FSYNC = { sequence: 0, fd: 8, local: 12, error: 16, answered: 20, uniqueLow: 24, uniqueHigh: 28, size: 32, id: 40, bytes: 48 } as const;
+export const FSYNC = {
+  sequence: 0,
+  fd: 8,
+  local: 12,
+  error: 16,
+  answered: 20,
+  uniqueLow: 24,
+  uniqueHigh: 28,
+  size: 32,
+  id: 40,
+  bytes: 48,
+} as const;
 /** Layout of one entry of the disk ring, 32 bytes: token f64 · fd i32 · flags i32 · fsync slot i32. */
 export const DISK = { token: 0, fd: 8, flags: 12, slot: 16, bytes: 32 } as const;
 /** Flags of a disk entry. */
@@ -224,9 +235,13 @@ export class Mailbox {
   put(command: unknown): void {
     const bytes = encoder.encode(JSON.stringify(command));
     if (bytes.length > this.#bytes.length) {
-      throw new RangeError(`Cannot send a command: ${bytes.length} bytes are more than ${this.#bytes.length}`);
+      throw new RangeError(
+        `Cannot send a command: ${bytes.length} bytes are more than ${this.#bytes.length}`,
+      );
     }
-    if (Atomics.load(this.#flag, 0) !== 0) throw new Error("Cannot send a command: the last one was not taken");
+    if (Atomics.load(this.#flag, 0) !== 0) {
+      throw new Error("Cannot send a command: the last one was not taken");
+    }
     this.#bytes.set(bytes);
     Atomics.store(this.#flag, 1, bytes.length);
     Atomics.store(this.#flag, 0, 1);

@@ -13,7 +13,7 @@ import type { Backing } from "../system/backing.ts";
 import { AT, O, S_IF, S_IS, UTIME } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
 import { u64 } from "./bytes.ts";
-import { creates, Mutation, RENAME_BITS, SETATTR, SETATTR_BITS } from "./mutation.ts";
+import { creates, type Mutation, RENAME_BITS, SETATTR, SETATTR_BITS } from "./mutation.ts";
 import type { Held, Objects } from "./objects.ts";
 
 const ENOENT = 2;
@@ -61,14 +61,19 @@ export class Tree {
       case OP.setattr:
         return this.#setattr(mutation);
       case OP.fallocate:
-        return this.#onFile(mutation.id, (fd) => this.#backing.fallocate(fd, mutation.c, mutation.a, mutation.b));
+        return this.#onFile(
+          mutation.id,
+          (fd) => this.#backing.fallocate(fd, mutation.c, mutation.a, mutation.b),
+        );
       case OP.copy:
         return this.#copy(mutation);
       case OP.setxattr:
         return this.#setxattr(mutation);
       case OP.removexattr: {
         const held = this.#objects.get(mutation.id);
-        return held === undefined ? -ESTALE : this.#forgetAcl(held, this.#backing.removexattr(held.path, mutation.name));
+        return held === undefined
+          ? -ESTALE
+          : this.#forgetAcl(held, this.#backing.removexattr(held.path, mutation.name));
       }
       case OP.release:
         this.#objects.remove(mutation.id);
@@ -162,7 +167,11 @@ export class Tree {
     const held = this.#objects.get(mutation.id);
     if (parent === undefined || held === undefined) return -ESTALE;
     if (mutation.a === 1 && this.#objects.io(held) < 0) return -EIO;
-    const result = this.#backing.unlinkat(parent.path, mutation.name, mutation.op === OP.rmdir ? AT.REMOVEDIR : 0);
+    const result = this.#backing.unlinkat(
+      parent.path,
+      mutation.name,
+      mutation.op === OP.rmdir ? AT.REMOVEDIR : 0,
+    );
     if (result < 0) return result;
     this.#gone(held, mutation.a === 1);
     return 0;
@@ -180,7 +189,9 @@ export class Tree {
     const result = this.#backing.renameat2(from.path, mutation.name, to.path, mutation.other, flags);
     if (result < 0) return result;
     // RENAME_EXCHANGE displaces nothing: both keep a name.
-    if (displaced !== undefined && displaced.id !== mutation.id && (flags & 2) === 0) this.#gone(displaced, open);
+    if (displaced !== undefined && displaced.id !== mutation.id && (flags & 2) === 0) {
+      this.#gone(displaced, open);
+    }
     return 0;
   }
 
@@ -218,7 +229,13 @@ export class Tree {
     const held = this.#objects.get(mutation.id);
     if (held === undefined) return -ESTALE;
     const { payloadAddress, payloadLength } = mutation;
-    const result = this.#backing.setxattr(held.path, mutation.name, payloadAddress, payloadLength, mutation.a);
+    const result = this.#backing.setxattr(
+      held.path,
+      mutation.name,
+      payloadAddress,
+      payloadLength,
+      mutation.a,
+    );
     if (result < 0) return result;
     this.#forgetAcl(held, 0);
     return mutation.b === 1 ? dropSgid(this.#backing, held.path, this.#stat) : 0;

@@ -7,7 +7,14 @@
  * @module
  */
 
-import { encodeHeader, FLAG, HEADER_BYTES, OFFSET, type RecordFields, sealRecord } from "../journal/record.ts";
+import {
+  encodeHeader,
+  FLAG,
+  HEADER_BYTES,
+  OFFSET,
+  type RecordFields,
+  sealRecord,
+} from "../journal/record.ts";
 import type { Checksum } from "../journal/storage.ts";
 import { FRAME_MAX, sealControl } from "./frame.ts";
 import { setU64 } from "./bytes.ts";
@@ -59,7 +66,12 @@ export class Wire {
   write(
     fields: RecordFields,
     mutation: Mutation,
-    data: { readonly bytes: Uint8Array; readonly view: DataView; readonly address: number; readonly at: number },
+    data: {
+      readonly bytes: Uint8Array;
+      readonly view: DataView;
+      readonly address: number;
+      readonly at: number;
+    },
   ): void {
     const start = data.at - HEADER_BYTES;
     const shape = this.#shape;
@@ -91,7 +103,11 @@ export class Wire {
   }
 
   /** Sends a control frame whose body of `length` bytes stands in {@link body}. */
-  control(op: number, fields: { readonly id?: number; readonly a?: number; readonly b?: number; readonly c?: number }, length: number): void {
+  control(
+    op: number,
+    fields: { readonly id?: number; readonly a?: number; readonly b?: number; readonly c?: number },
+    length: number,
+  ): void {
     this.#bytes.fill(0, 0, HEADER_BYTES);
     setU64(this.#view, OFFSET.id, fields.id ?? 0);
     setU64(this.#view, OFFSET.a, fields.a ?? 0);

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { addressOf, cstring, libc, openLibrary } from "./libc.ts";
+import { addressOf, cstring, openLibrary } from "./libc.ts";
 import { O } from "./linux.ts";
 import { check, ERRNO, SystemError } from "./system_error.ts";
 

@@ -45,7 +45,12 @@ export function removeFile(path: string): void {
  * @returns whether it succeeded within the time.
  */
 export async function flushMount(path: string, timeoutMs: number): Promise<boolean> {
-  const child = new Deno.Command("sync", { args: ["-f", path], stdin: "null", stdout: "null", stderr: "null" }).spawn();
+  const child = new Deno.Command("sync", {
+    args: ["-f", path],
+    stdin: "null",
+    stdout: "null",
+    stderr: "null",
+  }).spawn();
   const timer = setTimeout(() => child.kill("SIGKILL"), timeoutMs);
   try {
     return (await child.status).success;
