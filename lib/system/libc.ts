@@ -102,17 +102,6 @@ export function lastingAddress(bytes: ArrayBufferView<ArrayBufferLike>): bigint 
   return BigInt(addressOf(bytes));
 }
 
-const lasting: ArrayBufferView<ArrayBufferLike>[] = [];
-
-/**
- * The address of memory used until this thread ends, as C takes it. A constant of a module is no reference: V8 frees an
- * array that no function mentions any more, and the next call would write into somebody else's memory.
- */
-export function lastingAddress(bytes: ArrayBufferView<ArrayBufferLike>): bigint {
-  lasting.push(bytes);
-  return BigInt(addressOf(bytes));
-}
-
 /** Memory outside V8's heap (for instance of `mmap`) as an array buffer. The caller keeps it mapped. */
 export function memoryAt(address: number, length: number): ArrayBuffer {
   const pointer = Deno.UnsafePointer.create(BigInt(address) as unknown as bigint);
