@@ -76,7 +76,7 @@ const FLUSH_MS = 20_000;
 /** A drain is given up when the peer has not acknowledged by then. */
 const DRAIN_MS = 10_000;
 /** Attempts to reach the primary: soon at first, since a restarted process is there within a tenth of a second. */
-const DIAL_PAUSES_MS = [5, 10, 20, 40, 80, 160, 320, 640, 1000] as const;
+const DIAL_PAUSES_MS = [5, 5, 10, 10, 20, 20, 20, 20, 20, 20, 20, 20, 40, 80, 160, 320, 640, 1000] as const;
 const DIAL_TIMEOUT_MS = 3000;
 
 /** Runs until told to retire. Returns the exit code. */
@@ -484,8 +484,9 @@ class Replicator {
     return result;
   }
 
-  #descriptors(): unknown {
-    return { pid, mounts: this.#mounts, kept: [] };
+  /** For a keeper that was restarted and holds nothing: numbers of this process. */
+  async #descriptors(): Promise<unknown> {
+    return { pid, mounts: this.#mounts, kept: await this.#ask({ kind: "orphans" }) };
   }
 
   /** Leaves whatever role there is; the data road lets go of descriptors by itself when it takes another. */

@@ -281,6 +281,11 @@ export class Objects {
     return io < 0 ? -1 : this.#backing.dup(io);
   }
 
+  /** The orphans that were open when they lost their names, by the descriptors that keep them. */
+  keptDescriptors(): { readonly id: number; readonly fd: number }[] {
+    return [...this.#held.values()].filter((held) => held.kept).map((held) => ({ id: held.id, fd: held.io }));
+  }
+
   /** Ids of the orphans held. */
   orphans(): number[] {
     return [...this.#held.values()].filter((held) => held.kept).map((held) => held.id);

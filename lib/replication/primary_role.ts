@@ -20,6 +20,7 @@ import type { Copy } from "./copy.ts";
 import { handleMap, rebuildMap } from "./copy.ts";
 import { ASK_KIND, CONTROL } from "./mutation.ts";
 import { Objects } from "./objects.ts";
+import { orphanKey } from "./orphan_key.ts";
 import type { Plan } from "./position.ts";
 import { ReconcileSource } from "./reconcile_source.ts";
 import { Replayer } from "./replayer.ts";
@@ -292,6 +293,11 @@ export class PrimaryRole {
     this.#frozen = true;
   }
 
+  /** Orphans and the descriptors that keep them, for a keeper that was restarted. */
+  orphans(): { readonly key: string; readonly fd: number }[] {
+    return this.#objects.keptDescriptors().map(({ id, fd }) => ({ key: orphanKey(id), fd }));
+  }
+
   /** A descriptor to sync the object by, the caller's to close; −1 when there is nothing to sync. */
   syncDescriptor(id: number): number {
     return this.#objects.syncDescriptor(id);
@@ -344,7 +350,8 @@ export class PrimaryRole {
   #afterCrash(command: ServeCommand): void {
     const { copy } = this.#world;
     rebuildMap(backing, this.#objects, command.mounts.map((mount) => ({ fd: mount.backing })));
-    copy.journal.reset(copy.journal.last + 1);
+    // One sequence is left out: a secondary that stands at the last one must not be taken for one that has all of it.
+    copy.journal.reset(copy.journal.last + 2);
   }
 
   #openServer(mount: Mount, root: number, grant: KeptGrant | null): void {

@@ -48,6 +48,7 @@ export type RoadCommand =
     | { readonly kind: "pair"; readonly epoch: number }
     | { readonly kind: "accept"; readonly epoch: number }
     | { readonly kind: "close"; readonly epoch: number }
+    | { readonly kind: "orphans" }
     | { readonly kind: "drain" }
     | { readonly kind: "release" }
     | { readonly kind: "retire" }
@@ -189,6 +190,8 @@ class RoadThread {
         return this.#secondary().accept(command.epoch);
       case "close":
         return this.#close(command.epoch);
+      case "orphans":
+        return this.#role?.orphans() ?? [];
       case "drain":
         return { drained: this.#primary().drain(), sequence: this.#copy.journal.last };
       case "release":

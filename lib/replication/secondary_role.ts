@@ -26,6 +26,7 @@ import { Lenient } from "./lenient.ts";
 import { Limbo } from "./limbo.ts";
 import { ACK, CONTROL, MUTATIONS, type ReconcileBegin } from "./mutation.ts";
 import { Objects } from "./objects.ts";
+import { orphanKey } from "./orphan_key.ts";
 import { type Plan, positionOf } from "./position.ts";
 import type { KeptOrphan, Mount } from "./primary_role.ts";
 import { Quarantine } from "./quarantine.ts";
@@ -304,6 +305,11 @@ export class SecondaryRole {
       }
     });
     return this.#copy.journal.last;
+  }
+
+  /** Orphans and the descriptors that keep them, for a keeper that was restarted. */
+  orphans(): { readonly key: string; readonly fd: number }[] {
+    return this.#objects.keptDescriptors().map(({ id, fd }) => ({ key: orphanKey(id), fd }));
   }
 
   /** A descriptor to sync the object by, the caller's to close; −1 when there is nothing to sync. */

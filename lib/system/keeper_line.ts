@@ -6,7 +6,7 @@
  */
 
 import { addressOf, openLibrary } from "./libc.ts";
-import { PollSet, readTo, writeFrom } from "./worker_io.ts";
+import { bootNanoseconds, pause, PollSet, readTo, writeFrom } from "./worker_io.ts";
 
 const c = openLibrary("libc.so.6", {
   /** `int socket(int domain, int type, int protocol)` */
@@ -20,6 +20,10 @@ const c = openLibrary("libc.so.6", {
 const AF_UNIX = 1;
 const SOCK_STREAM_CLOEXEC_NONBLOCK = 1 | 0o2000000 | 0o4000;
 const ANSWER_MAX = 65536;
+const AGAIN_MICROSECONDS = 10_000;
+
+/** `later`: the line broke, or the keeper is not ready. */
+type Answer = "done" | "refused" | "later";
 
 /** A connection to `RUN/keeper.sock` for one thread. It connects when first used, and anew when the keeper was restarted. */
 export class KeeperLine {
@@ -31,15 +35,23 @@ export class KeeperLine {
   #fd = -1;
   #id = 0;
 
-  constructor(path: string, timeoutMs = 2000) {
+  constructor(path: string, timeoutMs = 3000) {
     this.#path = path;
     this.#timeoutMs = timeoutMs;
   }
 
-  /** Calls a method; true when the keeper did it. A keeper that was restarted meanwhile is asked once more. */
+  /**
+   * Calls a method; true when the keeper did it. A keeper that was restarted meanwhile, or is still taking over what its
+   * predecessor held, is asked again until the time is over.
+   */
   call(method: string, params: unknown): boolean {
     const request = new TextEncoder().encode(JSON.stringify({ id: ++this.#id, method, params }) + "\n");
-    return this.#ask(request) ?? this.#ask(request) ?? false;
+    const until = bootNanoseconds() + this.#timeoutMs * 1e6;
+    for (;;) {
+      const answer = this.#ask(request);
+      if (answer !== "later" || bootNanoseconds() > until) return answer === "done";
+      pause(AGAIN_MICROSECONDS);
+    }
   }
 
   /** Ends the connection. */
@@ -48,9 +60,8 @@ export class KeeperLine {
     this.#fd = -1;
   }
 
-  /** Undefined: the line broke. */
-  #ask(request: Uint8Array<ArrayBuffer>): boolean | undefined {
-    if (this.#fd < 0 && !this.#connect()) return undefined;
+  #ask(request: Uint8Array<ArrayBuffer>): Answer {
+    if (this.#fd < 0 && !this.#connect()) return "later";
     if (writeFrom(this.#fd, addressOf(request), request.length) !== request.length) return this.#broken();
     let got = 0;
     for (;;) {
@@ -66,18 +77,20 @@ export class KeeperLine {
   }
 
   /** The answer among the lines read so far; events are passed over. */
-  #find(got: number): boolean | undefined {
+  #find(got: number): Answer | undefined {
     const lines = new TextDecoder().decode(this.#answer.subarray(0, got)).split("\n");
     for (const line of lines.slice(0, -1)) {
-      const answer = JSON.parse(line) as { id?: number; error?: unknown };
-      if (answer.id === this.#id) return answer.error === undefined;
+      const answer = JSON.parse(line) as { id?: number; error?: { code?: string } };
+      if (answer.id !== this.#id) continue;
+      if (answer.error === undefined) return "done";
+      return answer.error.code === "adopting" ? "later" : "refused";
     }
     return undefined;
   }
 
-  #broken(): undefined {
+  #broken(): Answer {
     this.close();
-    return undefined;
+    return "later";
   }
 
   #connect(): boolean {
