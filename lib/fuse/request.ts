@@ -4,7 +4,7 @@
  * @module
  */
 
-import { addressOf } from "../system/libc.ts";
+import { addressOf } from "../system/address.ts";
 import { IN_HEADER } from "./layout.ts";
 import { UNIQUE_RESEND_HIGH } from "./opcode.ts";
 
@@ -19,7 +19,7 @@ export const REQUEST_MAX: number = (1 << 20) + 4096;
 export class Request {
   readonly bytes: Uint8Array<ArrayBuffer> = new Uint8Array(HEADROOM + REQUEST_MAX);
   readonly view: DataView<ArrayBuffer> = new DataView(this.bytes.buffer);
-  readonly address: number = addressOf(this.bytes);
+  readonly address: number;
   length = 0;
   opcode = 0;
   uniqueLow = 0;
@@ -29,6 +29,10 @@ export class Request {
   gid = 0;
   /** Offset of the body in {@link bytes}. */
   body = REQUEST_AT + IN_HEADER.sizeof;
+
+  constructor(of: (bytes: Uint8Array<ArrayBuffer>) => number = addressOf) {
+    this.address = of(this.bytes);
+  }
 
   /** Reads the header of the request that was read to {@link REQUEST_AT}. False: it is not whole. */
   parse(length: number): boolean {

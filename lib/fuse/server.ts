@@ -8,12 +8,11 @@
  * @module
  */
 
+import { addressOf } from "../system/address.ts";
 import type { Backing, Name } from "../system/backing.ts";
 import { Dirents } from "../system/dirents.ts";
-import { addressOf } from "../system/libc.ts";
 import { O, S_IF, S_IS, SEEK } from "../system/linux.ts";
 import { Statfs, Statx } from "../system/statx.ts";
-import { writeFrom } from "../system/worker_io.ts";
 import { OP } from "../journal/record.ts";
 import { cbytes } from "../replication/bytes.ts";
 import { Mutation, RENAME_BITS, SETATTR, SETATTR_BITS } from "../replication/mutation.ts";
@@ -59,6 +58,7 @@ import {
   direntplus,
   entryOut,
   lseekOut,
+  negativeEntryOut,
   openOut,
   outHeader,
   statfsOut,
@@ -103,6 +103,8 @@ export interface Road {
   mutate(mutation: Mutation, unique: number): number;
   /** Gives the reply to the last mutation, of `length` bytes at `address`, when every member has it. */
   answer(fd: number, bytes: Uint8Array, address: number, length: number): void;
+  /** Gives a reply that waits for nobody: bytes, or −errno. */
+  reply(fd: number, address: number, length: number): number;
   /**
    * Answers once object `held`, or all that was written to it so far, is on every member's disk.
    * `size`: of the write that is answered, or −1 for an fsync.
@@ -134,6 +136,8 @@ export interface FuseServerOptions {
   /** Called once INIT is answered. */
   readonly onGranted: (granted: Granted) => void;
   readonly log: (message: string) => void;
+  /** Where the reply buffer lies; a test has its own memory. */
+  readonly addressOf?: (bytes: Uint8Array<ArrayBuffer>) => number;
 }
 
 interface DirectoryHandle {
@@ -156,7 +160,7 @@ export class FuseServer {
   /** Reply buffer: header, body. */
   readonly #reply: Uint8Array<ArrayBuffer> = new Uint8Array(REPLY_MAX);
   readonly #out: DataView<ArrayBuffer> = new DataView(this.#reply.buffer);
-  readonly #replyAddress: number = addressOf(this.#reply);
+  readonly #replyAddress: number;
   readonly #stat = new Statx();
   readonly #statfs = new Statfs();
   readonly #mutation = new Mutation();
@@ -177,6 +181,7 @@ export class FuseServer {
     this.#road = options.road;
     this.#request = options.request;
     this.#options = options;
+    this.#replyAddress = (options.addressOf ?? addressOf)(this.#reply);
     this.#granted = options.granted;
     // A directory handle of a former process must not be taken for one of ours.
     this.#nextHandle = (options.fd + 1) * 0x1_0000_0000 + options.rootFd * 0x10_0000;
@@ -317,7 +322,7 @@ export class FuseServer {
   }
 
   #send(length: number): void {
-    const result = writeFrom(this.fd, this.#replyAddress, length);
+    const result = this.#road.reply(this.fd, this.#replyAddress, length);
     // ENOENT: the request was interrupted meanwhile. ENODEV: the connection was aborted; the loop sees that by itself.
     if (result < 0 && result !== -ENOENT && result !== -19) {
       this.#options.log(`Cannot answer request ${this.#request.opcode}: errno ${-result}`);
@@ -820,6 +825,8 @@ export class FuseServer {
       const size = plus
         ? direntplus(this.#out, at, limit, parent.id, entries)
         : dirent(this.#out, at, limit, parent.id, entries);
+      // Listed, not looked up: whatever stood in the buffer must not be taken for an object.
+      if (plus && size > 0) negativeEntryOut(this.#out, at, 0);
       return size === 0 ? -1 : size;
     }
     const name = this.#dirents.bytes.subarray(entries.nameAt, entries.nameAt + entries.nameLength + 1);

@@ -13,7 +13,7 @@ import type { RecordFields } from "../journal/record.ts";
 import type { Logged, Road } from "../fuse/server.ts";
 import type { Request } from "../fuse/request.ts";
 import type { Backing } from "../system/backing.ts";
-import { addressOf } from "../system/libc.ts";
+import { addressOf } from "../system/address.ts";
 import { decodeMutation, Mutation, packNames } from "./mutation.ts";
 import type { Held, Objects } from "./objects.ts";
 import { RESERVE_BLOCK } from "./objects.ts";
@@ -59,6 +59,8 @@ export interface SequencerOptions {
   readonly dropOrphan: (id: number) => void;
   readonly pause: () => void;
   readonly onLinkLost: (error: StreamError) => void;
+  /** Where a buffer lies; a test has its own memory. */
+  readonly addressOf?: (bytes: Uint8Array<ArrayBuffer>) => number;
 }
 
 /** Sends records to the secondary. */
@@ -99,6 +101,7 @@ export class Sequencer implements Road {
   readonly #view = new RecordView();
   readonly #scratch = new Mutation();
   readonly #copied = new Uint8Array(COPY_MAX);
+  readonly #copiedAddress: number;
 
   constructor(options: SequencerOptions, place: { epoch: number; mountedAt: number; generation: bigint }) {
     this.#options = options;
@@ -108,6 +111,7 @@ export class Sequencer implements Road {
     this.mountedAt = place.mountedAt;
     this.#generation = place.generation;
     this.#nextId = options.ledger.nextId;
+    this.#copiedAddress = (options.addressOf ?? addressOf)(this.#copied);
   }
 
   /** A new line of history begins with the next mutation: the membership changed. */
@@ -158,6 +162,10 @@ export class Sequencer implements Road {
     if (((shared.get(WORD.appliedLow) - (this.#journal.last | 0)) | 0) >= 0) {
       this.#options.wake(shared.memory.wake.acker);
     }
+  }
+
+  reply(fd: number, address: number, length: number): number {
+    return this.#options.writeReply(fd, address, length);
   }
 
   /** Whether another request may be read: its reply must find room. */
@@ -368,7 +376,7 @@ export class Sequencer implements Road {
     const fd = held === undefined ? -1 : objects.io(held);
     const got = fd < 0
       ? -1
-      : backing.pread(fd, addressOf(this.#copied), Math.min(mutation.b, COPY_MAX), mutation.a);
+      : backing.pread(fd, this.#copiedAddress, Math.min(mutation.b, COPY_MAX), mutation.a);
     const sent = this.#scratch.reset(got > 0 ? OP.write : OP.reserve, got > 0 ? mutation.id : 0);
     if (got > 0) {
       sent.a = mutation.a;

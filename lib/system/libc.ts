@@ -11,6 +11,10 @@
  * @module
  */
 
+import { addressOf } from "./address.ts";
+
+export { addressOf };
+
 const SYMBOLS = {
   /** `int *__errno_location(void)` */
   __errno_location: { parameters: [], result: "pointer" },
@@ -79,16 +83,6 @@ export function cstring(text: string): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(text.length * 3 + 1);
   const { written } = encoder.encodeInto(text, bytes);
   return bytes.subarray(0, written + 1);
-}
-
-/**
- * The address of a buffer, as a number. Keep a reference to the array as long as the address is used: V8 frees what
- * only its address remembers.
- */
-export function addressOf(bytes: ArrayBufferView<ArrayBufferLike>): number {
-  // By its buffer: V8 keeps the bytes of arrays up to 64 long on its own heap, and moves them, until the buffer is asked for.
-  const pointer = Deno.UnsafePointer.of(bytes.buffer as ArrayBuffer);
-  return Number(Deno.UnsafePointer.value(pointer)) + bytes.byteOffset;
 }
 
 const lasting: ArrayBufferView<ArrayBufferLike>[] = [];
