@@ -13,6 +13,7 @@ import type { Backing } from "../system/backing.ts";
 import { Dirents } from "../system/dirents.ts";
 import { O, S_IF, SEEK } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
+import { setU64 } from "./bytes.ts";
 import { BlockHasher, HASH_BYTES, readAll, type Sha256 } from "./hashing.ts";
 import { IdSet } from "./id_set.ts";
 import { nameKey, OWN_NAMES } from "./limbo.ts";
@@ -186,7 +187,7 @@ export class ReconcileSource {
       return "busy";
     }
     if (this.#idle && this.#phase === "open" && this.#credited === this.#sent) {
-      this.#control(CONTROL.reconciled, {}, 0);
+      this.#sendReconciled();
       this.#phase = "closing";
     }
     return "waiting";
@@ -384,6 +385,20 @@ export class ReconcileSource {
     this.#counters.files++;
     this.#send(this.#state(held), PART.end, []);
     return true;
+  }
+
+  /** With the objects that are open without a name: releases on the way have made what the target noted out of date. */
+  #sendReconciled(): void {
+    const orphans = this.#objects.orphans();
+    const { body, bodyView } = this.#wire;
+    if (orphans.length * 8 > body.length) {
+      throw new StreamError(
+        "protocol",
+        `Cannot finish the comparison: ${orphans.length} deleted files are open`,
+      );
+    }
+    orphans.forEach((id, index) => setU64(bodyView, index * 8, id));
+    this.#control(CONTROL.reconciled, {}, orphans.length * 8);
   }
 
   #sizeOf(held: Held): number {

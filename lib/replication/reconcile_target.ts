@@ -171,7 +171,7 @@ export class ReconcileTarget {
       this.#object(decodeObject(bytes, view, offset, length), address + offset + length);
     } else if (op === CONTROL.blocks) this.#blocks(bytes, view, offset, length);
     else if (op === CONTROL.data) this.#data(view, offset, length, address);
-    else if (op === CONTROL.reconciled) this.#reconciled();
+    else if (op === CONTROL.reconciled) this.#reconciled(view, offset + FRAME_HEADER, offset + length);
     else throw new StreamError("protocol", `Cannot take frame ${op}: it does not belong to a comparison`);
     this.#inFrame = false;
     this.#flushMissing();
@@ -242,9 +242,12 @@ export class ReconcileTarget {
   }
 
   /** The source has said everything that it was asked for. */
-  #reconciled(): void {
+  #reconciled(view: DataView, start: number, end: number): void {
+    const { orphans } = this.#limbo;
+    orphans.clear();
+    for (let at = start; at + 8 <= end; at += 8) orphans.add(u64(view, at));
     for (const id of this.#limbo.nameless) {
-      if (this.#limbo.orphans.has(id)) continue;
+      if (orphans.has(id)) continue;
       if (this.#askedForName.has(id)) {
         throw new ApplyError(
           `Cannot make the copies equal: object ${id} exists on the primary, but no directory compared has its name; ` +
