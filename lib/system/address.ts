@@ -11,6 +11,10 @@
  */
 export function addressOf(bytes: ArrayBufferView<ArrayBufferLike>): number {
   // By its buffer: V8 keeps the bytes of arrays up to 64 long on its own heap, and moves them, until the buffer is asked for.
-  const pointer = Deno.UnsafePointer.of(bytes.buffer as ArrayBuffer);
-  return Number(Deno.UnsafePointer.value(pointer)) + bytes.byteOffset;
+  const { buffer } = bytes;
+  if (buffer instanceof ArrayBuffer) {
+    return Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer))) + bytes.byteOffset;
+  }
+  // Shared memory is taken by its view alone; it never moves.
+  return Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes as Uint8Array<ArrayBuffer>)));
 }
