@@ -80,11 +80,23 @@ export interface RoadStart {
 const CHECKPOINT_NS = 10e9;
 /** Objects of a checkpoint that wait for the disk at a time. */
 const CHECKPOINT_WAITING = 4;
+/**
+ * Between two objects of a checkpoint: each is a commit of the file system's journal, for which an application's next
+ * create waits. Ten thousand new files took 2.5 ms each while they were synced back to back.
+ */
+const CHECKPOINT_PACE_NS = 4e6;
+/** Past this a checkpoint of very many objects is not spread. */
+const CHECKPOINT_SPREAD_NS = 60e9;
+/** Objects looked at in one step: those that are gone need no sync. */
+const CHECKPOINT_LOOKS = 64;
 
 interface Checkpoint {
   readonly dirty: ReadonlySet<number>;
   readonly left: Iterator<number>;
   readonly sequence: number;
+  readonly paceNs: number;
+  /** When the next object may be synced. */
+  nextAt: number;
   /** The disk thread has all of them. */
   pushed: boolean;
 }
@@ -327,7 +339,7 @@ class RoadThread {
 
   /**
    * Begins a checkpoint when it is time, and goes on with one: the disk thread syncs what was touched, a few objects at a
-   * time, so that an application's own fsync never waits behind many.
+   * time and spread, so that an application's own fsync never waits behind many.
    */
   #checkpointStep(): void {
     const copy = this.#copy;
@@ -335,20 +347,27 @@ class RoadThread {
       if (copy.dirtyCount === 0 || bootNanoseconds() - this.#checkpointAt < CHECKPOINT_NS) return;
       const sequence = copy.journal.last;
       const dirty = copy.takeDirty();
-      this.#checkpoint = { dirty, left: dirty.values(), sequence, pushed: false };
+      const paceNs = Math.min(CHECKPOINT_PACE_NS, CHECKPOINT_SPREAD_NS / dirty.size);
+      this.#checkpoint = { dirty, left: dirty.values(), sequence, paceNs, nextAt: 0, pushed: false };
     }
     const checkpoint = this.#checkpoint;
-    while (!checkpoint.pushed && this.#shared.diskWaiting < CHECKPOINT_WAITING) this.#pushNext(checkpoint);
+    for (let i = 0; i < CHECKPOINT_LOOKS && !checkpoint.pushed; i++) {
+      const now = bootNanoseconds();
+      if (now < checkpoint.nextAt || this.#shared.diskWaiting >= CHECKPOINT_WAITING) return;
+      if (this.#pushNext(checkpoint)) checkpoint.nextAt = now + checkpoint.paceNs;
+    }
   }
 
-  #pushNext(checkpoint: Checkpoint): void {
+  /** Answers whether there was something to sync. */
+  #pushNext(checkpoint: Checkpoint): boolean {
     const next = checkpoint.left.next();
     const fd = next.done === true ? -1 : this.#role?.syncDescriptor(next.value) ?? -1;
-    if (fd < 0 && next.done !== true) return;
+    if (fd < 0 && next.done !== true) return false;
     const flags = DISK_FLAG.checkpoint | (next.done === true ? DISK_FLAG.barrier : 0);
     checkpoint.pushed = next.done === true;
     this.#shared.pushDisk({ fd, flags, token: checkpoint.sequence, slot: -1 });
     wake(this.#start.memory.wake.disk);
+    return true;
   }
 
   #checkpointed(token: number, failed: number): unknown {
