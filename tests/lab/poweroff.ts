@@ -1,7 +1,7 @@
 /**
  * Power cuts in a row, under load, chosen by a seed.
  *
- *     deno run -A tests/lab/poweroff.ts [--seed N] [--cuts 30] [--prefix NAME] [--binary FILE] [--only KIND]
+ *     deno run -A tests/lab/poweroff.ts [--seed N] [--cuts 30] [--prefix NAME] [--binary FILE] [--only KIND] [--keep]
  *
  * After each: no acknowledged row and no synced file is missing, and both trees are equal by an independent comparer.
  *
@@ -59,6 +59,8 @@ export interface CutsOptions {
   readonly binary?: string;
   /** Only this kind. */
   readonly only?: Cut;
+  /** Leaves the lab as it is when something is wrong, to be looked at with `scripts/lab --prefix NAME`. */
+  readonly keep?: boolean;
   /** Told what happens, a line at a time. */
   readonly say: (line: string) => void;
 }
@@ -93,13 +95,16 @@ export function cutsOf(seed: number, count: number): Cut[] {
 
 /** Does the cuts, checks after each. Throws at the first that loses something, with the words to repeat it. */
 export async function powerOffs(options: CutsOptions): Promise<void> {
-  const { prefix, seed, cuts, binary, only, say } = options;
+  const { prefix, seed, cuts, binary, only, keep, say } = options;
   const again = `repeat with: deno run -A tests/lab/poweroff.ts --seed ${seed} --cuts ${cuts}${
     only === undefined ? "" : ` --only "${only}"`
   }`;
   say(`seed ${seed}, ${cuts} power cuts; ${again}`);
-  const lab = binary === undefined ? {} : { binary };
-  await using database = await Database.up({ prefix, seed, lab });
+  const lab = { ...(binary === undefined ? {} : { binary }), ...(keep === true ? { detached: true } : {}) };
+  const database = await Database.up({ prefix, seed, lab });
+  // Only what went well is taken away when the lab is to be kept.
+  await using ending = new AsyncDisposableStack();
+  if (keep !== true) ending.use(database);
   await database.check();
   const random = chance(seed ^ 0x5eed);
   const order = only === undefined ? cutsOf(seed, cuts) : Array.from({ length: cuts }, () => only);
@@ -133,6 +138,7 @@ export async function powerOffs(options: CutsOptions): Promise<void> {
     throw new CheckError("acknowledged rows are missing", listed(account.missing));
   }
   if (account.wrong.length > 0) throw new CheckError("rows are wrong", listed(account.wrong));
+  if (keep === true) await database[Symbol.asyncDispose]();
 }
 
 /** The last events of each node that is on: why it is where it is. */
@@ -144,7 +150,13 @@ async function tell(database: Database, say: (line: string) => void): Promise<vo
     }
     const status = await database.cluster.binome(node, ["status", MODULE]);
     const events = await database.cluster.binome(node, ["events", "--limit", "25"]);
-    say(`--- ${node}\n${status.stdout}${status.stderr}\n${events.stdout}${events.stderr}`);
+    const log = `/var/lib/binome/log/replicator-${MODULE}.log`;
+    const replicator = await database.cluster.lab.exec(node, ["tail", "-n", "25", log]);
+    say(
+      [`--- ${node}`, ...[status, events, replicator].map(({ stdout, stderr }) => stdout + stderr)].join(
+        "\n",
+      ),
+    );
   }
 }
 
@@ -256,8 +268,11 @@ class Cutter {
 
 function read(argv: readonly string[]): CutsOptions {
   const given = new Map<string, string>();
-  for (let at = 0; at < argv.length; at += 2) given.set(argv[at] ?? "", argv[at + 1] ?? "");
-  const known = ["--seed", "--cuts", "--prefix", "--binary", "--only"];
+  for (let at = 0; at < argv.length; at++) {
+    if (argv[at] === "--keep") given.set("--keep", "yes");
+    else given.set(argv[at] ?? "", argv[++at] ?? "");
+  }
+  const known = ["--seed", "--cuts", "--prefix", "--binary", "--only", "--keep"];
   const wrong = [...given.keys()].find((key) => !known.includes(key));
   if (wrong !== undefined) throw new Error(`Cannot understand ${wrong}: expected ${known.join(", ")}`);
   const number = (key: string, otherwise: number): number => {
@@ -281,6 +296,7 @@ function read(argv: readonly string[]): CutsOptions {
     prefix: given.get("--prefix") ?? "poweroff",
     ...(binary === undefined ? {} : { binary }),
     ...(cut === undefined ? {} : { only: cut }),
+    keep: given.has("--keep"),
     say: (line) => Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`)),
   };
 }
