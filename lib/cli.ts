@@ -7,7 +7,7 @@ import type { ClusterStatus, EventRow } from "./agent_control.ts";
 import { type AgentClient, openAgent } from "./cli/agent_client.ts";
 import { Arguments } from "./cli/arguments.ts";
 import { showApply, showEvents, showStatus } from "./cli/show.ts";
-import { verb } from "./cli/verbs.ts";
+import { halt, verb } from "./cli/verbs.ts";
 import { CliError, EXIT, QUIET_ERROR, QUIET_STATUS, usage, type World } from "./cli/world.ts";
 import { ConfigError, jsonSchema } from "./config.ts";
 import { moduleNameIn } from "./config/yaml.ts";
@@ -68,6 +68,11 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       run: (args: readonly string[], world: World) => verb(verbWord, args, world),
     }]),
   ),
+  "halt": {
+    usage: "halt",
+    summary: "stop all modules here until the machine's next boot",
+    run: halt,
+  },
   "maintenance": {
     usage: "maintenance on|off MODULE",
     summary: "suspend automatic decisions",

@@ -45,10 +45,12 @@ export function tellResync(event: Fields, peer: string, tookMs: number): Told | 
   const { phase, files, bytes } = fieldsOf(event["resync"]);
   if (typeof files !== "number" || typeof bytes !== "number" || files === 0) return null;
   const seconds = Math.max(tookMs, 1) / 1000;
-  const counted = phase === "replay" ? "operations of the log" : "objects compared";
+  const [unit, rest] = phase === "replay" ? ["operation", " of the log"] : ["object", " compared"];
   const rate = `${formatSize(Math.round(bytes / seconds))}/s`;
   return {
     what: `Has copied what ${peer} was missing`,
-    why: `${formatSize(bytes)} in ${seconds.toFixed(1)} s (${rate}), ${files} ${counted}`,
+    why: `${formatSize(bytes)} in ${seconds.toFixed(1)} s (${rate}), ${files} ${unit}${
+      files === 1 ? "" : "s"
+    }${rest}`,
   };
 }

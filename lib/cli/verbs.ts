@@ -82,6 +82,30 @@ function readOrder(word: VerbWord, given: Arguments): Order {
   return { word, module, body: { ...(as === undefined ? {} : { as }), ...force } };
 }
 
+/** `binome halt [--wait SECONDS]`: every module of this node leaves service in order; they start again with the machine. */
+export async function halt(args: readonly string[], world: World): Promise<void> {
+  const given = new Arguments(args, { text: ["wait"], flag: ["json"] });
+  given.expect();
+  const seconds = given.count("wait", WAIT_SECONDS);
+  using agent = await openAgent(world);
+  const before = await statusOf(agent);
+  for (const { module } of before.modules) {
+    await agent.ask({ method: "POST", path: `/modules/${encodeURIComponent(module)}/halt`, body: "{}" });
+  }
+  // All at once: a machine that goes down does not wait for one after the other.
+  for (const { module } of before.modules) {
+    const order: Order = { word: "stop", module, body: {} };
+    await waitFor(agent, { order, node: before.node, before, seconds }, world);
+  }
+  const after = await statusOf(agent);
+  if (given.flag("json")) return world.print(JSON.stringify(after));
+  for (const { module, nodes } of after.modules) {
+    for (const instance of nodes.filter(({ node }) => node === after.node)) {
+      world.print(showInstance(module, instance));
+    }
+  }
+}
+
 /** Stop the secondary first, start the current copy first: neither makes a needless failover. */
 function ordered(word: VerbWord, module: ModuleStatus): string[] {
   const serves = (node: NodeModuleStatus) => node.role === "primary" || node.copy === "uptodate" ? 0 : 1;

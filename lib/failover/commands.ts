@@ -25,6 +25,8 @@ export function onCommand(turn: Turn, command: Command): void {
     case "force-primary":
       return startAsPrimary(turn, id, true);
     case "stop":
+    case "halt":
+      turn.set({ halting: verb === "halt" });
       return stop(turn, id);
     case "restart":
       return restart(turn, id);
@@ -144,12 +146,18 @@ function stop(turn: Turn, id: number): void {
   const { phase, record, settings } = turn;
   switch (phase.kind) {
     case "stopped":
+      // A person who stops it means it to stay stopped; a halt changes nothing for what a person has stopped.
+      if (!turn.state.halting) turn.persist({ started: false });
       return turn.reply(id, true, "it is stopped already");
     case "stopping":
       return turn.reply(id, true, "it is stopping");
     case "serving":
     case "promoting":
-      demote(turn, peerReady(turn) ? "handover-stop" : "stop", "stopped by a person");
+      demote(
+        turn,
+        peerReady(turn) ? "handover-stop" : "stop",
+        turn.state.halting ? "the machine halts" : "stopped by a person",
+      );
       break;
     case "demoting":
       turn.become({ ...phase, then: phase.then.startsWith("handover") ? "handover-stop" : "stop" });

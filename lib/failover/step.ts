@@ -67,6 +67,7 @@ export function initialState(settings: Settings, record: DurableRecord, at: numb
     proposal: 0,
     pairedAt: NEVER,
     overwrite: false,
+    halting: false,
     inStep: false,
     silence: null,
     provenUntil: 0,
@@ -370,7 +371,7 @@ export function retire(turn: Turn): void {
 }
 
 function onStopped(turn: Turn): void {
-  turn.persist({ running: false, started: false });
+  turn.persist({ running: false, started: turn.state.halting });
   turn.become({ kind: "stopped" });
   turn.info("Is stopped", "cleanly");
   turn.send();

@@ -20,6 +20,7 @@ export type Verb =
   | "start-primary"
   | "start-secondary"
   | "stop"
+  | "halt"
   | "restart"
   | "switchover"
   | "failback"
@@ -33,6 +34,7 @@ export const VERBS = [
   "start-primary",
   "start-secondary",
   "stop",
+  "halt",
   "restart",
   "switchover",
   "failback",
@@ -342,6 +344,8 @@ export interface State {
   readonly pairedAt: bigint;
   /** `start --as secondary`: the copy of this node may be overwritten (quarantined first). */
   readonly overwrite: boolean;
+  /** It stops because the machine halts: it starts again with it. */
+  readonly halting: boolean;
   /** Uninterrupted in step with the primary at last contact: the only way to become eligible. */
   readonly inStep: boolean;
   /** A silence is being judged. `round` 0: no probe is out. */

@@ -4,7 +4,7 @@
 #
 # start     both, restarted 50 ms after a death; at each boot from now on
 # stop      SIGTERM to the agent, then to the keeper; not at the next boot
-# shutdown  the same as stop, but they start again at the next boot: what a halt of the machine does
+# shutdown  what a halt of the machine does: `binome halt`, then the same as stop; they start again at the next boot
 set -u
 home=/run/lab/supervise
 mkdir -p $home /var/log/binome
@@ -51,6 +51,8 @@ stop | shutdown)
   : >$home/stopping
   [ "$1" = shutdown ] || rm -f /var/lib/binome-enabled
   status=0
+  # What config/systemd/binome-halt.service does.
+  [ "$1" = stop ] || binome halt --wait 60 >>/var/log/binome/supervise.log 2>&1 || status=1
   end agent 60 || status=1
   end keeper 20 || status=1
   exit $status
