@@ -66,7 +66,6 @@ export class ModuleRunner {
   readonly #replicator: LocalLink;
   #state: State;
   #status: Fields | null = null;
-  #caughtUp = false;
   #asking = false;
   #nextCommand = 1;
   #booted = false;
@@ -239,11 +238,11 @@ export class ModuleRunner {
       return { ...this.#state.channel, alive: false, connected: false, caughtUp: false };
     }
     const channel = channelOf(this.#status);
-    return { ...channel, caughtUp: channel.connected && (channel.caughtUp || this.#caughtUp) };
+    // As it is now: that it once was so, perhaps as a secondary before this node took over, says nothing of the peer.
+    return { ...channel, caughtUp: channel.connected && channel.caughtUp };
   }
 
   #onReplicatorChange(connected: boolean): void {
-    this.#caughtUp = false;
     if (connected) return this.poll();
     this.#status = null;
     if (!this.#booted) return;
@@ -258,7 +257,6 @@ export class ModuleRunner {
     const reason = String(params["reason"] ?? params["detail"] ?? "");
     switch (event) {
       case "caught-up":
-        this.#caughtUp = true;
         this.#tell(
           tellResync(params, this.#state.settings.peer, this.#world.clock.now() - this.#connectedAt),
         );
@@ -267,9 +265,7 @@ export class ModuleRunner {
         this.#connectedAt = this.#world.clock.now();
         return this.poll();
       case "resync":
-        return this.poll();
       case "disconnected":
-        this.#caughtUp = false;
         return this.poll();
       case "diverged":
         return this.#world.post({
