@@ -238,6 +238,10 @@ Deno.test("a mirror of PostgreSQL loses its primary under load, and both of its 
 
   await step("M2: PostgreSQL runs on the primary, its data directory on both", async () => {
     await cluster.startBoth();
+    await lab.sh(
+      "client",
+      `psql -qh ${VIP} -U postgres -c "CREATE TABLE ledger (n bigint PRIMARY KEY, mark text)"`,
+    );
     assertEquals(await cluster.vipOwners(), ["node1"]);
     assertEquals((await lab.exec("node2", ["pgrep", "-x", "postgres"])).code, 1);
     await underLoad(async () => {});
