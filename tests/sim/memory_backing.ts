@@ -1,0 +1,753 @@
+/**
+ * A file system in memory behind the seam of the real one: inodes with generations, names as bytes, links, xattrs, holes,
+ * objects that live on without a name while a descriptor is open, −errno as ext4 answers it. A test moves its clock, lets
+ * one call fail, or ends the process in front of one.
+ *
+ * Stricter than ext4 in one point: an object without a name cannot be opened by its handle, since after a power cut it
+ * could not.
+ *
+ * @module
+ */
+
+import type { Backing, Name } from "../../lib/system/backing.ts";
+import { DIRENT64, type Dirents } from "../../lib/system/dirents.ts";
+import type { FileHandle } from "../../lib/system/handle.ts";
+import { AT, FALLOC, O, RENAME, S_IF, S_IS, SEEK, UTIME, XATTR } from "../../lib/system/linux.ts";
+import { STATFS, type Statfs, STATX, type Statx } from "../../lib/system/statx.ts";
+import { FileBytes } from "./file_bytes.ts";
+import type { Memory } from "./memory.ts";
+
+const E = {
+  PERM: -1,
+  NOENT: -2,
+  BADF: -9,
+  EXIST: -17,
+  XDEV: -18,
+  NOTDIR: -20,
+  ISDIR: -21,
+  INVAL: -22,
+  FBIG: -27,
+  NOSPC: -28,
+  RANGE: -34,
+  NAMETOOLONG: -36,
+  NOTEMPTY: -39,
+  LOOP: -40,
+  NODATA: -61,
+  OPNOTSUPP: -95,
+  STALE: -116,
+} as const;
+const SIZE_MAX = 2 ** 43;
+const SECOND = 1_000_000_000n;
+
+/** A name in a directory and the cookie by which a listing continues behind it. */
+interface Entry {
+  readonly inode: Inode;
+  readonly off: bigint;
+}
+
+/** One object. */
+export interface Inode {
+  readonly ino: number;
+  readonly generation: number;
+  mode: number;
+  uid: number;
+  gid: number;
+  readonly rdev: number;
+  nlink: number;
+  opens: number;
+  readonly content: FileBytes;
+  readonly entries: Map<string, Entry>;
+  parent: Inode | null;
+  readonly target: string;
+  readonly xattrs: Map<string, Uint8Array>;
+  atime: bigint;
+  mtime: bigint;
+  ctime: bigint;
+}
+
+interface Open {
+  readonly inode: Inode;
+  readonly flags: number;
+  position: bigint;
+  count: number;
+}
+
+/** Thrown in place of a call: the process ends here. */
+export class Killed extends Error {
+  override readonly name = "Killed";
+}
+
+/** The file system. */
+export class MemoryBacking implements Backing {
+  /** Nanoseconds since 1970; what a change writes as mtime. */
+  now = 1_700_000_000_000_000_000n;
+  /** Blocks of 4096 bytes that files may take in all. */
+  capacity: number = Number.MAX_SAFE_INTEGER;
+  /** Every call by its name, before it is made. A number is its answer instead; a throw ends the process. */
+  before: (call: string) => number | undefined = () => undefined;
+  /** How many bytes the next write or copy moves at most, once. */
+  shorten: number = Number.MAX_SAFE_INTEGER;
+  readonly root: Inode;
+  readonly #memory: Memory;
+  readonly #inodes = new Map<number, Inode>();
+  readonly #fds = new Map<number, Open>();
+  #nextIno = 2;
+  #nextOff = 3n;
+  #generation = 1;
+
+  constructor(memory: Memory) {
+    this.#memory = memory;
+    this.root = this.#make(S_IF.DIR | 0o755, 0, "");
+    this.root.nlink = 2;
+  }
+
+  /** Lets exactly one call fail: the first of that name after `skip` others. */
+  fail(call: string, errno: number, skip = 0): void {
+    let left = skip;
+    this.before = (name) => {
+      if (name !== call || left-- > 0) return undefined;
+      this.before = () => undefined;
+      return -errno;
+    };
+  }
+
+  /** A descriptor of the root, as the keeper opens it. */
+  openRoot(): number {
+    return this.#install(this.root, O.RDONLY | O.DIRECTORY);
+  }
+
+  /** Descriptors open. */
+  get openCount(): number {
+    return this.#fds.size;
+  }
+
+  /** The process is gone: its descriptors close, but for those that another holds too. */
+  killProcess(kept: ReadonlySet<number>): void {
+    this.before = () => undefined;
+    for (const fd of [...this.#fds.keys()]) if (!kept.has(fd)) this.close(fd);
+  }
+
+  openat(dirfd: number, name: Name, flags: number, mode: number): number {
+    return this.#call("openat", () => this.#openat(dirfd, name, flags, mode));
+  }
+
+  reopen(fd: number, flags: number): number {
+    return this.#call("reopen", () => {
+      const inode = this.#fds.get(fd)?.inode;
+      if (inode === undefined) return E.NOENT;
+      return this.#openInode(inode, flags);
+    });
+  }
+
+  openByHandle(mountFd: number, handle: FileHandle, flags: number): number {
+    return this.#call("openByHandle", () => {
+      const mount = this.#fds.get(mountFd);
+      if (mount === undefined || (mount.flags & O.PATH) !== 0) return E.BADF;
+      const view = new DataView(handle.bytes.buffer, handle.bytes.byteOffset, handle.bytes.byteLength);
+      if (handle.length !== 8 || handle.type !== 1) return E.STALE;
+      const inode = this.#inodes.get(view.getUint32(0, true));
+      if (inode === undefined || inode.generation !== view.getUint32(4, true) || inode.nlink === 0) {
+        return E.STALE;
+      }
+      return this.#openInode(inode, flags);
+    });
+  }
+
+  nameToHandle(fd: number, handle: FileHandle): number {
+    return this.#on("nameToHandle", fd, (inode) => {
+      const bytes = new Uint8Array(8);
+      const view = new DataView(bytes.buffer);
+      view.setUint32(0, inode.ino, true);
+      view.setUint32(4, inode.generation, true);
+      handle.set(1, bytes);
+      return 0;
+    });
+  }
+
+  dup(fd: number): number {
+    return this.#call("dup", () => {
+      const open = this.#fds.get(fd);
+      if (open === undefined) return E.BADF;
+      open.count++;
+      return this.#number(open);
+    });
+  }
+
+  close(fd: number): number {
+    const open = this.#fds.get(fd);
+    if (open === undefined) return E.BADF;
+    this.#fds.delete(fd);
+    if (--open.count > 0) return 0;
+    open.inode.opens--;
+    this.#reap(open.inode);
+    return 0;
+  }
+
+  mkdirat(dirfd: number, name: Name, mode: number): number {
+    return this.#make0("mkdirat", dirfd, name, S_IF.DIR | mode, 0, "");
+  }
+
+  mknodat(dirfd: number, name: Name, mode: number, rdev: number): number {
+    return this.#make0("mknodat", dirfd, name, mode, rdev, "");
+  }
+
+  symlinkat(target: Name, dirfd: number, name: Name): number {
+    const text = this.#text(target);
+    if (text.length === 0) return E.NOENT;
+    if (text.length > 4095) return E.NAMETOOLONG;
+    return this.#make0("symlinkat", dirfd, name, S_IF.LNK | 0o777, 0, text);
+  }
+
+  readlink(fd: number, address: number, size: number): number {
+    return this.#on("readlink", fd, (inode) => {
+      if (typeOf(inode) !== S_IF.LNK) return E.INVAL;
+      const bytes = latin1(inode.target).subarray(0, size);
+      this.#memory.at(address, bytes.length).set(bytes);
+      return bytes.length;
+    });
+  }
+
+  link(fd: number, dirfd: number, name: Name): number {
+    return this.#on("link", fd, (inode) =>
+      this.#inDirectory(dirfd, name, (directory, text) => {
+        if (typeOf(inode) === S_IF.DIR) return E.PERM;
+        if (inode.nlink === 0 || directory.nlink === 0) return E.NOENT;
+        if (directory.entries.has(text)) return E.EXIST;
+        this.#enter(directory, text, inode);
+        inode.nlink++;
+        inode.ctime = this.now;
+        return 0;
+      }));
+  }
+
+  unlinkat(dirfd: number, name: Name, flags: number): number {
+    return this.#call("unlinkat", () =>
+      this.#inDirectory(dirfd, name, (directory, text) => {
+        const inode = directory.entries.get(text)?.inode;
+        if (inode === undefined) return E.NOENT;
+        const isDirectory = typeOf(inode) === S_IF.DIR;
+        if (flags & AT.REMOVEDIR) {
+          if (!isDirectory) return E.NOTDIR;
+          if (inode.entries.size > 0) return E.NOTEMPTY;
+        } else if (isDirectory) return E.ISDIR;
+        this.#leave(directory, text, inode);
+        return 0;
+      }));
+  }
+
+  renameat2(oldDirfd: number, oldName: Name, newDirfd: number, newName: Name, flags: number): number {
+    return this.#call(
+      "renameat2",
+      () =>
+        this.#inDirectory(
+          oldDirfd,
+          oldName,
+          (from, name) =>
+            this.#inDirectory(newDirfd, newName, (to, other) => this.#rename(from, name, to, other, flags)),
+        ),
+    );
+  }
+
+  pread(fd: number, address: number, count: number, offset: number): number {
+    return this.#io("pread", fd, false, (inode) => {
+      const length = Math.max(0, Math.min(count, inode.content.size - offset));
+      if (length > 0) inode.content.read(offset, this.#memory.at(address, length));
+      return length;
+    });
+  }
+
+  pwrite(fd: number, address: number, count: number, offset: number): number {
+    return this.#io("pwrite", fd, true, (inode) => {
+      if (offset >= SIZE_MAX) return E.FBIG;
+      return this.#write(inode, this.#memory.at(address, count), offset);
+    });
+  }
+
+  ftruncate(fd: number, size: number): number {
+    return this.#io("ftruncate", fd, true, (inode) => this.#truncate(inode, size));
+  }
+
+  truncate(fd: number, size: number): number {
+    return this.#on(
+      "truncate",
+      fd,
+      (inode) => typeOf(inode) === S_IF.REG ? this.#truncate(inode, size) : E.INVAL,
+    );
+  }
+
+  fallocate(fd: number, mode: number, offset: number, length: number): number {
+    return this.#io("fallocate", fd, true, (inode) => {
+      if (length <= 0) return E.INVAL;
+      const end = offset + length;
+      if (end > SIZE_MAX) return E.FBIG;
+      const kind = mode & ~FALLOC.KEEP_SIZE;
+      if (kind === FALLOC.PUNCH_HOLE && (mode & FALLOC.KEEP_SIZE) !== 0) inode.content.punch(offset, end);
+      else if (kind === 0 || kind === FALLOC.ZERO_RANGE) {
+        if (kind === FALLOC.ZERO_RANGE) inode.content.punch(offset, end);
+        if (this.#used() + inode.content.missing(offset, end) > this.capacity) return E.NOSPC;
+        inode.content.allocate(offset, end);
+        if ((mode & FALLOC.KEEP_SIZE) === 0) inode.content.size = Math.max(inode.content.size, end);
+      } else return E.OPNOTSUPP;
+      inode.mtime = inode.ctime = this.now;
+      return 0;
+    });
+  }
+
+  copyFileRange(fdIn: number, offsetIn: number, fdOut: number, offsetOut: number, length: number): number {
+    return this.#io("copyFileRange", fdIn, false, (source) => {
+      const open = this.#fds.get(fdOut);
+      if (open === undefined || (open.flags & O.ACCMODE) === 0) return E.BADF;
+      const count = Math.max(0, Math.min(length, source.content.size - offsetIn));
+      if (open.inode === source && offsetIn < offsetOut + length && offsetOut < offsetIn + length) {
+        return E.INVAL;
+      }
+      if (count === 0) return 0;
+      const bytes = new Uint8Array(count);
+      source.content.read(offsetIn, bytes);
+      return this.#write(open.inode, bytes, offsetOut);
+    });
+  }
+
+  lseek(fd: number, offset: number, whence: number): number {
+    return this.#io("lseek", fd, false, (inode) => inode.content.seek(offset, whence === SEEK.DATA));
+  }
+
+  fsync(fd: number): number {
+    return this.#on("fsync", fd, () => 0);
+  }
+
+  fdatasync(fd: number): number {
+    return this.#on("fdatasync", fd, () => 0);
+  }
+
+  chmod(fd: number, mode: number): number {
+    return this.#on("chmod", fd, (inode) => {
+      if (typeOf(inode) === S_IF.LNK) return E.OPNOTSUPP;
+      inode.mode = typeOf(inode) | (mode & 0o7777);
+      inode.ctime = this.now;
+      return 0;
+    });
+  }
+
+  chown(fd: number, uid: number, gid: number): number {
+    return this.#on("chown", fd, (inode) => {
+      if (uid >>> 0 !== 0xffffffff) inode.uid = uid >>> 0;
+      if (gid >>> 0 !== 0xffffffff) inode.gid = gid >>> 0;
+      if (typeOf(inode) !== S_IF.DIR && typeOf(inode) !== S_IF.LNK) {
+        inode.mode &= ~S_IS.UID;
+        if (inode.mode & 0o10) inode.mode &= ~S_IS.GID;
+      }
+      inode.ctime = this.now;
+      return 0;
+    });
+  }
+
+  utimens(fd: number, atimeSec: number, atimeNsec: number, mtimeSec: number, mtimeNsec: number): number {
+    return this.#on("utimens", fd, (inode) => {
+      inode.atime = this.#time(inode.atime, atimeSec, atimeNsec);
+      inode.mtime = this.#time(inode.mtime, mtimeSec, mtimeNsec);
+      inode.ctime = this.now;
+      return 0;
+    });
+  }
+
+  statx(fd: number, into: Statx): number {
+    return this.#on("statx", fd, (inode) => this.#stat(inode, into));
+  }
+
+  statxAt(dirfd: number, name: Name, into: Statx): number {
+    return this.#call("statxAt", () =>
+      this.#inDirectory(dirfd, name, (directory, text) => {
+        const inode = directory.entries.get(text)?.inode;
+        return inode === undefined ? E.NOENT : this.#stat(inode, into);
+      }));
+  }
+
+  fstatfs(fd: number, into: Statfs): number {
+    return this.#on("fstatfs", fd, () => {
+      into.view.setBigUint64(STATFS.bsize, 4096n, true);
+      into.view.setBigUint64(STATFS.namelen, 255n, true);
+      return 0;
+    });
+  }
+
+  inodeFlags(fd: number): number {
+    return this.#on("inodeFlags", fd, () => 0);
+  }
+
+  getdents(fd: number, into: Dirents): number {
+    return this.#call("getdents", () => {
+      const open = this.#fds.get(fd);
+      into.filled(0);
+      if (open === undefined || (open.flags & O.PATH) !== 0) return E.BADF;
+      if (typeOf(open.inode) !== S_IF.DIR) return E.NOTDIR;
+      const used = fillDirents(open, into);
+      into.filled(used);
+      return used;
+    });
+  }
+
+  seekdir(fd: number, off: bigint): number {
+    return this.#call("seekdir", () => {
+      const open = this.#fds.get(fd);
+      if (open === undefined) return E.BADF;
+      open.position = off;
+      return 0;
+    });
+  }
+
+  getxattr(fd: number, name: Name, address: number, size: number): number {
+    return this.#on("getxattr", fd, (inode) => {
+      const value = inode.xattrs.get(this.#text(name));
+      if (value === undefined) return E.NODATA;
+      if (size === 0) return value.length;
+      if (value.length > size) return E.RANGE;
+      this.#memory.at(address, value.length).set(value);
+      return value.length;
+    });
+  }
+
+  setxattr(fd: number, name: Name, address: number, size: number, flags: number): number {
+    return this.#on("setxattr", fd, (inode) => {
+      const text = this.#text(name);
+      const type = typeOf(inode);
+      if (text.startsWith("user.") && type !== S_IF.REG && type !== S_IF.DIR) return E.PERM;
+      if (text.length === 0 || text.length > 255) return E.RANGE;
+      if (flags === XATTR.CREATE && inode.xattrs.has(text)) return E.EXIST;
+      if (flags === XATTR.REPLACE && !inode.xattrs.has(text)) return E.NODATA;
+      inode.xattrs.set(text, size === 0 ? new Uint8Array(0) : this.#memory.at(address, size).slice());
+      inode.ctime = this.now;
+      return 0;
+    });
+  }
+
+  listxattr(fd: number, address: number, size: number): number {
+    return this.#on("listxattr", fd, (inode) => {
+      const bytes = latin1([...inode.xattrs.keys()].map((name) => `${name}\0`).join(""));
+      if (size === 0) return bytes.length;
+      if (bytes.length > size) return E.RANGE;
+      this.#memory.at(address, bytes.length).set(bytes);
+      return bytes.length;
+    });
+  }
+
+  removexattr(fd: number, name: Name): number {
+    return this.#on("removexattr", fd, (inode) => inode.xattrs.delete(this.#text(name)) ? 0 : E.NODATA);
+  }
+
+  umask(_mask: number): number {
+    return 0;
+  }
+
+  /** The object that a path leads to, from the root. */
+  find(path: string): Inode | undefined {
+    let inode: Inode | undefined = this.root;
+    for (const part of path.split("/").filter((name) => name !== "")) inode = inode?.entries.get(part)?.inode;
+    return inode;
+  }
+
+  /** Everything below the root that two copies must have alike, one line an object and name. */
+  snapshot(): string {
+    const lines: string[] = [];
+    const walk = (path: string, inode: Inode): void => {
+      lines.push(`${JSON.stringify(path)} ${describe(inode)}`);
+      for (const name of [...inode.entries.keys()].sort()) {
+        walk(`${path}/${name}`, inode.entries.get(name)?.inode ?? inode);
+      }
+    };
+    walk("", this.root);
+    return lines.join("\n");
+  }
+
+  #call(name: string, action: () => number): number {
+    return this.before(name) ?? action();
+  }
+
+  #on(name: string, fd: number, action: (inode: Inode) => number): number {
+    return this.#call(name, () => {
+      const open = this.#fds.get(fd);
+      return open === undefined ? E.BADF : action(open.inode);
+    });
+  }
+
+  #io(name: string, fd: number, writes: boolean, action: (inode: Inode) => number): number {
+    return this.#call(name, () => {
+      const open = this.#fds.get(fd);
+      if (open === undefined || (open.flags & O.PATH) !== 0) return E.BADF;
+      if (typeOf(open.inode) === S_IF.DIR) return E.ISDIR;
+      if (typeOf(open.inode) !== S_IF.REG) return E.INVAL;
+      return writes && (open.flags & O.ACCMODE) === 0 ? E.BADF : action(open.inode);
+    });
+  }
+
+  #inDirectory(fd: number, name: Name, action: (directory: Inode, name: string) => number): number {
+    const directory = this.#fds.get(fd)?.inode;
+    if (directory === undefined) return E.BADF;
+    if (typeOf(directory) !== S_IF.DIR) return E.NOTDIR;
+    const text = this.#text(name);
+    if (text.length === 0) return E.NOENT;
+    if (text.length > 255) return E.NAMETOOLONG;
+    if (text.includes("/") || text === "." || text === "..") return E.INVAL;
+    return action(directory, text);
+  }
+
+  #openat(dirfd: number, name: Name, flags: number, mode: number): number {
+    return this.#inDirectory(dirfd, name, (directory, text) => {
+      const found = directory.entries.get(text)?.inode;
+      if (found !== undefined) {
+        if ((flags & (O.CREAT | O.EXCL)) === (O.CREAT | O.EXCL)) return E.EXIST;
+        return this.#openInode(found, flags);
+      }
+      if ((flags & O.CREAT) === 0) return E.NOENT;
+      const inode = this.#born(directory, text, S_IF.REG | mode, 0, "");
+      return inode === null ? E.NOENT : this.#install(inode, flags);
+    });
+  }
+
+  #openInode(inode: Inode, flags: number): number {
+    const type = typeOf(inode);
+    if ((flags & O.DIRECTORY) !== 0 && type !== S_IF.DIR) return E.NOTDIR;
+    if ((flags & O.PATH) === 0) {
+      if (type === S_IF.LNK) return E.LOOP;
+      if (type === S_IF.DIR && (flags & O.ACCMODE) !== 0) return E.ISDIR;
+    }
+    return this.#install(inode, flags);
+  }
+
+  #make0(call: string, dirfd: number, name: Name, mode: number, rdev: number, target: string): number {
+    return this.#call(call, () =>
+      this.#inDirectory(dirfd, name, (directory, text) => {
+        if (directory.entries.has(text)) return E.EXIST;
+        return this.#born(directory, text, mode, rdev, target) === null ? E.NOENT : 0;
+      }));
+  }
+
+  /** A new object in a directory; null when the directory itself was removed. */
+  #born(directory: Inode, name: string, mode: number, rdev: number, target: string): Inode | null {
+    if (directory.nlink === 0) return null;
+    const inode = this.#make(mode, rdev, target);
+    if (directory.mode & S_IS.GID) {
+      inode.gid = directory.gid;
+      if (typeOf(inode) === S_IF.DIR) inode.mode |= S_IS.GID;
+    }
+    if (typeOf(inode) === S_IF.DIR) directory.nlink++;
+    inode.nlink = typeOf(inode) === S_IF.DIR ? 2 : 1;
+    this.#enter(directory, name, inode);
+    return inode;
+  }
+
+  #make(mode: number, rdev: number, target: string): Inode {
+    const inode: Inode = {
+      ino: this.#nextIno++,
+      generation: this.#generation++,
+      mode,
+      uid: 0,
+      gid: 0,
+      rdev,
+      nlink: 0,
+      opens: 0,
+      content: new FileBytes(),
+      entries: new Map(),
+      parent: null,
+      target,
+      xattrs: new Map(),
+      atime: this.now,
+      mtime: this.now,
+      ctime: this.now,
+    };
+    this.#inodes.set(inode.ino, inode);
+    return inode;
+  }
+
+  #enter(directory: Inode, name: string, inode: Inode): void {
+    // Cookies use the upper half as well, as those of ext4 do.
+    directory.entries.set(name, { inode, off: this.#nextOff++ << 30n });
+    directory.mtime = directory.ctime = this.now;
+    if (typeOf(inode) === S_IF.DIR) inode.parent = directory;
+  }
+
+  #leave(directory: Inode, name: string, inode: Inode): void {
+    directory.entries.delete(name);
+    directory.mtime = directory.ctime = this.now;
+    inode.ctime = this.now;
+    if (typeOf(inode) === S_IF.DIR) {
+      directory.nlink--;
+      inode.nlink = 0;
+    } else inode.nlink--;
+    this.#reap(inode);
+  }
+
+  #reap(inode: Inode): void {
+    if (inode.nlink === 0 && inode.opens === 0) this.#inodes.delete(inode.ino);
+  }
+
+  #rename(from: Inode, name: string, to: Inode, other: string, flags: number): number {
+    const moved = from.entries.get(name)?.inode;
+    const displaced = to.entries.get(other)?.inode;
+    if ((flags & RENAME.EXCHANGE) !== 0 && (flags & ~RENAME.EXCHANGE) !== 0) return E.INVAL;
+    if (moved === undefined || to.nlink === 0) return E.NOENT;
+    if (flags & RENAME.NOREPLACE && displaced !== undefined) return E.EXIST;
+    if (within(to, moved)) return E.INVAL;
+    if (flags & RENAME.EXCHANGE) {
+      if (displaced === undefined) return E.NOENT;
+      if (within(from, displaced)) return E.INVAL;
+      if (moved !== displaced) this.#exchange(from, name, moved, to, other, displaced);
+      return 0;
+    }
+    if (displaced === moved) return 0;
+    if (displaced !== undefined) {
+      const refused = replaceRefused(moved, displaced);
+      if (refused < 0) return refused;
+      this.#leave(to, other, displaced);
+    }
+    from.entries.delete(name);
+    from.mtime = from.ctime = this.now;
+    this.#enter(to, other, moved);
+    if (typeOf(moved) === S_IF.DIR) {
+      from.nlink--;
+      to.nlink++;
+    }
+    moved.ctime = this.now;
+    return 0;
+  }
+
+  #exchange(from: Inode, name: string, moved: Inode, to: Inode, other: string, displaced: Inode): void {
+    this.#enter(from, name, displaced);
+    this.#enter(to, other, moved);
+    const difference = (typeOf(moved) === S_IF.DIR ? 1 : 0) - (typeOf(displaced) === S_IF.DIR ? 1 : 0);
+    from.nlink -= difference;
+    to.nlink += difference;
+  }
+
+  #write(inode: Inode, bytes: Uint8Array, offset: number): number {
+    let count = Math.min(bytes.length, this.shorten);
+    this.shorten = Number.MAX_SAFE_INTEGER;
+    const used = this.#used();
+    while (count > 0 && used + inode.content.missing(offset, offset + count) > this.capacity) {
+      count = Math.max(0, Math.floor((offset + count - 1) / 4096) * 4096 - offset);
+    }
+    if (count === 0 && bytes.length > 0) return E.NOSPC;
+    inode.content.write(offset, bytes.subarray(0, count));
+    inode.mtime = inode.ctime = this.now;
+    return count;
+  }
+
+  #truncate(inode: Inode, size: number): number {
+    if (size > SIZE_MAX) return E.FBIG;
+    inode.content.truncate(size);
+    inode.mtime = inode.ctime = this.now;
+    return 0;
+  }
+
+  #used(): number {
+    if (this.capacity === Number.MAX_SAFE_INTEGER) return 0;
+    let sum = 0;
+    for (const inode of this.#inodes.values()) sum += inode.content.blocks;
+    return sum;
+  }
+
+  #time(before: bigint, seconds: number, nanoseconds: number): bigint {
+    if (nanoseconds === UTIME.OMIT) return before;
+    return nanoseconds === UTIME.NOW ? this.now : BigInt(seconds) * SECOND + BigInt(nanoseconds);
+  }
+
+  #stat(inode: Inode, into: Statx): number {
+    const { view } = into;
+    view.setUint32(STATX.blksize, 4096, true);
+    view.setUint32(STATX.nlink, inode.nlink, true);
+    view.setUint32(STATX.uid, inode.uid, true);
+    view.setUint32(STATX.gid, inode.gid, true);
+    view.setUint16(STATX.mode, inode.mode, true);
+    view.setBigUint64(STATX.ino, BigInt(inode.ino), true);
+    view.setBigUint64(
+      STATX.size,
+      BigInt(typeOf(inode) === S_IF.LNK ? inode.target.length : inode.content.size),
+      true,
+    );
+    view.setBigUint64(STATX.blocks, BigInt(inode.content.blocks * 8), true);
+    for (
+      const [at, time] of [[STATX.atime, inode.atime], [STATX.mtime, inode.mtime], [
+        STATX.ctime,
+        inode.ctime,
+      ]] as const
+    ) {
+      const rest = ((time % SECOND) + SECOND) % SECOND;
+      view.setBigInt64(at, (time - rest) / SECOND, true);
+      view.setUint32(at + 8, Number(rest), true);
+    }
+    return 0;
+  }
+
+  #text(name: Name): string {
+    const bytes = typeof name === "number" ? this.#memory.text(name) : name;
+    const end = bytes.indexOf(0);
+    return String.fromCharCode(...(end < 0 ? bytes : bytes.subarray(0, end)));
+  }
+
+  #install(inode: Inode, flags: number): number {
+    inode.opens++;
+    return this.#number({ inode, flags, position: 0n, count: 1 });
+  }
+
+  #number(open: Open): number {
+    let fd = 3;
+    while (this.#fds.has(fd)) fd++;
+    this.#fds.set(fd, open);
+    return fd;
+  }
+}
+
+/** Bytes of a name kept as one character each. */
+export function latin1(text: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(text, (character) => character.charCodeAt(0));
+}
+
+function typeOf(inode: Inode): number {
+  return inode.mode & S_IF.MT;
+}
+
+/** Whether a directory lies at or below an object. */
+function within(directory: Inode, above: Inode): boolean {
+  for (let at: Inode | null = directory; at !== null; at = at.parent) if (at === above) return true;
+  return false;
+}
+
+function replaceRefused(moved: Inode, displaced: Inode): number {
+  if (typeOf(displaced) !== S_IF.DIR) return typeOf(moved) === S_IF.DIR ? E.NOTDIR : 0;
+  if (typeOf(moved) !== S_IF.DIR) return E.ISDIR;
+  return displaced.entries.size > 0 ? E.NOTEMPTY : 0;
+}
+
+function fillDirents(open: Open, into: Dirents): number {
+  const view = new DataView(into.bytes.buffer);
+  let at = 0;
+  const put = (name: string, off: bigint, inode: Inode): boolean => {
+    if (off <= open.position) return true;
+    const length = (DIRENT64.name + name.length + 1 + 7) & ~7;
+    if (at + length > into.bytes.length) return false;
+    into.bytes.fill(0, at, at + length);
+    view.setBigUint64(at + DIRENT64.ino, BigInt(inode.ino), true);
+    view.setBigInt64(at + DIRENT64.off, off, true);
+    view.setUint16(at + DIRENT64.reclen, length, true);
+    view.setUint8(at + DIRENT64.type, typeOf(inode) >> 12);
+    into.bytes.set(latin1(name), at + DIRENT64.name);
+    at += length;
+    open.position = off;
+    return true;
+  };
+  if (!put(".", 1n, open.inode) || !put("..", 2n, open.inode.parent ?? open.inode)) return at;
+  const entries = [...open.inode.entries].sort(([, a], [, b]) => a.off < b.off ? -1 : 1);
+  for (const [name, { inode, off }] of entries) if (!put(name, off, inode)) break;
+  return at;
+}
+
+function describe(inode: Inode): string {
+  const xattrs = [...inode.xattrs].sort(([a], [b]) => a < b ? -1 : 1).map(([name, value]) =>
+    `${name}=${[...value]}`
+  );
+  const directory = typeOf(inode) === S_IF.DIR;
+  return `${
+    inode.mode.toString(8)
+  } ${inode.uid}:${inode.gid} links ${inode.nlink} rdev ${inode.rdev} mtime ${inode.mtime} ` +
+    `${directory ? "" : inode.content.describe()} ${JSON.stringify(inode.target)} ${xattrs.join(" ")}`;
+}
