@@ -26,8 +26,10 @@ const exclude = z.string({ error: 'a pattern such as "*.tmp" or "cache/**"' }).m
 const replicate = strict({
   path: absolutePath("the absolute path of the directory"),
   durability: z.enum(["each-write"]).default("each-write"),
-  exclude: z.array(exclude, { error: "a list of patterns" }).max(64, { error: "at most 64 patterns" })
-    .default([]),
+  // Refused, not ignored: who excludes a path relies on it staying on its node.
+  exclude: z.array(exclude, { error: "a list of patterns" }).max(0, {
+    error: "an empty list: this version replicates everything in the directory, keep such files elsewhere",
+  }).default([]),
 }, "a map with path");
 
 const prefixError = "the length of the subnet's prefix, 1 to 32";

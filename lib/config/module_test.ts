@@ -1,4 +1,4 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { parseCluster } from "./cluster.ts";
 import { overlaps, parseModule } from "./module.ts";
 import type { ModuleConfig } from "./types.ts";
@@ -16,7 +16,7 @@ kind: service
 network: direct
 replicate:
   - path: /srv/bms
-    exclude: ["*.tmp"]
+    exclude: []
 virtual_ips:
   - { address: 10.0.0.100, prefix: 24 }
 service:
@@ -42,7 +42,7 @@ Deno.test("parseModule() gives every value, units in the names", () => {
     nodes: ["node1", "node2"],
     network: "direct",
     port: 9020,
-    replicate: [{ path: "/srv/bms", durability: "each-write", exclude: ["*.tmp"] }],
+    replicate: [{ path: "/srv/bms", durability: "each-write", exclude: [] }],
     virtualIps: [{ address: "10.0.0.100", prefix: 24, interface: null }],
     service: {
       start: ["/etc/binome/bms/start"],
@@ -185,4 +185,11 @@ Deno.test("overlaps() compares whole names, not letters", () => {
   assertEquals(overlaps("/srv/a", "/srv/a/b"), true);
   assertEquals(overlaps("/srv/a/b", "/srv/a"), true);
   assertEquals(overlaps("/srv/a", "/srv/a"), true);
+});
+
+Deno.test("parseModule() refuses to exclude names, which would be replicated all the same", () => {
+  const [line = ""] = refused(
+    'module: bms\nkind: directory\nreplicate:\n  - { path: /srv/bms, exclude: ["*.tmp"] }\n',
+  );
+  assertMatch(line, /^bms\.yaml:4: .*this version replicates everything/);
 });

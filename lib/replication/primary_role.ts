@@ -24,6 +24,7 @@ import { orphanKey } from "./orphan_key.ts";
 import type { Plan } from "./position.ts";
 import { ReconcileSource } from "./reconcile_source.ts";
 import { Replayer } from "./replayer.ts";
+import { checkRoot } from "./root_mark.ts";
 import { Sequencer } from "./sequencer.ts";
 import { type Shared, WORD } from "./shared.ts";
 import { StreamError, type StreamHandle } from "./stream.ts";
@@ -144,6 +145,7 @@ export class PrimaryRole {
       fdsMax: FDS_MAX,
     });
     this.#tree = new Tree({ backing, objects: this.#objects });
+    checkRoots(command.mounts, world.copy);
     if (world.copy.crashed) this.#afterCrash(command);
     const marked = this.#objects.markRoots();
     if (marked < 0) throw new Error(rootRefused(marked));
@@ -498,4 +500,12 @@ function rootRefused(result: number): string {
     return "Cannot serve: a replicated directory carries the mark of another one; was it moved, or another file system mounted?";
   }
   return `Cannot serve: a replicated directory cannot be marked (errno ${-result}); the file system must have trusted xattrs (ext4, xfs, btrfs)`;
+}
+
+/** Refuses directories that are not the ones that were replicated. */
+export function checkRoots(mounts: readonly Mount[], copy: Copy): void {
+  mounts.forEach((mount, index) => {
+    const mark = `${copy.meta.value.clusterId}/${copy.meta.value.module}/${index}`;
+    checkRoot({ path: mount.path, fd: mount.backing, mark, fresh: copy.fresh }, { backing, addressOf });
+  });
 }

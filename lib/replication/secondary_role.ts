@@ -28,7 +28,7 @@ import { ACK, CONTROL, MUTATIONS, type ReconcileBegin } from "./mutation.ts";
 import { Objects } from "./objects.ts";
 import { orphanKey } from "./orphan_key.ts";
 import { type Plan, positionOf } from "./position.ts";
-import type { KeptOrphan, Mount } from "./primary_role.ts";
+import { checkRoots, type KeptOrphan, type Mount } from "./primary_role.ts";
 import { Quarantine } from "./quarantine.ts";
 import { ReconcileTarget } from "./reconcile_target.ts";
 import { DISK_FLAG, type Shared, WORD } from "./shared.ts";
@@ -117,6 +117,7 @@ export class SecondaryRole {
     this.#copy = world.copy;
     this.#overwrite = command.overwrite;
     world.copy.accept(command.epoch);
+    checkRoots(command.mounts, world.copy);
     const roots = command.mounts.map((mount) => ({ fd: mount.backing }));
     this.#objects = new Objects({
       backing,

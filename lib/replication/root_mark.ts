@@ -1,0 +1,62 @@
+/**
+ * I7: "missing" is not "deleted". A replicated directory carries a mark that says whose it is. A directory without it, or
+ * with another's, is not the one that was replicated: an empty mount point, a disk that was exchanged, a restored folder.
+ * It is refused, since serving it would replace the other node's data by nothing.
+ *
+ * @module
+ */
+
+import type { Backing } from "../system/backing.ts";
+import { XATTR } from "../system/linux.ts";
+import { cbytes } from "./bytes.ts";
+
+/** On the root of each replicated directory, the same on both nodes; the mount hides it. */
+export const ROOT_XATTR = "trusted.binome.root";
+
+const NAME = cbytes(ROOT_XATTR);
+const ENODATA = 61;
+const MARK_MAX = 512;
+
+/** A directory, and what its mark must say. */
+export interface RootMark {
+  readonly path: string;
+  /** The directory beneath. */
+  readonly fd: number;
+  /** `cluster/module/number of the directory`. */
+  readonly mark: string;
+  /** This node never had a copy: a directory without a mark is right, and gets one. */
+  readonly fresh: boolean;
+}
+
+/** What looks at marks needs. */
+export interface MarkWorld {
+  readonly backing: Pick<Backing, "getxattr" | "setxattr">;
+  readonly addressOf: (bytes: Uint8Array) => number;
+}
+
+/** Looks at a directory's mark, or sets it on a new copy. Throws when the directory is not the one that was replicated. */
+export function checkRoot(root: RootMark, world: MarkWorld): void {
+  const found = new Uint8Array(MARK_MAX);
+  const length = world.backing.getxattr(root.fd, NAME, world.addressOf(found), found.length);
+  if (length >= 0) {
+    const mark = new TextDecoder().decode(found.subarray(0, length));
+    if (mark === root.mark) return;
+    throw new Error(
+      `Cannot use ${root.path}: it belongs to "${mark}", expected "${root.mark}"; mount the right file system there`,
+    );
+  }
+  if (length !== -ENODATA) {
+    throw new Error(
+      `Cannot use ${root.path}: its file system has no trusted xattrs (errno ${-length}); use ext4, xfs or btrfs`,
+    );
+  }
+  if (!root.fresh) {
+    throw new Error(
+      `Cannot use ${root.path}: it is not the directory that was replicated, its mark is missing; is its file system ` +
+        `mounted? If the disk was exchanged on purpose, remove this node's log folder of the module and start it as secondary`,
+    );
+  }
+  const bytes = new TextEncoder().encode(root.mark);
+  const set = world.backing.setxattr(root.fd, NAME, world.addressOf(bytes), bytes.length, XATTR.CREATE);
+  if (set < 0) throw new Error(`Cannot mark ${root.path}: errno ${-set}`);
+}
