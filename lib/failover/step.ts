@@ -151,7 +151,9 @@ function onBoot(turn: Turn, event: Extract<Event, { kind: "boot" }>): void {
     turn.info("Resumes as secondary", "the agent was restarted; the module kept running");
     turn.become({ kind: "following", work: 0, primary: settings.peer });
   } else if (record.started) {
-    begin(turn, rebooted ? "started with the node" : "the agent was restarted");
+    const why = rebooted ? "started with the node" : "the agent was restarted";
+    turn.info("Starts", why);
+    begin(turn, why);
   } else if (record.copy !== "none") {
     // A directory that was never started belongs to its owner: it stays writable until then.
     turn.work("data", [{ do: "cover" }]);
