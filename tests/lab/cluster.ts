@@ -307,11 +307,14 @@ export class Cluster implements AsyncDisposable {
     return (await this.events(node)).at(-1)?.id ?? 0;
   }
 
-  /** Waits for an event whose `what: why` matches; answers it. */
+  /** Waits for an event whose `what: why` matches; answers it. An agent that does not answer is asked again. */
   async waitEvent(node: NodeName, matches: RegExp, since = 0, timeoutMs = STATE_MS): Promise<EventRow> {
     let found: EventRow | undefined;
     await until(`an event ${matches} on ${node}`, async () => {
-      found = (await this.events(node, since)).find(({ what, why }) => matches.test(`${what}: ${why}`));
+      const { code, stdout } = await this.api(node, `/events?since=${since}&limit=1000`);
+      if (code !== 0) return false;
+      const { events } = JSON.parse(stdout) as { events: EventRow[] };
+      found = events.find(({ what, why }) => matches.test(`${what}: ${why}`));
       return found !== undefined;
     }, { timeoutMs, everyMs: 50 });
     if (found === undefined) throw new Error("unreachable: an event has matched");

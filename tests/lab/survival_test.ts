@@ -1,0 +1,125 @@
+/**
+ * The program's parts are killed again and again while an application writes as fast as it can: it must see a pause at
+ * most. `writer.c` checks every answer it gets.
+ */
+import { assertEquals, assertMatch, assertNotEquals } from "@std/assert";
+import { Cluster, DATA, story, VIP } from "./cluster.ts";
+import { type HostProcess, must, type NodeName, until } from "./lab.ts";
+
+const KILLS = 20;
+const THREADS = 4;
+
+/** A writer at work on node1. */
+async function startWriter(cluster: Cluster, folder: string): Promise<HostProcess> {
+  await cluster.lab.sh("node1", `mkdir ${DATA}/${folder}`);
+  const writer = cluster.lab.spawn("node1", ["/run/lab/shared/writer", `${DATA}/${folder}`, `${THREADS}`]);
+  await goesOn(writer);
+  return writer;
+}
+
+/** Waits until the writer has written more than up to now. */
+async function goesOn(writer: HostProcess): Promise<void> {
+  const count = (line: string): number => Number(/^writes (\d+)/.exec(line)?.[1] ?? 0);
+  const before = count(writer.lines.at(-1) ?? "");
+  await writer.line((line) => count(line) > before, 20_000, writer.lines.length);
+}
+
+/** Ends the writer; not one of its calls may have failed. Prints what it did. */
+async function endWriter(writer: HostProcess, about: string): Promise<void> {
+  writer.signal("SIGTERM");
+  // The status is that of nsenter, which the signal ends too; the writer's own word is its last line.
+  await writer.status();
+  const errors = writer.lines.filter((line) => line.startsWith("error"));
+  assertEquals(errors, []);
+  const [, writes, stall, rate] =
+    /^end writes (\d+) stall_us (\d+) errors 0 rate (\d+)$/.exec(writer.lines.at(-1) ?? "") ??
+      [];
+  assertNotEquals(rate, undefined, writer.lines.at(-1));
+  // deno-lint-ignore no-console
+  console.log(
+    `    ${about}: ${writes} writes, ${rate}/s, longest wait ${
+      Math.round(Number(stall) / 1000)
+    } ms, 0 errors`,
+  );
+}
+
+/** SIGKILL, then waits until another process has taken its place. */
+async function kill(
+  cluster: Cluster,
+  node: NodeName,
+  role: "agent" | "keeper" | "replicator",
+): Promise<void> {
+  const pid = await cluster.pid(node, role);
+  await cluster.lab.sh(node, `kill -KILL ${pid}`);
+  await until(`another ${role} on ${node}`, async () => {
+    const next = await cluster.pid(node, role).catch(() => pid);
+    return next !== pid;
+  }, { timeoutMs: 15_000, everyMs: 20 });
+}
+
+/** What must stay as it is: membership, roles, the service's process, the address. */
+async function standing(cluster: Cluster): Promise<unknown> {
+  await cluster.waitPair("node1");
+  const { epoch, members } = await cluster.own("node1");
+  const service = await cluster.lab.sh("client", `curl -sf --max-time 5 http://${VIP}:8080/`);
+  return { epoch, members, service, owners: await cluster.vipOwners() };
+}
+
+Deno.test("kills of replicator, agent and keeper are a pause to the application, and nothing else", async (t) => {
+  await using cluster = await Cluster.up({ prefix: "lt-kill", service: "http" });
+  const step = story(t);
+  const source = new URL("writer.c", import.meta.url).pathname;
+  await must(["gcc", "-O2", "-pthread", "-o", `${cluster.lab.folder}/shared/writer`, source]);
+  await cluster.startBoth();
+  const before = await standing(cluster);
+
+  await step(`the primary's replicator is killed ${KILLS} times`, async () => {
+    await using writer = await startWriter(cluster, "replicator");
+    for (let kills = 0; kills < KILLS; kills++) {
+      await kill(cluster, "node1", "replicator");
+      await goesOn(writer);
+    }
+    await endWriter(writer, `${KILLS} kills of the primary's replicator`);
+    assertEquals(await standing(cluster), before);
+    assertEquals(await cluster.differences(), []);
+  });
+
+  await step("the secondary's replicator is killed 5 times", async () => {
+    await using writer = await startWriter(cluster, "secondary");
+    for (let kills = 0; kills < 5; kills++) {
+      await kill(cluster, "node2", "replicator");
+      await goesOn(writer);
+    }
+    await endWriter(writer, "5 kills of the secondary's replicator");
+    assertEquals(await standing(cluster), before);
+    assertEquals(await cluster.differences(), []);
+  });
+
+  await step(`the primary's agent is killed ${KILLS} times`, async () => {
+    await using writer = await startWriter(cluster, "agent");
+    for (let kills = 0; kills < KILLS; kills++) {
+      await kill(cluster, "node1", "agent");
+      await cluster.agentReady("node1");
+    }
+    await endWriter(writer, `${KILLS} kills of the primary's agent`);
+    assertEquals(await standing(cluster), before);
+    assertEquals(await cluster.differences(), []);
+  });
+
+  await step("the keeper is killed 5 times on each node", async () => {
+    await using writer = await startWriter(cluster, "keeper");
+    for (let kills = 0; kills < 5; kills++) {
+      await kill(cluster, "node1", "keeper");
+      await goesOn(writer);
+      await kill(cluster, "node2", "keeper");
+    }
+    // What a keeper has adopted it can restart.
+    await kill(cluster, "node1", "replicator");
+    await goesOn(writer);
+    await endWriter(writer, "5 kills of the keeper on each node");
+    assertEquals(await standing(cluster), before);
+    assertEquals(await cluster.differences(), []);
+  });
+
+  assertMatch(await cluster.must("node1", ["status"]), /files +node1 +primary +ready/);
+});
