@@ -73,8 +73,20 @@ export class Copy {
       segmentsMax: Math.max(64, Math.ceil(2 * options.logBudgetBytes / SEGMENT_BYTES)),
       scan: this.crashed ? "all" : "tail",
     });
+    if (this.crashed) this.#forgetLog();
     this.map = new ObjectMap(options.storage);
     this.activity = new ActivitySet({ storage: options.storage, fresh: value.history.length === 0 });
+  }
+
+  /**
+   * After a power cut the log is a part of what it was: its last records were on no disk yet, while what they did to the
+   * directory may be. It can neither be replayed nor name what to compare. Its numbers are not used again: the history,
+   * which is durable, tells how far they were used at least.
+   */
+  #forgetLog(): void {
+    const { checkpoint, history } = this.meta.value;
+    const last = Math.max(this.journal.last, checkpoint, history.at(-1)?.first ?? 0);
+    this.journal.reset(last + 1);
   }
 
   /** Opens what is there, or begins a new, empty copy. */
