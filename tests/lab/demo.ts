@@ -5,7 +5,7 @@
  */
 import { Cluster, NODES, other, VIP } from "./cluster.ts";
 import { initdb, whileFrozen } from "./database.ts";
-import type { HostProcess, Lab, NodeName } from "./lab.ts";
+import { type HostProcess, type Lab, type NodeName, until } from "./lab.ts";
 import { type Account, Ledger, listed } from "./ledger.ts";
 
 const PREFIX = "demo";
@@ -91,12 +91,12 @@ class Demo {
   /** Waits until both copies are equal, `primary` serving. */
   async paired(primary: NodeName): Promise<void> {
     for (const [node, state] of [[primary, "primary"], [other(primary), "secondary"]] as const) {
-      await this.cluster.waitOwn(
-        node,
-        state,
-        (own) => own.state === state && own.readiness === "ready",
-        WAIT_MS,
-      );
+      await until(`${node} to be ${state}`, async () => {
+        // An agent that has just been started does not answer yet.
+        if ((await this.cluster.api(node, "/status")).code !== 0) return false;
+        const own = (await this.cluster.cluster(node)).modules[0]?.nodes[0];
+        return own?.state === state && own.readiness === "ready";
+      }, { timeoutMs: WAIT_MS, everyMs: 50 });
     }
   }
 

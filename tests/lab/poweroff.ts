@@ -16,6 +16,8 @@ import { listed } from "./ledger.ts";
 export type Cut =
   /** The peer takes over. */
   | "primary"
+  /** The same, but a moment before nothing passes between the nodes' disks: what is answered then must not be lost. */
+  | "primary, its link first"
   /** The primary goes on alone. */
   | "secondary"
   /** Both at the same moment, then both powered on, the former primary first. */
@@ -37,7 +39,7 @@ export type Cut =
 export const CUTS: readonly Cut[] = [
   "primary",
   "primary",
-  "primary",
+  "primary, its link first",
   "secondary",
   "secondary",
   "both, primary first",
@@ -68,6 +70,8 @@ export interface CutsOptions {
 /** Longer than any takeover with the lab's timings: a node that does not serve by then is waiting. */
 const WAITS_MS = 6000;
 const SERVES_MS = 60_000;
+/** Shorter than the peer's time-out: the primary has not yet asked whether it may go on alone. */
+const LINK_MS = 1200;
 
 /** A small generator (mulberry32): the same seed, the same cuts. */
 export function chance(seed: number): () => number {
@@ -80,7 +84,7 @@ export function chance(seed: number): () => number {
   };
 }
 
-/** The cuts of a seed. The first four are one of each sort, so that a short run is worth its time. */
+/** The cuts of a seed. The first are one of each sort, so that a short run is worth its time. */
 export function cutsOf(seed: number, count: number): Cut[] {
   const random = chance(seed);
   const pick = (from: readonly Cut[]): Cut => from[Math.floor(random() * from.length)] ?? "primary";
@@ -88,6 +92,7 @@ export function cutsOf(seed: number, count: number): Cut[] {
     "primary",
     pick(CUTS.filter((cut) => cut.startsWith("both"))),
     "secondary",
+    "primary, its link first",
     pick(CUTS.filter((cut) => cut.startsWith("secondary "))),
   ];
   return Array.from({ length: count }, (_, at) => first[at] ?? pick(CUTS));
@@ -175,6 +180,14 @@ class Cutter {
         await this.serves(secondary);
         await this.load();
         return await lab.powerOn(primary);
+      case "primary, its link first":
+        // Heartbeats go on over the other network: nobody is dead yet, so nothing may be answered by one node alone.
+        await lab.cut(primary, secondary, { network: "repl" });
+        await this.pause(LINK_MS, LINK_MS / 4);
+        await lab.powerOff(primary);
+        await lab.heal();
+        await this.serves(secondary);
+        return await lab.powerOn(primary);
       case "secondary":
         await this.alone(primary, secondary);
         return await lab.powerOn(secondary);
@@ -260,8 +273,8 @@ class Cutter {
     await this.pause(1500);
   }
 
-  async pause(mostMs: number): Promise<void> {
-    const wait = Math.floor(this.random() * mostMs);
+  async pause(mostMs: number, leastMs = 0): Promise<void> {
+    const wait = leastMs + Math.floor(this.random() * (mostMs - leastMs));
     await new Promise((resolve) => setTimeout(resolve, wait));
   }
 }

@@ -10,7 +10,7 @@ Deno.test("cutsOf() is told by the seed alone", () => {
 Deno.test("no acknowledged commit and no synced file is missing after power cuts, and the trees are equal", async () => {
   const lines: string[] = [];
   try {
-    await powerOffs({ prefix: "poweroff-test", seed: 20261123, cuts: 4, say: (line) => lines.push(line) });
+    await powerOffs({ prefix: "poweroff-test", seed: 20261123, cuts: 5, say: (line) => lines.push(line) });
   } catch (error) {
     throw new Error(`${lines.join("\n")}\n${error instanceof Error ? error.message : error}`, {
       cause: error,

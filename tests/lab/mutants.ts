@@ -1,0 +1,131 @@
+/**
+ * `scripts/mutants`: a test that never fails proves nothing. Each mutant is the program with one promise removed; the
+ * power-off test must find what was lost.
+ *
+ * @module
+ */
+import { CheckError } from "./database.ts";
+import { run } from "./lab.ts";
+import { type Cut, powerOffs } from "./poweroff.ts";
+
+/** Text that must occur exactly once in a file, and what stands there instead. */
+interface Replacement {
+  readonly file: string;
+  readonly from: string;
+  readonly to: string;
+}
+
+interface Mutant {
+  readonly name: string;
+  /** What it does wrong, for a person. */
+  readonly sin: string;
+  readonly replacements: readonly Replacement[];
+  /** The cut that lays it bare, and how often it is tried. */
+  readonly cut: Cut;
+  readonly cuts: number;
+}
+
+const MUTANTS: readonly Mutant[] = [
+  {
+    name: "no-fsync",
+    sin: "answers fsync without carrying it to the disk, on both nodes",
+    replacements: [{
+      file: "lib/replication/disk_worker.ts",
+      from: "fd < 0 ? 0 : flags & DISK_FLAG.dataOnly ? backing.fdatasync(fd) : backing.fsync(fd)",
+      to: "0",
+    }],
+    // One disk that lies is no loss while the other node lives.
+    cut: "both, primary first",
+    cuts: 3,
+  },
+  {
+    name: "early-answer",
+    sin: "answers the application before the peer has it",
+    replacements: [{
+      file: "lib/replication/acker_worker.ts",
+      from: "shared.replies.getFloat64(at + REPLY.sequence, true) > this.#applied",
+      to: "false",
+    }, {
+      file: "lib/replication/acker_worker.ts",
+      from: "shared.fsyncs.getFloat64(at + FSYNC.sequence, true) > this.#synced",
+      to: "false",
+    }],
+    // On a wire this short the peer has everything at once: only where the link dies first is the answer too early.
+    cut: "primary, its link first",
+    cuts: 3,
+  },
+];
+
+const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
+const PARTS = ["lib", "main.ts", "deno.json", "deno.lock", "scripts"];
+const COMPILE_MS = 600_000;
+
+function print(text: string): void {
+  Deno.stdout.writeSync(new TextEncoder().encode(`${text}\n`));
+}
+
+/** Runs a command whose failure ends all this. */
+async function must(argv: readonly string[], timeoutMs = 60_000): Promise<void> {
+  const { code, stdout, stderr, timedOut } = await run(argv, { timeoutMs });
+  if (code !== 0 || timedOut) throw new Error(`Cannot run ${argv.join(" ")}:\n${stdout}${stderr}`);
+}
+
+/** Builds a mutant in a folder; answers the program. */
+async function build(mutant: Mutant, folder: string): Promise<string> {
+  await must(["cp", "-a", ...PARTS.map((part) => `${ROOT}/${part}`), folder]);
+  await Deno.symlink(`${ROOT}/node_modules`, `${folder}/node_modules`);
+  for (const { file, from, to } of mutant.replacements) {
+    const text = await Deno.readTextFile(`${folder}/${file}`);
+    const found = text.split(from).length - 1;
+    if (found !== 1) {
+      throw new Error(
+        `Cannot make the mutant ${mutant.name}: ${found} times in ${file}, expected once: ${from}`,
+      );
+    }
+    await Deno.writeTextFile(`${folder}/${file}`, text.replace(from, () => to));
+  }
+  await must([`${folder}/scripts/compile`, "--force"], COMPILE_MS);
+  return `${folder}/dist/binome`;
+}
+
+/** Whether the power-off test catches it. */
+async function caught(mutant: Mutant): Promise<boolean> {
+  print(`\n${mutant.name}: ${mutant.sin}`);
+  const folder = await Deno.makeTempDir({ dir: "/var/tmp", prefix: "binome-mutant-" });
+  try {
+    const binary = await build(mutant, folder);
+    const { cut, cuts } = mutant;
+    await powerOffs({
+      prefix: "mutant",
+      seed: 1,
+      cuts,
+      only: cut,
+      binary,
+      say: (line) => print(`  ${line}`),
+    });
+    print(`  SURVIVED: ${cuts} times "${cut}", and nothing was missed`);
+    return false;
+  } catch (error) {
+    if (!(error instanceof CheckError)) throw error;
+    print(`  caught by the check "${error.message.split("\n")[0]}"`);
+    return true;
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+async function main(): Promise<void> {
+  const wanted = Deno.args.length === 0 ? MUTANTS : MUTANTS.filter(({ name }) => Deno.args.includes(name));
+  const unknown = Deno.args.filter((word) => !MUTANTS.some(({ name }) => name === word));
+  if (unknown.length > 0) {
+    throw new Error(
+      `Cannot find ${unknown.join(", ")}: there are ${MUTANTS.map(({ name }) => name).join(", ")}`,
+    );
+  }
+  let survivors = 0;
+  for (const mutant of wanted) if (!await caught(mutant)) survivors++;
+  print(`\n${wanted.length - survivors} caught, ${survivors} survived`);
+  if (survivors > 0) Deno.exitCode = 1;
+}
+
+if (import.meta.main) await main();
