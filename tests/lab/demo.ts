@@ -31,6 +31,13 @@ service:
 /** Milliseconds since 1970: the lab's hosts share this machine's clock. */
 type Moment = number;
 
+/** What happened where. */
+interface Happening {
+  readonly at: Moment;
+  readonly node: string;
+  readonly text: string;
+}
+
 /** What a takeover took. */
 interface Takeover {
   readonly from: NodeName;
@@ -101,15 +108,16 @@ class Demo {
   }
 
   /** What the agents of the nodes that are on wrote down since a moment, in the order it happened. */
-  async timeline(
-    since: Moment,
-  ): Promise<{ readonly at: Moment; readonly node: string; readonly text: string }[]> {
-    const rows = [];
+  async timeline(since: Moment): Promise<Happening[]> {
+    const rows: Happening[] = [];
     for (const node of NODES) {
       if (!this.lab.isOn(node)) continue;
       for (const { time, what, why } of await this.cluster.events(node)) {
         const at = Date.parse(time);
-        if (at >= since) rows.push({ at, node, text: why === "" ? what : `${what}: ${why}` });
+        // What the program's parts say of each other is for whoever looks for a fault.
+        if (at >= since && !what.startsWith("Keeper ")) {
+          rows.push({ at, node, text: why === "" ? what : `${what}: ${why}` });
+        }
       }
     }
     return rows.sort((a, b) => a.at - b.at);
@@ -122,7 +130,7 @@ class Demo {
     await ping.line((line) => line.includes("bytes from"), WAIT_MS);
     const off: Moment = Date.now();
     await this.lab.powerOff(node);
-    print(`   +0.00 s  ${node}: wire cut, disk gone, every process dead`);
+    print(`   + 0.00 s  ${node}: wire cut, disk gone, every process dead`);
     // Until the wire was cut a row was still acknowledged, and a ping answered.
     const dark: Moment = Date.now();
     const row = await this.ledger.acknowledgedAfter(dark, WAIT_MS);
@@ -139,9 +147,7 @@ class Demo {
       { at: address, node: "client", text: `${VIP} answers again` },
       { at: row, node: "client", text: "a row is acknowledged again" },
     ];
-    for (const { at, node, text } of rows.sort((a, b) => a.at - b.at)) {
-      print(`   +${seconds(at - off)}  ${node}: ${text}`);
-    }
+    this.#tell(rows.sort((a, b) => a.at - b.at), off);
     return { from: node, decidedMs: decided.at - off, addressMs: address - off, rowMs: row - off };
   }
 
@@ -152,9 +158,7 @@ class Demo {
     await this.paired(other(node));
     const tookMs = Date.now() - on;
     const bytes = Number(await this.lab.sh(node, "cat /sys/class/net/e1/statistics/rx_bytes"));
-    for (const { at, node: at2, text } of await this.timeline(on)) {
-      print(`   +${seconds(at - on)}  ${at2}: ${text}`);
-    }
+    this.#tell(await this.timeline(on), on);
     const whole = Number((await this.lab.sh(node, `du -sb ${BENEATH}`)).split("\t")[0]);
     print(
       `   ${node} is in step after ${seconds(tookMs)}: ${
@@ -171,29 +175,27 @@ class Demo {
     await this.show(from, "switchover", MODULE);
     await this.paired(other(from));
     await this.ledger.acknowledgedAfter(Date.now(), WAIT_MS);
-    const serviceMs =
-      await this.#postgres(from, /received fast shutdown request/, /database system is shut down/, began) +
-      await this.#postgres(other(from), /starting PostgreSQL/, /ready to accept connections/, began);
+    const events = await this.timeline(began);
+    // Its scripts, as long as they ran: that much any change of servers costs.
+    const serviceMs = events.reduce((sum, { text }) => {
+      const took = /^Service (?:stopped|started): .* took (\d+) ms$/.exec(text);
+      return sum + Number(took?.[1] ?? 0);
+    }, 0);
     const pauseMs = longestPause([...this.ledger.acknowledged.values()], began);
+    print();
+    this.#tell(events, began);
     print(
-      `\n   Clients waited ${seconds(pauseMs)}; of these PostgreSQL took ${
+      `   Clients waited ${seconds(pauseMs)}; of these PostgreSQL's own stop and start took ${
         seconds(serviceMs)
-      } to stop and start.`,
+      }.`,
     );
     return { pauseMs, serviceMs };
   }
 
-  /** Milliseconds between two lines of PostgreSQL's own log, the last ones written since a moment. */
-  async #postgres(node: NodeName, first: RegExp, last: RegExp, since: Moment): Promise<number> {
-    const lines = (await this.lab.sh(node, "TZ=UTC cat /tmp/binome-postgresql.log")).split("\n");
-    const at = (wanted: RegExp): Moment => {
-      const line = lines.findLast((one) => wanted.test(one)) ?? "";
-      const [date, time, zone] = line.split(" ");
-      const moment = Date.parse(`${date}T${time}${zone === "UTC" || zone === "GMT" ? "Z" : ""}`);
-      if (!(moment >= since)) throw new Error(`Cannot find ${wanted} in PostgreSQL's log on ${node}`);
-      return moment;
-    };
-    return at(last) - at(first);
+  #tell(events: readonly Happening[], since: Moment): void {
+    for (const { at, node, text } of events) {
+      print(`   +${seconds(at - since).padStart(7)}  ${node}: ${text}`);
+    }
   }
 }
 
