@@ -11,7 +11,7 @@
 import { addressOf } from "../system/address.ts";
 import type { Backing, Name } from "../system/backing.ts";
 import { Dirents } from "../system/dirents.ts";
-import { O, S_IF, S_IS, SEEK } from "../system/linux.ts";
+import { O, RENAME, S_IF, S_IS, SEEK } from "../system/linux.ts";
 import { Statfs, Statx } from "../system/statx.ts";
 import { OP } from "../journal/record.ts";
 import { cbytes } from "../replication/bytes.ts";
@@ -71,6 +71,8 @@ import type { Request } from "./request.ts";
 const ENOENT = 2;
 const EPERM = 1;
 const EEXIST = 17;
+const EINVAL = 22;
+const EFBIG = 27;
 const ENOSYS = 38;
 const ENODATA = 61;
 const ERANGE = 34;
@@ -116,6 +118,8 @@ export interface Road {
   allocate(): number;
   /** Puts the descriptor of an object that is about to lose its last name into the keeper's hands. False: it cannot. */
   keepOrphan(held: Held): boolean;
+  /** It kept its name: the keeper need not hold it. */
+  unkeepOrphan(held: Held): void;
   /** The kernel asks no more about an orphan. */
   releaseOrphan(held: Held): void;
 }
@@ -337,6 +341,11 @@ export class FuseServer {
   }
 
   #mutate(mutation: Mutation): number {
+    const { op, id, a, b } = mutation;
+    if (!Number.isSafeInteger(id)) return -ESTALE;
+    if (!namesEnd(mutation)) return -EIO;
+    // A record counts in 53 bits; the kernel lets an application name any offset below 2^63.
+    if (op >= OP.write && op <= OP.copy && !Number.isSafeInteger(a + b)) return -EFBIG;
     return this.#road.mutate(mutation, this.#request.unique);
   }
 
@@ -491,6 +500,7 @@ export class FuseServer {
     blob.setBigInt64(SETATTR.atime, this.#time(SETATTR_IN.atime, SETATTR_IN.atimensec), true);
     blob.setBigInt64(SETATTR.mtime, this.#time(SETATTR_IN.mtime, SETATTR_IN.mtimensec), true);
     mutation.name = this.#blob;
+    if (!Number.isSafeInteger(request.number(SETATTR_IN.size))) return this.#fail(-EFBIG);
     const result = this.#mutate(mutation);
     if (result < 0) return this.#fail(result);
     this.#commitAttr(held);
@@ -703,6 +713,7 @@ export class FuseServer {
     mutation.a = this.#loses(held) ? 1 : 0;
     if (mutation.a === 1 && !this.#road.keepOrphan(held)) return this.#fail(-EIO);
     this.#mutateAndCommit(mutation);
+    if (mutation.a === 1 && !held.kept) this.#road.unkeepOrphan(held);
   }
 
   /** Whether the object is open and about to lose its last name: then someone must hold it. */
@@ -713,6 +724,8 @@ export class FuseServer {
 
   #rename(nameAt: number, flags: number): void {
     const request = this.#request;
+    // A whiteout is a new object without an id: the copies would differ from there on.
+    if ((flags & RENAME.WHITEOUT) !== 0) return this.#fail(-EINVAL);
     const from = this.#node();
     if (from === undefined) return;
     const to = this.#objects.get(this.#idOf(request.number(RENAME_IN.newdir)));
@@ -737,6 +750,8 @@ export class FuseServer {
       }
     }
     this.#mutateAndCommit(mutation);
+    const keeps = (mutation.b & RENAME_BITS.displacedOpen) !== 0;
+    if (keeps && typeof displaced !== "number" && !displaced.kept) this.#road.unkeepOrphan(displaced);
   }
 
   #readlink(): void {
@@ -959,6 +974,13 @@ export class FuseServer {
     if (result < 0) return this.#fail(result);
     this.#commit(writeOut(this.#out, OUT_HEADER.sizeof, result));
   }
+}
+
+/** Whether each name of a mutation ends with its NUL: one of a request that was cut short does not. */
+function namesEnd({ op, name, other }: Mutation): boolean {
+  const named = op <= OP.rename || op === OP.setxattr || op === OP.removexattr;
+  if (named && name.at(-1) !== 0) return false;
+  return (op !== OP.symlink && op !== OP.rename) || other.at(-1) === 0;
 }
 
 function sameName(name: Uint8Array, other: Uint8Array): boolean {

@@ -205,7 +205,8 @@ export class Follower {
     const held = objects.get(mutation.id);
     const io = held === undefined ? -116 : objects.io(held);
     const fd = io < 0 ? io : backing.dup(io);
-    if (fd < 0 && !this.lenient) throw failure(mutation, sequence, fd);
+    // What has no name any more may be gone here; there is nothing to sync then, but an answer is waited for.
+    if (fd < 0 && !this.lenient && mutation.c !== 1) throw failure(mutation, sequence, fd);
     this.counters.fsyncs++;
     this.#options.syncLater(fd, mutation.a === 1, sequence);
   }

@@ -17,7 +17,7 @@
  * | copy                     | target   | target offset            | length                     | source     | source offset, 8 bytes |       |
  * | setxattr                 | object   | flags                    | 1: drop setgid             |            | name                 | value   |
  * | removexattr              | object   |                          |                            |            | name                 |         |
- * | fsync                    | object   | 1: data only             |                            |            |                      |         |
+ * | fsync                    | object   | 1: data only             |                            | 1: no name |                      |         |
  * | release                  | orphan   |                          |                            |            |                      |         |
  * | reserve                  | 0        | ids below this are taken |                            |            |                      |         |
  *

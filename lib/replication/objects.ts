@@ -88,6 +88,8 @@ export class Objects {
   readonly #fdsMax: number;
   readonly #held = new Map<number, Held>();
   #fds = 0;
+  /** Objects with lower ids may be open through a former process of ours: an unlink must not end them. */
+  unknownBelow = 0;
   readonly #handle = new FileHandle();
   readonly #idBytes: Uint8Array<ArrayBuffer> = new Uint8Array(8);
   readonly #idView = new DataView(this.#idBytes.buffer);
@@ -248,9 +250,9 @@ export class Objects {
   adoptOrphan(id: number, root: number, fd: number): void {
     const held = this.#enter(id, root, S_IF.REG, fd);
     held.io = fd;
-    held.orphan = true;
-    held.kept = true;
     held.opens = Infinity;
+    // Killed between handing it to the keeper and taking the name away: then it is an object as any other.
+    held.orphan = held.kept = this.#backing.statx(fd, this.#stat) < 0 || this.#stat.nlink === 0;
   }
 
   /** The kernel forgets lookups; at none, the table forgets the object. Answers true when that ends a kept orphan. */
@@ -339,7 +341,7 @@ export class Objects {
       path,
       io: -1,
       lookups: 0,
-      opens: 0,
+      opens: id < this.unknownBelow ? Infinity : 0,
       orphan: false,
       kept: false,
       defaultAcl: -1,
@@ -360,7 +362,8 @@ export class Objects {
       if (this.#fds <= target) return;
       if (held.orphan || held.id < FIRST_ID) continue;
       this.#closeFds(held);
-      if (held.lookups === 0 && held.opens === 0) this.#held.delete(held.id);
+      // An unknown count of opens is as unknown when the object is met again.
+      if (held.lookups === 0 && (held.opens === 0 || held.opens === Infinity)) this.#held.delete(held.id);
       else {
         this.#held.delete(held.id);
         this.#held.set(held.id, held);

@@ -24,6 +24,7 @@ import type { Wire } from "./wire.ts";
 
 const ENOSPC = 28;
 const EIO = 5;
+const ENODATA = 61;
 /** The longest range one request copies. */
 const COPY_MAX = 1 << 20;
 
@@ -102,6 +103,7 @@ export class Sequencer implements Road {
   readonly #scratch = new Mutation();
   readonly #copied = new Uint8Array(COPY_MAX);
   readonly #copiedAddress: number;
+  readonly #addressOf: (bytes: Uint8Array<ArrayBuffer>) => number;
 
   constructor(options: SequencerOptions, place: { epoch: number; mountedAt: number; generation: bigint }) {
     this.#options = options;
@@ -111,7 +113,8 @@ export class Sequencer implements Road {
     this.mountedAt = place.mountedAt;
     this.#generation = place.generation;
     this.#nextId = options.ledger.nextId;
-    this.#copiedAddress = (options.addressOf ?? addressOf)(this.#copied);
+    this.#addressOf = options.addressOf ?? addressOf;
+    this.#copiedAddress = this.#addressOf(this.#copied);
   }
 
   /** A new line of history begins with the next mutation: the membership changed. */
@@ -138,6 +141,12 @@ export class Sequencer implements Road {
       mutation.b = result;
       if (mutation.op === OP.write) mutation.payloadLength = result;
       this.counters.bytes += result;
+    }
+    if (this.#nameless(mutation)) {
+      // Void, so that a replay leaves it out too.
+      this.#journal.settle(position, STATE.void, 0n);
+      this.#sendFiller();
+      return result;
     }
     tree.measure(mutation);
     this.#journal.settle(position, STATE.applied, mutation.time);
@@ -179,6 +188,7 @@ export class Sequencer implements Road {
     const copy = io < 0 ? io : backing.dup(io);
     const mutation = this.#scratch.reset(OP.fsync, held.id);
     mutation.a = dataOnly ? 1 : 0;
+    mutation.c = held.orphan ? 1 : 0;
     if (this.#generation === 0n) this.#mint();
     const position = copy < 0 ? copy : this.#append(mutation, request.unique);
     if (position >= 0) {
@@ -221,6 +231,10 @@ export class Sequencer implements Road {
     return held.kept || this.#options.keepOrphan(held.id, held.root, fd);
   }
 
+  unkeepOrphan(held: Held): void {
+    this.#options.dropOrphan(held.id);
+  }
+
   releaseOrphan(held: Held): void {
     this.mutate(this.#scratch.reset(OP.release, held.id), 0);
     this.#options.dropOrphan(held.id);
@@ -237,6 +251,7 @@ export class Sequencer implements Road {
       const at = shared.fsyncSlot(index);
       if (shared.fsyncs.getInt32(at + FSYNC.answered, true) !== 0) continue;
       const mutation = this.#scratch.reset(OP.fsync, shared.fsyncs.getFloat64(at + FSYNC.id, true));
+      mutation.c = this.#options.objects.peek(mutation.id)?.orphan === true ? 1 : 0;
       const position = this.#append(mutation, 0);
       if (position < 0) return;
       this.#journal.settle(position, STATE.applied, 0n);
@@ -250,23 +265,47 @@ export class Sequencer implements Road {
    * repeated; of what cannot, the tree says whether it happened.
    */
   resolveInDoubt(): void {
+    // What the former process gave to the kernel is unknown: any of its objects may be open.
+    this.#options.objects.unknownBelow = this.#nextId;
     const position = this.#journal.positionOf(this.#journal.last);
     const record = position === undefined ? undefined : this.#journal.at(position, this.#view);
     if (position === undefined || record === undefined || record.state !== STATE.intention) return;
     const mutation = new Mutation();
     const bytes = record.bytes;
     decodeMutation(bytes, new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0, 0, mutation);
+    if (mutation.op === OP.write || mutation.op === OP.copy) {
+      this.#repeatRange(mutation);
+      this.#journal.settle(position, STATE.void, 0n);
+      return;
+    }
+    const value = record.payload.slice();
+    mutation.payloadAddress = value.length === 0 ? 0 : this.#addressOf(value);
     const happened = this.#happened(mutation);
     if (happened) this.#options.tree.measure(mutation);
     this.#journal.settle(position, happened ? STATE.applied : STATE.void, happened ? mutation.time : 0n);
   }
 
+  /**
+   * The data of a write that is in doubt comes again with the request, and must be written then: the old record may not
+   * answer for it. What is there now, a part perhaps, goes to the peer under a record that answers for no request.
+   */
+  #repeatRange(mutation: Mutation): void {
+    const { id, a, b } = mutation;
+    const range = new Mutation().reset(OP.write, id);
+    range.a = a;
+    range.b = b;
+    if (this.#generation === 0n) this.#mint();
+    const position = this.#append(range, 0);
+    if (position < 0) {
+      throw new DiskFullError("Cannot note a write in doubt: the log's disk is full; make room on it");
+    }
+    this.#options.tree.measure(range);
+    this.#journal.settle(position, STATE.applied, range.time);
+  }
+
   #happened(mutation: Mutation): boolean {
     const { objects, backing, tree } = this.#options;
     switch (mutation.op) {
-      // The data of a write that is in doubt comes again with the request; what is there now goes to the peer.
-      case OP.write:
-      case OP.copy:
       case OP.fsync:
       case OP.release:
       case OP.reserve:
@@ -275,11 +314,26 @@ export class Sequencer implements Road {
       case OP.fallocate:
         return tree.execute(mutation) >= 0;
       case OP.setxattr:
-      case OP.removexattr:
-        return false;
+        // Made only where it was not: whether it is there now because of us, nobody can tell, and it is there.
+        mutation.a = 0;
+        return tree.execute(mutation) >= 0;
+      case OP.removexattr: {
+        const result = tree.execute(mutation);
+        return result >= 0 || result === -ENODATA;
+      }
       default:
         return namesSay(mutation, objects, backing);
     }
+  }
+
+  /**
+   * Whether a mutation changes only an object that has no name any more. It lives and dies with this node's kernel: after a
+   * failover nobody can reach it. The peer may not have it at all: where it was looked up but not open when it lost its
+   * name (an open on its way, a working directory that was removed), or where the peer was stopped meanwhile.
+   */
+  #nameless(mutation: Mutation): boolean {
+    if (mutation.op < OP.setattr || mutation.op > OP.removexattr) return false;
+    return this.#options.objects.peek(mutation.id)?.orphan === true;
   }
 
   #mint(): void {
@@ -448,7 +502,8 @@ function namesSay(mutation: Mutation, objects: Objects, backing: Backing): boole
     case OP.rename:
       return id === mutation.id;
     default:
-      if (id === mutation.id) return true;
+      // Looked up, so that it can be found by its id: that is noted last.
+      if (id === mutation.id) return typeof objects.lookup(parent, name) !== "number";
       // Made, but without its id and its owner yet: nobody was told. It is taken away and made again.
       if (id === 0) backing.unlinkat(parent.path, name, mutation.op === OP.mkdir ? 0x200 : 0);
       return false;

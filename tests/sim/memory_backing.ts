@@ -85,6 +85,8 @@ export class MemoryBacking implements Backing {
   capacity: number = Number.MAX_SAFE_INTEGER;
   /** Every call by its name, before it is made. A number is its answer instead; a throw ends the process. */
   before: (call: string) => number | undefined = () => undefined;
+  /** Every call by its name, after it was made; a throw ends the process. */
+  after: (call: string) => void = () => {};
   /** How many bytes the next write or copy moves at most, once. */
   shorten: number = Number.MAX_SAFE_INTEGER;
   readonly root: Inode;
@@ -124,6 +126,7 @@ export class MemoryBacking implements Backing {
   /** The process is gone: its descriptors close, but for those that another holds too. */
   killProcess(kept: ReadonlySet<number>): void {
     this.before = () => undefined;
+    this.after = () => {};
     for (const fd of [...this.#fds.keys()]) if (!kept.has(fd)) this.close(fd);
   }
 
@@ -460,7 +463,9 @@ export class MemoryBacking implements Backing {
   }
 
   #call(name: string, action: () => number): number {
-    return this.before(name) ?? action();
+    const answer = this.before(name) ?? action();
+    this.after(name);
+    return answer;
   }
 
   #on(name: string, fd: number, action: (inode: Inode) => number): number {

@@ -1,0 +1,337 @@
+import { assert, assertEquals } from "@std/assert";
+import { Pair, Primary } from "../../tests/sim/data_road.ts";
+import { body, idOf, Kernel } from "../../tests/sim/kernel.ts";
+import { Killed, latin1 } from "../../tests/sim/memory_backing.ts";
+import { LIMBO_NAME } from "../replication/objects.ts";
+import { INIT, OPCODE } from "./opcode.ts";
+
+const ENOENT = -2;
+const EPERM = -1;
+const ENOSYS = -38;
+const ENODATA = -61;
+/** Opcodes that have no reply by the protocol. FSYNC is answered by the disk's thread. */
+const SILENT: readonly number[] = [OPCODE.FORGET, OPCODE.BATCH_FORGET, OPCODE.INTERRUPT];
+const LATER: readonly number[] = [OPCODE.FSYNC, OPCODE.FSYNCDIR];
+
+/** A whole request for each opcode, on a file `f` and a directory `d`. */
+function whole(file: number, directory: number): Record<keyof typeof OPCODE, readonly [number, Uint8Array]> {
+  const flags = Number(INIT.INIT_EXT);
+  const none = [file, body(new Uint8Array(64))] as const;
+  return {
+    LOOKUP: [1, body("f")],
+    FORGET: [file, body(0n)],
+    GETATTR: [file, body(0, 0, 0n)],
+    SETATTR: [file, body(1, 0, 0n, 0n, 0n, 0n, 0n, 0n, 0, 0, 0, 0o600, 0, 0, 0, 0)],
+    READLINK: [file, body()],
+    SYMLINK: [1, body("s", "target")],
+    MKNOD: [1, body(0o010600, 0, 0, 0, "p")],
+    MKDIR: [1, body(0o755, 0, "new")],
+    UNLINK: [1, body("p")],
+    RMDIR: [1, body("new")],
+    RENAME: [1, body(1n, "f", "g")],
+    LINK: [1, body(BigInt(file), "h")],
+    OPEN: [file, body(2, 0)],
+    READ: [file, body(0n, 0n, 100, 0, 0n, 0, 0)],
+    WRITE: [file, body(0n, 0n, 3, 0, 0n, 2, 0, Uint8Array.of(1, 2, 3))],
+    STATFS: [1, body()],
+    RELEASE: [file, body(0n, 0, 0, 0n)],
+    FSYNC: [file, body(0n, 0, 0)],
+    SETXATTR: [file, body(1, 0, "user.x", "v")],
+    GETXATTR: [file, body(100, 0, "user.x")],
+    LISTXATTR: [file, body(100, 0)],
+    REMOVEXATTR: [file, body("user.x")],
+    FLUSH: none,
+    INIT: [0, body(7, 36, 65536, flags, 0, new Uint8Array(44))],
+    OPENDIR: [directory, body(0, 0)],
+    READDIR: [directory, body(0n, 0n, 4096, 0, 0n, 0, 0)],
+    RELEASEDIR: [directory, body(0n, 0, 0, 0n)],
+    FSYNCDIR: [directory, body(0n, 0, 0)],
+    GETLK: none,
+    SETLK: none,
+    SETLKW: none,
+    ACCESS: none,
+    CREATE: [1, body(0o102, 0o100644, 0, 0, "made")],
+    INTERRUPT: [0, body(4n)],
+    BMAP: none,
+    DESTROY: none,
+    IOCTL: none,
+    POLL: none,
+    NOTIFY_REPLY: none,
+    BATCH_FORGET: [0, body(1, 0, BigInt(file), 0n)],
+    FALLOCATE: [file, body(0n, 0n, 100n, 0, 0)],
+    READDIRPLUS: [directory, body(0n, 0n, 4096, 0, 0n, 0, 0)],
+    RENAME2: [1, body(1n, 0, 0, "g", "f")],
+    LSEEK: [file, body(0n, 0n, 3, 0)],
+    COPY_FILE_RANGE: [file, body(0n, 0n, BigInt(file), 0n, 5000n, 3n, 0n)],
+    SETUPMAPPING: none,
+    REMOVEMAPPING: none,
+    SYNCFS: none,
+    TMPFILE: none,
+    STATX: none,
+    COPY_FILE_RANGE_64: none,
+  };
+}
+
+function ground(): { pair: Pair; kernel: Kernel; file: number; directory: number } {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary);
+  return { pair, kernel, file: kernel.create(1, "f"), directory: kernel.mkdir(1, "d") };
+}
+
+function repliesExpected(opcode: number): number {
+  return SILENT.includes(opcode) || LATER.includes(opcode) ? 0 : 1;
+}
+
+Deno.test("FuseServer.handle() gives exactly one reply to every opcode", () => {
+  const { pair, kernel, file, directory } = ground();
+  for (const [name, [node, content]] of Object.entries(whole(file, directory))) {
+    const opcode = OPCODE[name as keyof typeof OPCODE];
+    assertEquals(kernel.all(opcode, node, content).length, repliesExpected(opcode), name);
+    assertEquals(pair.primary.takeDisk(), LATER.includes(opcode) ? 1 : 0, name);
+  }
+  assertEquals(pair.primary.shared.fsyncsWaiting, 2);
+  pair.settle();
+  assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
+});
+
+Deno.test("FuseServer.handle() answers ENOSYS to an opcode it does not know", () => {
+  const { kernel } = ground();
+  const known = new Set<number>(Object.values(OPCODE));
+  for (let opcode = 0; opcode < 80; opcode++) {
+    if (!known.has(opcode)) assertEquals(kernel.call(opcode, 1, body(0n, 0n)).error, ENOSYS, `${opcode}`);
+  }
+  assertEquals(kernel.call(4096, 1, body(0n)).error, ENOSYS);
+});
+
+Deno.test("FuseServer.handle() gives at most one reply to a request cut at any byte, and never fails", () => {
+  const { pair, kernel, file, directory } = ground();
+  for (const [name, [node, content]] of Object.entries(whole(file, directory))) {
+    const opcode = OPCODE[name as keyof typeof OPCODE];
+    for (let length = 0; length < content.length; length++) {
+      const replies = kernel.all(opcode, node, content.subarray(0, length));
+      const later = pair.primary.takeDisk();
+      assertEquals(replies.length + later, SILENT.includes(opcode) ? 0 : 1, `${name} cut to ${length}`);
+    }
+  }
+  pair.settle();
+  assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
+});
+
+Deno.test("FuseServer hides its own names in the root, and only there", () => {
+  const { pair, kernel, directory } = ground();
+  const { fs } = pair.a;
+  for (const name of [LIMBO_NAME, "lost+found"]) {
+    assertEquals(fs.mkdirat(pair.a.rootFd, latin1(name), 0o700), 0);
+    assertEquals(kernel.call(OPCODE.LOOKUP, 1, body(name)).error, ENOENT);
+    assertEquals(kernel.call(OPCODE.MKDIR, 1, body(0o755, 0, name)).error, EPERM);
+    assertEquals(kernel.call(OPCODE.CREATE, 1, body(0o102, 0o644, 0, 0, name)).error, EPERM);
+    assertEquals(kernel.call(OPCODE.RMDIR, 1, body(name)).error, EPERM);
+    assertEquals(kernel.call(OPCODE.RENAME, 1, body(1n, "f", name)).error, EPERM);
+    assertEquals(kernel.call(OPCODE.RENAME, 1, body(1n, name, "g")).error, EPERM);
+    assertEquals(kernel.call(OPCODE.MKDIR, directory, body(0o755, 0, name)).error, 0);
+  }
+  const listed = kernel.call(OPCODE.READDIR, 1, body(0n, 0n, 4096, 0, 0n, 0, 0));
+  assertEquals(namesOf(listed.body).sort(), [".", "..", "d", "f"]);
+});
+
+Deno.test("FuseServer hides its own xattrs", () => {
+  const { kernel, file } = ground();
+  assertEquals(kernel.call(OPCODE.SETXATTR, file, body(1, 0, "user.x", "v")).error, 0);
+  assertEquals(kernel.call(OPCODE.GETXATTR, file, body(100, 0, "trusted.binome.id")).error, ENODATA);
+  assertEquals(kernel.call(OPCODE.SETXATTR, file, body(1, 0, "trusted.binome.id", "v")).error, EPERM);
+  assertEquals(kernel.call(OPCODE.REMOVEXATTR, file, body("trusted.binome.id")).error, ENODATA);
+  assertEquals(kernel.call(OPCODE.LISTXATTR, file, body(100, 0)).body, body("user.x"));
+  assertEquals(kernel.call(OPCODE.LISTXATTR, file, body(0, 0)).body, body(7, 0));
+  assertEquals(kernel.call(OPCODE.LISTXATTR, file, body(6, 0)).error, -34);
+});
+
+for (const plus of [false, true]) {
+  Deno.test(`FuseServer pages ${plus ? "READDIRPLUS" : "READDIR"} through a buffer of one entry`, () => {
+    const { kernel, directory } = ground();
+    const names = Array.from({ length: 60 }, (_, index) => `name ${"x".repeat(index)}`);
+    for (const name of names) kernel.create(directory, name);
+    const handle = new DataView(kernel.call(OPCODE.OPENDIR, directory, body(0, 0)).body.buffer).getBigUint64(
+      0,
+      true,
+    );
+    const found: string[] = [];
+    let offset = 0n;
+    for (let i = 0; i < 200; i++) {
+      const opcode = plus ? OPCODE.READDIRPLUS : OPCODE.READDIR;
+      const { error, body: page } = kernel.call(
+        opcode,
+        directory,
+        body(handle, offset, plus ? 248 : 120, 0, 0n, 0, 0),
+      );
+      assertEquals(error, 0);
+      if (page.length === 0) break;
+      found.push(...namesOf(page, plus));
+      offset = lastOffset(page, plus);
+    }
+    assertEquals(found.sort(), [".", "..", ...names].sort());
+  });
+}
+
+Deno.test("FuseServer refuses RENAME_WHITEOUT: it would make an object without an id", () => {
+  const { kernel } = ground();
+  assertEquals(kernel.call(OPCODE.RENAME2, 1, body(1n, 4, 0, "f", "g")).error, -22);
+});
+
+Deno.test("FuseServer keeps NOREPLACE and EXCHANGE on both nodes", () => {
+  const { pair, kernel, directory, file } = ground();
+  const other = kernel.create(directory, "g");
+  assertEquals(kernel.call(OPCODE.RENAME2, 1, body(BigInt(directory), 1, 0, "f", "g")).error, -17);
+  assertEquals(kernel.call(OPCODE.RENAME2, 1, body(BigInt(directory), 2, 0, "f", "g")).error, 0);
+  assertEquals(idOf(kernel.call(OPCODE.LOOKUP, 1, body("f"))), other);
+  assertEquals(idOf(kernel.call(OPCODE.LOOKUP, directory, body("g"))), file);
+  pair.settle();
+  assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
+  assertEquals(pair.a.keeper.size, 0);
+});
+
+Deno.test("FuseServer lets the keeper drop a file whose last name was not taken away after all", () => {
+  const { pair, kernel } = ground();
+  pair.a.fs.fail("unlinkat", 5);
+  assertEquals(kernel.call(OPCODE.UNLINK, 1, body("f")).error, -5);
+  assertEquals(pair.a.keeper.size, 0);
+  kernel.create(1, "other");
+  pair.a.fs.fail("renameat2", 28);
+  assertEquals(kernel.call(OPCODE.RENAME, 1, body(1n, "other", "f")).error, -28);
+  assertEquals(pair.a.keeper.size, 0);
+});
+
+/** Requests that must not be done twice, each with what makes its ground. */
+const ONCE: Readonly<
+  Record<
+    string,
+    readonly [number, (ids: { file: number; directory: number }) => readonly [number, Uint8Array]]
+  >
+> = {
+  "exclusive create": [OPCODE.CREATE, () => [1, body(0o302, 0o100644, 0, 0, "made")]],
+  mkdir: [OPCODE.MKDIR, () => [1, body(0o755, 0, "new")]],
+  mknod: [OPCODE.MKNOD, () => [1, body(0o010600, 0, 0, 0, "p")]],
+  symlink: [OPCODE.SYMLINK, () => [1, body("s", "target")]],
+  link: [OPCODE.LINK, ({ file }) => [1, body(BigInt(file), "h")]],
+  unlink: [OPCODE.UNLINK, () => [1, body("f")]],
+  rmdir: [OPCODE.RMDIR, () => [1, body("d")]],
+  rename: [OPCODE.RENAME, () => [1, body(1n, "f", "g")]],
+  "rename over an open file": [OPCODE.RENAME, () => [1, body(1n, "x", "f")]],
+  exchange: [OPCODE.RENAME2, () => [1, body(1n, 2, 0, "f", "d")]],
+  setattr: [
+    OPCODE.SETATTR,
+    ({ file }) => [file, body(1 + 8, 0, 0n, 77n, 0n, 0n, 0n, 0n, 0, 0, 0, 0o600, 0, 0, 0, 0)],
+  ],
+  write: [OPCODE.WRITE, ({ file }) => [file, body(0n, 5n, 3, 0, 0n, 2, 0, Uint8Array.of(1, 2, 3))]],
+  "exclusive setxattr": [OPCODE.SETXATTR, ({ file }) => [file, body(1, 1, "user.x", "v")]],
+  removexattr: [OPCODE.REMOVEXATTR, ({ file }) => [file, body("user.there")]],
+  fallocate: [OPCODE.FALLOCATE, ({ file }) => [file, body(0n, 0n, 9000n, 0, 0)]],
+  copy: [OPCODE.COPY_FILE_RANGE, ({ file }) => [file, body(0n, 0n, BigInt(file), 0n, 5000n, 3n, 0n)]],
+};
+
+function prepared(): ReturnType<typeof ground> {
+  const made = ground();
+  made.kernel.create(1, "x");
+  assertEquals(made.kernel.write(made.file, 0, Uint8Array.of(9, 9, 9, 9)), 0);
+  assertEquals(made.kernel.call(OPCODE.SETXATTR, made.file, body(1, 0, "user.there", "v")).error, 0);
+  made.pair.settle();
+  return made;
+}
+
+for (const [name, [opcode, make]] of Object.entries(ONCE)) {
+  Deno.test(`FuseServer answers a resent ${name} from the log, and repeats nothing`, () => {
+    const ids = prepared();
+    const { pair, kernel } = ids;
+    const [node, content] = make(ids);
+    const { unique } = kernel;
+    const first = kernel.call(opcode, node, content);
+    assertEquals(first.error, 0);
+    const after = pair.a.fs.snapshot();
+    const { last } = pair.a.copy.journal;
+    const again = kernel.call(opcode, node, content, { unique, resent: true });
+    assertEquals(again.error, 0);
+    assertEquals(again.body, first.body);
+    assertEquals(pair.a.fs.snapshot(), after);
+    assertEquals(pair.a.copy.journal.last, last);
+  });
+
+  Deno.test(`FuseServer ends as if nothing had happened when it is killed at any step of a ${name}`, () => {
+    const expected = prepared();
+    const [, wanted] = make(expected);
+    assertEquals(expected.kernel.call(opcode, make(expected)[0], wanted).error, 0);
+    const tree = withoutTimes(expected.pair.a.fs.snapshot());
+    for (let step = 0;; step++) {
+      const ids = prepared();
+      const { pair, kernel } = ids;
+      const [node, content] = make(ids);
+      const { unique } = kernel;
+      if (!killedAt(pair, step, () => kernel.call(opcode, node, content))) {
+        assert(step >= 2, "the request was broken at some steps");
+        return;
+      }
+      pair.settle();
+      pair.a.restart("node1");
+      const primary = new Primary(pair.a, { resumed: true });
+      primary.replay(pair.secondary.stream, pair.b.copy.journal.last + 1);
+      primary.connect(pair.secondary.stream);
+      const resumed = new Kernel(primary);
+      const reply = resumed.call(opcode, node, content, { unique, resent: true });
+      assertEquals(reply.error, 0, `killed at step ${step}`);
+      assertEquals(withoutTimes(pair.a.fs.snapshot()), tree, `killed at step ${step}`);
+      pair.settle();
+      assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot(), `the peer, killed at step ${step}`);
+    }
+  });
+}
+
+/** Runs; ends the process in front of a call of the file system, or behind one, the `step`-th such place. Answers whether there was one. */
+function killedAt(pair: Pair, step: number, run: () => void): boolean {
+  let left = step;
+  const count = (): undefined => {
+    if (left-- === 0) throw new Killed("the process was killed");
+  };
+  pair.a.fs.before = count;
+  pair.a.fs.after = count;
+  try {
+    run();
+    return false;
+  } catch (error) {
+    if (!(error instanceof Killed)) throw error;
+    return true;
+  }
+}
+
+/** Ids differ when one was spent on an attempt that did not happen. */
+function withoutTimes(snapshot: string): string {
+  return snapshot.replaceAll(/trusted\.binome\.id=[\d,]+/g, "id");
+}
+
+function namesOf(page: Uint8Array, plus = false): string[] {
+  const names: string[] = [];
+  each(
+    page,
+    plus,
+    (at, view, length) =>
+      names.push(String.fromCharCode(...page.subarray(at + 24, at + 24 + length))) && view,
+  );
+  return names;
+}
+
+function lastOffset(page: Uint8Array, plus: boolean): bigint {
+  let offset = 0n;
+  each(page, plus, (at, view) => offset = view.getBigUint64(at + 8, true));
+  return offset;
+}
+
+function each(
+  page: Uint8Array,
+  plus: boolean,
+  visit: (at: number, view: DataView, length: number) => void,
+): void {
+  const view = new DataView(page.buffer, page.byteOffset, page.byteLength);
+  for (let at = 0; at < page.length;) {
+    const dirent = at + (plus ? 128 : 0);
+    const length = view.getUint32(dirent + 16, true);
+    visit(dirent, view, length);
+    at = dirent + ((24 + length + 7) & ~7);
+  }
+}

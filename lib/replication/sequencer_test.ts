@@ -1,0 +1,197 @@
+import { assert, assertEquals } from "@std/assert";
+import { Pair } from "../../tests/sim/data_road.ts";
+import { body, Kernel } from "../../tests/sim/kernel.ts";
+import { Program } from "../../tests/sim/program.ts";
+import { OPCODE } from "../fuse/opcode.ts";
+import { DiskFullError, OP, RecordView, STATE } from "../journal/mod.ts";
+import { WORD } from "./shared.ts";
+
+const SEEDS = [1, 2, 3, 4, 5, 6, 7, 8];
+
+for (const seed of SEEDS) {
+  Deno.test(`Sequencer and Follower end with equal trees after random requests, seed ${seed}`, () => {
+    const pair = new Pair();
+    const kernel = new Kernel(pair.primary);
+    const program = new Program(kernel, seed);
+    for (let i = 0; i < 400; i++) {
+      program.step();
+      pair.tick();
+      pair.a.objects.trim();
+      pair.secondary.stream.grain = 1 + program.dice(5000);
+      if (program.dice(4) === 0) pair.settle();
+      pair.b.objects.trim();
+    }
+    pair.settle();
+    assert(program.done > 100 && program.failed > 20, `${program.done} done, ${program.failed} failed`);
+    assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot(), `seed ${seed}`);
+    assertEquals([...pair.b.keeper.keys()].sort(), [...pair.a.keeper.keys()].sort(), `orphans, seed ${seed}`);
+    assertEquals(
+      pair.secondary.seen.map((record) => record.sequence),
+      pair.secondary.seen.map((_, index) => index + 1),
+    );
+    assertEquals(pair.b.copy.journal.last, pair.a.copy.journal.last);
+    assertEquals(pair.primary.lost, "");
+  });
+}
+
+Deno.test("Sequencer.mutate() leaves a void record and sends a filler when the mutation fails", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary);
+  kernel.mkdir(1, "d");
+  assertEquals(kernel.call(OPCODE.MKDIR, 1, body(0o755, 0, "d")).error, -17);
+  kernel.mkdir(1, "e");
+  pair.settle();
+  const { journal } = pair.a.copy;
+  const view = new RecordView();
+  const states = [];
+  for (let sequence = 1; sequence <= journal.last; sequence++) {
+    const position = journal.positionOf(sequence);
+    if (position !== undefined) states.push(journal.at(position, view)?.state);
+  }
+  // The first record reserves ids.
+  assertEquals(states, [STATE.applied, STATE.applied, STATE.void, STATE.applied]);
+  assertEquals(pair.secondary.seen.map((record) => record.op), [OP.reserve, OP.mkdir, OP.reserve, OP.mkdir]);
+  assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
+});
+
+Deno.test("Sequencer.mutate() keeps to this node what changes an object that lost its name before it was opened", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary);
+  const id = kernel.create(1, "f");
+  kernel.call(OPCODE.RELEASE, id, body(0n, 0, 0, 0n));
+  assertEquals(kernel.call(OPCODE.UNLINK, 1, body("f")).error, 0);
+  // The path was walked before the unlink, the open came after it.
+  assertEquals(kernel.call(OPCODE.OPEN, id, body(2, 0)).error, 0);
+  assertEquals(kernel.write(id, 0, new Uint8Array(10)), 0);
+  assertEquals(
+    kernel.call(OPCODE.SETATTR, id, body(1, 0, 0n, 0n, 0n, 0n, 0n, 0n, 0, 0, 0, 0o600, 0, 0, 0, 0)).error,
+    0,
+  );
+  assertEquals(kernel.all(OPCODE.FSYNC, id, body(0n, 0, 0)), []);
+  pair.settle();
+  assertEquals(pair.secondary.seen.slice(-3).map((record) => record.op), [OP.reserve, OP.reserve, OP.fsync]);
+  assertEquals(pair.secondary.synced, [pair.a.copy.journal.last]);
+  assertEquals(pair.primary.takeDisk(), 1);
+  assertEquals(pair.b.copy.journal.last, pair.a.copy.journal.last);
+});
+
+Deno.test("Sequencer.mutate() keeps to this node what changes a directory that was removed under a process's feet", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary);
+  const id = kernel.mkdir(1, "d");
+  assertEquals(kernel.call(OPCODE.RMDIR, 1, body("d")).error, 0);
+  assertEquals(kernel.call(OPCODE.SETXATTR, id, body(1, 0, "user.x", "v")).error, 0);
+  pair.settle();
+  assertEquals(pair.b.copy.journal.last, pair.a.copy.journal.last);
+});
+
+Deno.test("Sequencer.mutate() sends as much of a short write as was written, and the application is told that much", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary);
+  const id = kernel.create(1, "f");
+  pair.a.fs.shorten = 700;
+  const reply = kernel.call(
+    OPCODE.WRITE,
+    id,
+    body(0n, 100n, 5000, 0, 0n, 2, 0, new Uint8Array(5000).fill(7)),
+  );
+  assertEquals(new DataView(reply.body.buffer).getUint32(0, true), 700);
+  // The secondary's own short write is finished in a second go.
+  pair.b.fs.shorten = 300;
+  pair.settle();
+  assertEquals(pair.b.fs.find("f")?.content.size, 800);
+  assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
+});
+
+Deno.test("Sequencer.mutate() answers ENOSPC and changes nothing when the directory's disk, the log or the activity set is full", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary);
+  const id = kernel.create(1, "f");
+  pair.settle();
+  const before = pair.a.fs.snapshot();
+  const chunk = new Uint8Array(8192).fill(1);
+  pair.a.fs.capacity = 0;
+  assertEquals(kernel.write(id, 0, chunk), -28);
+  pair.a.fs.capacity = Number.MAX_SAFE_INTEGER;
+  const last = pair.a.copy.journal.last;
+  pair.a.storage.before = (action) => {
+    if (action === "append") throw new DiskFullError("no room");
+  };
+  // Another part of the object than those that are active already.
+  assertEquals(kernel.write(id, 2 ** 30, chunk), -28);
+  assertEquals(pair.a.copy.journal.last, last, "nothing was logged");
+  pair.a.storage.before = () => {};
+  pair.settle();
+  assertEquals(pair.a.fs.snapshot(), before);
+  assertEquals(pair.b.fs.snapshot(), before);
+  assertEquals(pair.b.copy.journal.last, last);
+});
+
+Deno.test("Sequencer.mutate() answers ENOSPC when the log has no room, and goes on when there is some", () => {
+  const pair = new Pair();
+  pair.primary.sequencer.link = null;
+  const kernel = new Kernel(pair.primary);
+  const id = kernel.create(1, "f");
+  pair.a.storage.capacity = 0;
+  const chunk = new Uint8Array(100_000).fill(1);
+  let errno = 0;
+  for (let i = 0; i < 50_000 && errno === 0; i++) {
+    errno = kernel.write(id, i, chunk.subarray(0, i < 60 ? 100_000 : 1));
+  }
+  assertEquals(errno, -28);
+  const before = pair.a.fs.snapshot();
+  assertEquals(kernel.write(id, 0, chunk.subarray(0, 1)), -28);
+  assertEquals(pair.a.fs.snapshot(), before);
+  pair.a.storage.capacity = Number.MAX_SAFE_INTEGER;
+  assertEquals(kernel.write(id, 0, chunk.subarray(0, 1)), 0);
+});
+
+Deno.test("Sequencer keeps an orphan in both keepers until the kernel forgets it", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary);
+  const id = kernel.create(1, "f");
+  assertEquals(kernel.call(OPCODE.UNLINK, 1, body("f")).error, 0);
+  assertEquals(kernel.write(id, 0, Uint8Array.of(1, 2, 3)), 0);
+  pair.settle();
+  assertEquals([...pair.a.keeper.keys()], [id]);
+  assertEquals([...pair.b.keeper.keys()], [id]);
+  kernel.call(OPCODE.RELEASE, id, body(0n, 0, 0, 0n));
+  assertEquals(kernel.all(OPCODE.FORGET, id, body(1n)), []);
+  pair.settle();
+  assertEquals(pair.a.keeper.size, 0);
+  assertEquals(pair.b.keeper.size, 0);
+  assertEquals(pair.a.objects.peek(id), undefined);
+  assertEquals(pair.b.objects.peek(id), undefined);
+});
+
+Deno.test("Sequencer loses the link on a failed send, says so once and serves on", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary);
+  pair.secondary.stream.room = 0;
+  kernel.mkdir(1, "d");
+  assert(pair.primary.lost.includes("Cannot write"), pair.primary.lost);
+  assertEquals(pair.primary.sequencer.link, null);
+  kernel.mkdir(1, "e");
+});
+
+Deno.test("Sequencer.answer() holds a reply while the peer is a member or the authority has lapsed", () => {
+  const { primary, memory } = new Pair();
+  const { shared, authority, replies, sequencer } = primary;
+  const bytes = new Uint8Array(16);
+  const answer = (): void => sequencer.answer(900, bytes, memory.addressOf(bytes), bytes.length);
+  shared.set(WORD.members, 2);
+  answer();
+  assertEquals([shared.repliesWaiting, replies.length], [1, 0]);
+  primary.takeWaiting();
+  shared.set(WORD.members, 1);
+  authority.valid = false;
+  answer();
+  assertEquals([shared.repliesWaiting, replies.length], [1, 1]);
+  authority.valid = true;
+  // In order: one that could go at once waits behind those that wait.
+  answer();
+  assertEquals([shared.repliesWaiting, replies.length], [2, 1]);
+  primary.takeWaiting();
+  answer();
+  assertEquals([shared.repliesWaiting, replies.length], [0, 4]);
+});
