@@ -1,0 +1,118 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { encodeGenerations, type History } from "../journal/mod.ts";
+import type { Copy } from "./copy.ts";
+import { planFor, type Position, readPosition } from "./position.ts";
+
+const G1 = { generation: 1n, epoch: 1, first: 1 };
+const G2 = { generation: 2n, epoch: 2, first: 101 };
+const THEIRS = { generation: 9n, epoch: 2, first: 51 };
+const OTHER = { generation: 7n, epoch: 1, first: 1 };
+const EPOCH = 5;
+
+/** The source stands at 200 of its second generation. */
+function source(logFirst: number): Copy {
+  const history: History = { generations: [G1, G2], last: 200 };
+  return {
+    history,
+    journal: { first: logFirst, last: 200 },
+    hollowSince: (from: number) => from < 150,
+  } as unknown as Copy;
+}
+
+const RELATIONS = {
+  new: { history: [], last: 0, common: 0 },
+  same: { history: [G1, G2], last: 200, common: 200 },
+  behind: { history: [G1, G2], last: 160, common: 160 },
+  "behind, a generation ago": { history: [G1], last: 80, common: 80 },
+  "unacknowledged tail": { history: [G1, G2], last: 210, common: 200 },
+  "unacknowledged tail, a generation ago": { history: [G1], last: 110, common: 100 },
+  diverged: { history: [G1, THEIRS], last: 70, common: 50 },
+  foreign: { history: [OTHER], last: 30, common: 0 },
+} as const;
+
+/** What the rules say, written once more and as plainly as can be. */
+function expected(relation: keyof typeof RELATIONS, position: Position, logFirst: number): string {
+  const { common } = RELATIONS[relation];
+  const away = relation === "diverged" || relation === "foreign";
+  if (away && !position.overwrite) return `refused ${relation}`;
+  if (relation === "new") return "all";
+  if (relation === "foreign") return "all, preserve";
+  const tail = relation.startsWith("unacknowledged");
+  if (!away && !tail && position.exact && common + 1 >= logFirst) return `replay from ${common + 1}`;
+  const preserve = away || tail || position.served ? ", preserve" : "";
+  const since = position.exact ? common : Math.min(common, position.checkpoint);
+  return position.activeKnown && since + 1 >= logFirst ? `named since ${since}${preserve}` : `all${preserve}`;
+}
+
+function said(copy: Copy, position: Position): string {
+  const verdict = planFor(copy, position, EPOCH);
+  if (!verdict.accept) return `refused ${verdict.code}`;
+  assertEquals(verdict.epoch, EPOCH);
+  const { plan } = verdict;
+  if (plan.mode === "replay") {
+    assertEquals(plan.hollow, plan.from < 150);
+    return `replay from ${plan.from}`;
+  }
+  return `${plan.whole ? "all" : `named since ${plan.since}`}${plan.preserve ? ", preserve" : ""}`;
+}
+
+Deno.test("planFor() follows the rules for every kind of position", () => {
+  const flags = [false, true];
+  let cases = 0;
+  for (const relation of Object.keys(RELATIONS) as (keyof typeof RELATIONS)[]) {
+    for (const logFirst of [1, 61, 81, 82, 151, 161, 162, 201]) {
+      for (const checkpoint of [0, 60, 155]) {
+        for (let bits = 0; bits < 16; bits++) {
+          const [exact, activeKnown, served, overwrite] = [1, 2, 4, 8].map((bit) =>
+            flags[bits & bit ? 1 : 0] ?? false
+          );
+          const position: Position = {
+            epoch: 2,
+            history: encodeGenerations(RELATIONS[relation].history),
+            last: RELATIONS[relation].last,
+            checkpoint,
+            exact: exact === true,
+            activeKnown: activeKnown === true,
+            served: served === true,
+            overwrite: overwrite === true,
+          };
+          assertEquals(
+            said(source(logFirst), position),
+            expected(relation, position, logFirst),
+            `${relation}, log from ${logFirst}, ${JSON.stringify(position)}`,
+          );
+          cases++;
+        }
+      }
+    }
+  }
+  assertEquals(cases, 8 * 8 * 3 * 16);
+});
+
+const WELL: Position = {
+  epoch: 2,
+  history: encodeGenerations([G1]),
+  last: 80,
+  exact: true,
+  checkpoint: 60,
+  served: false,
+  activeKnown: true,
+  overwrite: false,
+};
+
+Deno.test("planFor() refuses a secondary that accepted a later epoch: the primary is the old one", () => {
+  const verdict = planFor(source(1), { ...WELL, epoch: EPOCH + 1 }, EPOCH);
+  assertEquals(!verdict.accept && verdict.code, "epoch");
+});
+
+Deno.test("readPosition() reads what was said, and refuses anything else", () => {
+  assertEquals(readPosition(JSON.parse(JSON.stringify(WELL))), WELL);
+  for (
+    const bad of [null, 5, {}, { ...WELL, last: -1 }, { ...WELL, epoch: "2" }, { ...WELL, history: [{}] }, {
+      ...WELL,
+      checkpoint: 0.5,
+    }]
+  ) {
+    assertThrows(() => readPosition(bad), TypeError, "Cannot read");
+  }
+});
