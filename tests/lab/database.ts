@@ -22,8 +22,8 @@ export interface DatabaseOptions {
 export class CheckError extends Error {
   override readonly name = "CheckError";
   /** @param check which one, in a word or two. */
-  constructor(readonly check: string, message: string) {
-    super(`${check}: ${message}`);
+  constructor(readonly check: string, readonly detail: string) {
+    super(`${check}: ${detail}`);
   }
 }
 

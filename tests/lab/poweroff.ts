@@ -122,7 +122,7 @@ export async function powerOffs(options: CutsOptions): Promise<void> {
     } catch (error) {
       await tell(database, say);
       if (error instanceof CheckError) {
-        throw new CheckError(error.check, `${error.message}\nafter cut ${at + 1}, ${cut}; ${again}`);
+        throw new CheckError(error.check, `${error.detail}\nafter cut ${at + 1}, ${cut}; ${again}`);
       }
       throw new Error(`Cannot go on after cut ${at + 1}, ${cut}: ${error}\n${again}`, { cause: error });
     }
