@@ -37,7 +37,9 @@ export async function runKeeper(options: KeeperOptions): Promise<void> {
   warnings.forEach(options.log);
   const world = openKeeperWorld({ ...options, watchdog: "warning" in watchdog ? null : watchdog });
   let server: RpcServer | null = null;
-  const keeper = new Keeper(world, (event, params) => server?.broadcast(event, params), warnings);
+  // Only our own replicator knows how to wait for its turn.
+  const spares = options.replicator === undefined;
+  const keeper = new Keeper(world, (event, params) => server?.broadcast(event, params), warnings, spares);
   // The socket first: a second keeper must fail before it touches what the first one holds.
   server = await serveRpc(`${options.run}/keeper.sock`, keeper.handlers, { log: options.log });
   keeper.start();

@@ -4,8 +4,8 @@
  * This file is the main thread: it answers the agent, lets the peer in or goes to it, and hands descriptors and
  * connections to the threads that do the work (`lib/replication`). It never touches a replicated directory.
  *
- * A process that is killed leaves its role in `RUN/MODULE.role.json`; the keeper starts another, which goes on serving on the
- * same descriptors before the agent has noticed.
+ * The keeper runs two of them. One has its turn; the other waits, loaded. A process that is killed leaves its role in
+ * `RUN/MODULE.role.json`, and the one that waited goes on serving on the same descriptors before anybody has noticed.
  *
  * @module
  */
@@ -20,7 +20,7 @@ import type { Hello } from "./replication/hello.ts";
 import type { Plan, Verdict } from "./replication/position.ts";
 import type { KeptGrant, KeptOrphan, Mount } from "./replication/primary_role.ts";
 import { ORPHAN_PREFIX } from "./replication/orphan_key.ts";
-import type { RoadCommand, RoadMessage } from "./replication/road_worker.ts";
+import type { RoadCommand, RoadMessage, RoadStart } from "./replication/road_worker.ts";
 import { createSharedMemory, Mailbox, Shared, type SharedMemory, WORD } from "./replication/shared.ts";
 import type { Session } from "./replication/stream.ts";
 import { bootId } from "./system/boot_id.ts";
@@ -41,6 +41,7 @@ import {
 } from "./system/replicator_host.ts";
 import { RpcClient, type RpcServer, serveRpc } from "./system/rpc.ts";
 import { harden } from "./system/process.ts";
+import { takeTurn } from "./system/turn.ts";
 import { makeEventfd, wake } from "./system/worker_io.ts";
 
 /** How a replicator is started. */
@@ -87,9 +88,11 @@ export async function runReplicator(options: ReplicatorOptions): Promise<number>
 
 class Replicator {
   readonly #options: ReplicatorOptions;
-  readonly #cluster: ClusterConfig;
-  readonly #config: ModuleConfig;
-  readonly #node: string;
+  /** What the configuration was read from. */
+  #text = "";
+  #cluster!: ClusterConfig;
+  #config!: ModuleConfig;
+  #node = "";
   readonly #memory: SharedMemory;
   readonly #shared: Shared;
   readonly #roadMail: Mailbox;
@@ -98,9 +101,6 @@ class Replicator {
   readonly #diskMail = new Mailbox(this.#diskMailMemory);
   readonly #waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   readonly #roleFile: string;
-  #road!: Worker;
-  #acker!: Worker;
-  #disk!: Worker;
   #server: RpcServer | null = null;
   #network: RealNetwork | null = null;
   #commands: Promise<unknown> = Promise.resolve();
@@ -117,14 +117,8 @@ class Replicator {
 
   constructor(options: ReplicatorOptions) {
     this.#options = options;
-    const { state, module } = options;
-    this.#cluster = parseCluster(required(`${state}/cluster.yaml`));
-    this.#config = parseModule(required(`${state}/modules/${module}.yaml`), {
-      file: `${module}.yaml`,
-      cluster: this.#cluster,
-      others: [],
-    });
-    this.#node = required(`${state}/node`).trim();
+    const { module } = options;
+    this.#configure();
     this.#roleFile = `${options.run}/${module}.role.json`;
     this.#memory = createSharedMemory({ road: makeEventfd(), acker: makeEventfd(), disk: makeEventfd() });
     this.#shared = new Shared(this.#memory);
@@ -133,8 +127,14 @@ class Replicator {
   }
 
   async run(): Promise<number> {
-    for (const warning of harden()) logLine(warning);
-    await this.#startThreads();
+    const warnings = harden();
+    const threads = this.#loadThreads();
+    // Certificates and libraries are read while there is time.
+    this.#openNetwork();
+    await takeTurn(`${this.#options.run}/${this.#options.module}.turn`);
+    for (const warning of warnings) logLine(warning);
+    this.#configure();
+    await threads.start();
     this.#server = await this.#listen();
     await this.#resume();
     const code = await this.#ended.promise;
@@ -142,47 +142,72 @@ class Replicator {
     return code;
   }
 
-  async #startThreads(): Promise<void> {
-    const { state, run, module } = this.#options;
-    const ready: Promise<void>[] = [];
-    const start = (url: string, data: unknown, handle: (message: unknown) => void): Worker => {
-      const worker = new Worker(new URL(url, import.meta.url), { type: "module" });
-      const isReady = Promise.withResolvers<void>();
-      ready.push(isReady.promise);
-      worker.onmessage = (event: MessageEvent<{ kind: string }>) => {
-        if (event.data.kind.endsWith("-ready")) isReady.resolve();
-        handle(event.data);
-      };
-      // A thread that fails takes the process with it: the keeper starts another on the same descriptors.
-      worker.onerror = (event) => {
-        event.preventDefault();
-        this.#die(`thread ${url}: ${event.message}`);
-      };
-      worker.postMessage(data);
-      return worker;
-    };
-    this.#road = start("./replication/road_worker.ts", {
-      memory: this.#memory,
-      state,
-      run,
-      cluster: this.#cluster.cluster,
-      module,
-      node: this.#node,
-      bootId: bootId(run),
-      pid,
-      logBudgetBytes: this.#config.logBudgetBytes,
-    }, (message) => this.#fromRoad(message as RoadMessage));
-    this.#acker = start(
+  /** Reads the configuration, again when it has changed. */
+  #configure(): void {
+    const { state, module } = this.#options;
+    const cluster = required(`${state}/cluster.yaml`);
+    const text = required(`${state}/modules/${module}.yaml`);
+    if (this.#text === `${cluster}\0${text}`) return;
+    this.#cluster = parseCluster(cluster);
+    this.#config = parseModule(text, { file: `${module}.yaml`, cluster: this.#cluster, others: [] });
+    this.#node = required(`${state}/node`).trim();
+    this.#text = `${cluster}\0${text}`;
+  }
+
+  /** Makes the threads; they read their programs at once and begin when told what to do. */
+  #loadThreads(): { start(): Promise<void> } {
+    const road = this.#loadThread(
+      "./replication/road_worker.ts",
+      (message) => this.#fromRoad(message as RoadMessage),
+    );
+    const acker = this.#loadThread(
       "./replication/acker_worker.ts",
-      { memory: this.#memory, authority: `${run}/${module}.authority` },
       (message) => this.#fromAcker(message as AckerMessage),
     );
-    this.#disk = start(
+    const disk = this.#loadThread(
       "./replication/disk_worker.ts",
-      { memory: this.#memory, mail: this.#diskMailMemory },
       (message) => this.#fromDisk(message as DiskMessage),
     );
-    await Promise.all(ready);
+    const { state, run, module } = this.#options;
+    return {
+      start: async () => {
+        const roadStart: RoadStart = {
+          memory: this.#memory,
+          state,
+          run,
+          cluster: this.#cluster.cluster,
+          module,
+          node: this.#node,
+          bootId: bootId(run),
+          pid,
+          logBudgetBytes: this.#config.logBudgetBytes,
+        };
+        await Promise.all([
+          road(roadStart),
+          acker({ memory: this.#memory, authority: `${run}/${module}.authority` }),
+          disk({ memory: this.#memory, mail: this.#diskMailMemory }),
+        ]);
+      },
+    };
+  }
+
+  /** One thread. Answers how it is told to begin. */
+  #loadThread(url: string, handle: (message: unknown) => void): (start: unknown) => Promise<void> {
+    const worker = new Worker(new URL(url, import.meta.url), { type: "module" });
+    const ready = Promise.withResolvers<void>();
+    worker.onmessage = (event: MessageEvent<{ kind: string }>) => {
+      if (event.data.kind.endsWith("-ready")) ready.resolve();
+      handle(event.data);
+    };
+    // A thread that fails takes the process with it: another goes on with the same descriptors.
+    worker.onerror = (event) => {
+      event.preventDefault();
+      this.#die(`thread ${url}: ${event.message}`);
+    };
+    return (start) => {
+      worker.postMessage(start);
+      return ready.promise;
+    };
   }
 
   #listen(): Promise<RpcServer> {

@@ -49,6 +49,7 @@ export class Keeper {
     readonly world: KeeperWorld,
     readonly emit: (event: KeeperEvent, params: Readonly<Record<string, unknown>>) => void,
     readonly warnings: readonly string[],
+    spares = true,
   ) {
     this.#directories = new Directories(world);
     this.#replicators = new Replicators(world, {
@@ -60,7 +61,7 @@ export class Keeper {
         this.#say("replicator-died", { module, pid, deaths, restartsInMs });
       },
       retired: (module) => this.#remember(module),
-    });
+    }, spares);
   }
 
   /** The methods, for `serveRpc`. */

@@ -17,9 +17,16 @@ const STOP_MS = 5_000;
 /** How long a killed process may take to disappear: it may wait for a disk. */
 const KILL_MS = 5_000;
 
+/** A spare is started this long after its module's replicator: at once it would take the processor from it. */
+const SPARE_DELAY_MS = 1_000;
+/** A spare that dies is started again this much later. */
+const SPARE_AGAIN_MS = 10_000;
+
 interface Supervised {
   wanted: boolean;
   process: Held | null;
+  /** Loaded, and waiting for the replicator to die: see `lib/system/turn.ts`. */
+  spare: Held | null;
   /** When it died, lately. */
   deaths: number[];
   total: number;
@@ -37,7 +44,12 @@ export interface ReplicatorEvents {
 export class Replicators {
   readonly #supervised = new Map<string, Supervised>();
 
-  constructor(readonly world: KeeperWorld, readonly events: ReplicatorEvents) {}
+  constructor(
+    readonly world: KeeperWorld,
+    readonly events: ReplicatorEvents,
+    /** Whether a second process waits beside each one. */
+    readonly spares: boolean = true,
+  ) {}
 
   /** The running process, null between two attempts or when none is wanted. */
   process(module: string): Held | null {
@@ -79,6 +91,7 @@ export class Replicators {
     const one = this.#supervised.get(module);
     if (one === undefined) return;
     one.wanted = false;
+    if (one.spare !== null) await this.#endSpare(module, one);
     const { process } = one;
     if (process !== null) {
       process.signal("terminate");
@@ -96,7 +109,7 @@ export class Replicators {
   }
 
   #supervise(module: string, process: Held): void {
-    const one: Supervised = { wanted: true, process: null, deaths: [], total: 0 };
+    const one: Supervised = { wanted: true, process: null, spare: null, deaths: [], total: 0 };
     this.#supervised.set(module, one);
     void this.#watch(module, one, process);
   }
@@ -106,10 +119,13 @@ export class Replicators {
     while (process !== null) {
       one.process = process;
       this.events.started(module, process);
+      if (one.spare === null) void this.#haveSpare(module, one, SPARE_DELAY_MS);
       const code = await process.ended;
       one.process = null;
       if (!one.wanted) return;
       if (code === 0) {
+        one.wanted = false;
+        await this.#endSpare(module, one);
         this.#supervised.delete(module);
         return this.events.retired(module);
       }
@@ -117,10 +133,45 @@ export class Replicators {
     }
   }
 
+  /** Starts a process that waits for its turn, and another when it dies before that. */
+  async #haveSpare(module: string, one: Supervised, delayMs: number): Promise<void> {
+    await this.world.time.delay(delayMs);
+    if (!this.spares || !one.wanted || one.spare !== null || one.process === null) return;
+    let spare: Held;
+    try {
+      spare = this.world.processes.start(module);
+    } catch (error) {
+      return this.world.log(
+        `${module}: no spare replicator: ${error instanceof Error ? error.message : error}`,
+      );
+    }
+    one.spare = spare;
+    await spare.ended;
+    if (one.spare !== spare) return;
+    one.spare = null;
+    void this.#haveSpare(module, one, SPARE_AGAIN_MS);
+  }
+
+  /** Before the replicator ends on purpose: else the spare would take its place. */
+  async #endSpare(module: string, one: Supervised): Promise<void> {
+    const { spare } = one;
+    if (spare === null) return;
+    one.spare = null;
+    spare.signal("kill");
+    if (!await this.#endsWithin(spare, KILL_MS)) this.world.log(`${module}: spare ${spare.pid} does not end`);
+  }
+
   /** The next attempt, once one succeeds. Null: it is not wanted any more. */
   async #again(module: string, one: Supervised, pid: number): Promise<Held | null> {
     for (;;) {
       const pauseMs = this.#pause(one);
+      const { spare } = one;
+      if (spare !== null) {
+        // It is at work already. Where replicators die again and again, the next one is not spared its pause.
+        one.spare = null;
+        this.events.died(module, pid, one.total, 0);
+        return spare;
+      }
       this.events.died(module, pid, one.total, pauseMs);
       if (pauseMs > 0) await this.world.time.delay(pauseMs);
       if (!one.wanted) return null;

@@ -11,7 +11,7 @@ class Fake {
   readonly retired: string[] = [];
   readonly replicators: Replicators;
 
-  constructor() {
+  constructor(spares = false) {
     const world = {
       time: {
         bootMs: () => this.now,
@@ -29,7 +29,7 @@ class Fake {
       started: () => {},
       died: (_module, _pid, _deaths, restartsInMs) => void this.pauses.push(restartsInMs),
       retired: (module) => void this.retired.push(module),
-    });
+    }, spares);
   }
   late = false;
 
@@ -112,4 +112,43 @@ Deno.test("Replicators.stop() kills one that does not end, and says when even th
   const error = await assertRejects(() => fake.replicators.stop("m"), RpcError, "does not end");
   assertEquals(error.code, "stuck");
   assertEquals(fake.last.signals, ["terminate", "kill"]);
+});
+
+Deno.test("Replicators have a spare that takes the place of one that dies, and another behind it", async () => {
+  const fake = new Fake(true);
+  fake.replicators.start("m");
+  await settle();
+  const spare = fake.last;
+  fake.started[0]?.end(null);
+  await settle();
+  assertEquals(fake.replicators.process("m")?.pid, spare.held.pid);
+  assertEquals(fake.pauses, [0]);
+  assertEquals(fake.started.length, 3);
+});
+
+Deno.test("Replicators.stop() ends the spare first, which else would go on in its place", async () => {
+  const fake = new Fake(true);
+  fake.replicators.start("m");
+  await settle();
+  const stopping = fake.replicators.stop("m");
+  await settle();
+  assertEquals(fake.started[1]?.signals, ["kill"]);
+  assertEquals(fake.started[0]?.signals, []);
+  fake.started[1]?.end(null);
+  await settle();
+  assertEquals(fake.started[0]?.signals, ["terminate"]);
+  fake.started[0]?.end(0);
+  await stopping;
+});
+
+Deno.test("Replicators end the spare of one that retired", async () => {
+  const fake = new Fake(true);
+  fake.replicators.start("m");
+  await settle();
+  fake.started[0]?.end(0);
+  await settle();
+  assertEquals(fake.started[1]?.signals, ["kill"]);
+  fake.started[1]?.end(null);
+  await settle();
+  assertEquals(fake.retired, ["m"]);
 });
