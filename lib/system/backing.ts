@@ -191,6 +191,11 @@ const EINVAL = 22;
 const F_DUPFD_CLOEXEC = 1030;
 /** `MAX_RW_COUNT` of the kernel: what one call moves at most. */
 const COUNT_MAX = 0x7fff_f000;
+/**
+ * What one `pwrite` is given at most. Since Linux 6.16 ext4 keeps what came in one call as one folio, and walks all of
+ * its blocks for every small write into it later: measured, 4 KiB overwrites of a file written by 1 MiB are 30 % slower.
+ */
+const PIECE = 128 * 1024;
 
 /** Preallocated memory and its address; the array is kept so that V8 does not free it. */
 function scratch(size: number): { readonly bytes: Uint8Array<ArrayBuffer>; readonly address: number } {
@@ -330,7 +335,15 @@ export const backing: Backing = {
     return answer(c.pread(fd, BigInt(address), BigInt(Math.min(count, COUNT_MAX)), BigInt(offset)));
   },
   pwrite(fd, address, count, offset) {
-    return answer(c.pwrite(fd, BigInt(address), BigInt(Math.min(count, COUNT_MAX)), BigInt(offset)));
+    let done = 0;
+    do {
+      const piece = Math.min(count - done, PIECE);
+      const result = c.pwrite(fd, BigInt(address + done), BigInt(piece), BigInt(offset + done));
+      if (result < 0) return done > 0 ? done : -errno();
+      done += result;
+      if (result < piece) break;
+    } while (done < count);
+    return done;
   },
   ftruncate(fd, size) {
     return answer(c.ftruncate(fd, BigInt(size)));

@@ -274,6 +274,18 @@ Deno.test("pread() and pwrite() work at offsets past 4 GiB and leave a hole", ()
   assertEquals(real.lseek(fd, -1, SEEK.SET), -EINVAL);
 });
 
+Deno.test("pwrite() writes all of what is longer than one piece", () => {
+  using place = new Place();
+  const fd = place.file("long");
+  const sent = new Uint8Array(300_001).map((_, index) => index % 251);
+  const received = new Uint8Array(sent.length);
+  assertEquals(real.pwrite(fd, addressOf(sent), sent.length, 5), sent.length);
+  assertEquals(place.stat(fd).size, sent.length + 5);
+  assertEquals(real.pread(fd, addressOf(received), received.length, 5), sent.length);
+  assertEquals(received, sent);
+  assertEquals(real.pwrite(fd, addressOf(sent), 0, 0), 0);
+});
+
 Deno.test("pwrite() says EBADF on a descriptor for reading, pread() answers 0 at the end", () => {
   using place = new Place();
   place.file("a", "abc");
