@@ -62,7 +62,10 @@ export function probe(address: string, mac: Uint8Array): Packet {
 
 /**
  * Who claims an address in a received packet: `02:00:00:77:00:01`, or null when the packet speaks of something else,
- * comes from `mac` (ourselves), or is no ARP at all. A rival's own probe is a claim as well (RFC 5227, 2.1.1).
+ * comes from `mac` (ourselves), or is no ARP at all.
+ *
+ * A question is no claim, though RFC 5227, 2.1.1 takes a probe for one: there only those probe who want the address, here
+ * a secondary asks whether anybody has it. Its question must not make a primary that asks at the same time believe in a rival.
  */
 export function claimant(packet: Uint8Array, address: string, mac: Uint8Array): string | null {
   if (packet.length < ARP_SIZE) return null;
@@ -74,10 +77,7 @@ export function claimant(packet: Uint8Array, address: string, mac: Uint8Array): 
   if (same(hardware, mac)) return null;
   const wanted = addressBytes(address);
   const sender = packet.subarray(OFFSET.senderAddress, OFFSET.targetHardware);
-  const target = packet.subarray(OFFSET.targetAddress, ARP_SIZE);
-  const probes = sender.every((byte) => byte === 0) && same(target, wanted) &&
-    view.getUint16(OFFSET.operation) === REQUEST;
-  return same(sender, wanted) || probes ? formatMac(hardware) : null;
+  return same(sender, wanted) ? formatMac(hardware) : null;
 }
 
 /** Four bytes of a dotted IPv4 address. */

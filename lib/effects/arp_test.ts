@@ -21,10 +21,14 @@ Deno.test("probe() does not tell who asks", () => {
   );
 });
 
-Deno.test("claimant() names who announces, answers or probes the address", () => {
-  for (const packet of [...announcements("10.77.0.100", OTHER), probe("10.77.0.100", OTHER)]) {
+Deno.test("claimant() names who announces or answers the address", () => {
+  for (const packet of announcements("10.77.0.100", OTHER)) {
     assertEquals(claimant(packet, "10.77.0.100", MAC), "02:00:00:77:00:02");
   }
+});
+
+Deno.test("claimant() takes a question for no claim: both nodes ask at once when they do not hear each other", () => {
+  assertEquals(claimant(probe("10.77.0.100", OTHER), "10.77.0.100", MAC), null);
 });
 
 Deno.test("claimant() ignores ourselves, other addresses, and what is no ARP", () => {
