@@ -241,13 +241,19 @@ class Replicator {
     await this.#exclusive(async () => {
       try {
         if (role.role === "primary") await this.#beginServing(role, true);
-        else await this.#beginFollowing(role);
+        else await this.#beginFollowing({ ...role, epoch: Math.max(role.epoch, await this.#accepted()) });
       } catch (error) {
         // The agent sees an idle replicator and decides what to do.
         logLine(`Cannot go on as ${role.role}: ${messageOf(error)}`);
         this.#forgetRole();
       }
     });
+  }
+
+  /** The epoch this copy accepted: records of a newer membership raise it before the agent does. */
+  async #accepted(): Promise<number> {
+    const { accepted } = await this.#ask({ kind: "status" }) as { readonly accepted: number };
+    return accepted;
   }
 
   async #status(): Promise<unknown> {
