@@ -27,7 +27,7 @@ import { guard, mountedPaths, runTask, type TaskWorld, wasFenced } from "./tasks
 import type { Probes } from "../monitor/probe_types.ts";
 import type { ServiceEffects, VipEffects } from "../effects/types.ts";
 import type { Endpoint } from "./tasks.ts";
-import { tellResync, tellTask, type Told } from "./telling.ts";
+import { tellFailure, tellResync, tellTask, type Told } from "./telling.ts";
 
 /** A status takes microseconds; one that does not come means a stopped process. */
 const STATUS_MS = 2000;
@@ -273,7 +273,7 @@ export class ModuleRunner {
           detail: reason === "" ? JSON.stringify(params) : reason,
         });
       case "failed":
-        return this.#world.post({ kind: "copy-failed", reason });
+        return this.#world.post({ kind: "copy-failed", reason: tellFailure(reason, params) });
       case "quarantined":
         return this.#world.note(
           "warning",

@@ -40,6 +40,20 @@ export function tellTask(config: ModuleConfig, task: Task["do"], tookMs: number)
   }
 }
 
+/** errno of a copy that cannot be kept → what a person can do about it. */
+const CURES: Readonly<Record<number, string>> = {
+  5: "the disk fails (EIO): see dmesg, replace it",
+  28: "no space left on device (ENOSPC): make room",
+  30: "the file system is read-only (EROFS): see dmesg",
+  122: "the quota is used up (EDQUOT): raise it",
+};
+
+/** The reason a replicator gives for not keeping its copy, with what to do where that is known. */
+export function tellFailure(reason: string, event: Fields): string {
+  const cure = CURES[Number(event["errno"])];
+  return cure === undefined ? reason : `${reason}; ${cure}`;
+}
+
 /** Tells how much the peer has received before it had everything. Null: it lacked nothing, or the replicator does not say. */
 export function tellResync(event: Fields, peer: string, tookMs: number): Told | null {
   const { phase, files, bytes } = fieldsOf(event["resync"]);

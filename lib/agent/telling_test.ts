@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { tellResync, tellTask } from "./telling.ts";
+import { tellFailure, tellResync, tellTask } from "./telling.ts";
 import { parseCluster } from "../config/cluster.ts";
 import { parseModule } from "../config/module.ts";
 
@@ -47,4 +47,12 @@ Deno.test("tellResync() tells size, time, rate and number", () => {
 Deno.test("tellResync() says nothing where nothing was missing", () => {
   assertEquals(tellResync({ sequence: 9 }, "b", 2000), null);
   assertEquals(tellResync({ resync: { phase: "replay", files: 0, bytes: 0 } }, "b", 5), null);
+});
+
+Deno.test("tellFailure() says what to do where that is known", () => {
+  assertEquals(
+    tellFailure("Cannot apply record 7: errno 28", { errno: 28 }),
+    "Cannot apply record 7: errno 28; no space left on device (ENOSPC): make room",
+  );
+  assertEquals(tellFailure("Cannot apply record 7", {}), "Cannot apply record 7");
 });
