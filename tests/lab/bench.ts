@@ -26,6 +26,7 @@ const FIO: Readonly<Record<FioCase, readonly string[]>> = {
   "seq_write_1m": ["--rw=write", "--bs=1m"],
 };
 
+const BINARY = new URL("../../dist/binome", import.meta.url).pathname;
 const PLAIN_MODULE = "plain";
 /** `binome` is encrypted, the default; `binome-plain` has `encryption: off`. */
 const FOLDER: Readonly<Record<System, string>> = {
@@ -42,7 +43,7 @@ const FILES = 10_000;
 const HELP = `scripts/bench [--json FILE] [--seconds N] [--rounds N] [--only CASE]
 
   --json FILE   also writes {rows, ratios} as JSON
-  --seconds N   of each fio run (default 2)
+  --seconds N   of each fio run (default 1)
   --rounds N    each figure is the median of N rounds (default 3)
   --only CASE   one of ${FIO_CASES.join(", ")}, files
 `;
@@ -91,7 +92,7 @@ function readOptions(argv: readonly string[]): Options {
   }
   return {
     json: given.get("--json") ?? null,
-    seconds: count("--seconds", given.get("--seconds") ?? "2", 600),
+    seconds: count("--seconds", given.get("--seconds") ?? "1", 600),
     rounds: count("--rounds", given.get("--rounds") ?? "3", 100),
     only: only as FioCase | "files" | null,
   };
@@ -345,7 +346,19 @@ async function main(argv: readonly string[]): Promise<void> {
       Deno.loadavg().map((load) => load.toFixed(2)).join(" ")
     }, ${navigator.hardwareConcurrency} processors`,
   );
-  await using cluster = await Cluster.up({ prefix: "bench", lab: { storeMiB: 4096 } });
+  // A copy: a build that replaces dist/binome meanwhile would leave the nodes a program that cannot be started again.
+  const binary = await Deno.makeTempFile({ dir: "/var/tmp", prefix: "binome-bench-" });
+  try {
+    await Deno.copyFile(Deno.env.get("BINOME_LAB_BINARY") ?? BINARY, binary);
+    await Deno.chmod(binary, 0o755);
+    await measure(binary, options, tell);
+  } finally {
+    await Deno.remove(binary);
+  }
+}
+
+async function measure(binary: string, options: Options, tell: (line: string) => void): Promise<void> {
+  await using cluster = await Cluster.up({ prefix: "bench", lab: { storeMiB: 4096, binary } });
   const bench = new Bench(cluster, options);
   await bench.prepare();
   tell("two nodes, two modules with a live secondary each");
