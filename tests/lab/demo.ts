@@ -342,8 +342,9 @@ takeover; a client. They are namespaces of this machine, with the program of dis
   demo.head("A planned switchover, back to node1");
   const switchover = await demo.switchover("node2");
 
-  demo.head("node1 loses its power again, and comes back\n");
+  demo.head("node1 loses its power again, and comes back");
   const second = await demo.powerOff("node1");
+  print("\n   Power on:");
   resyncs.push(await demo.powerOn("node1"));
 
   demo.head(
@@ -369,6 +370,17 @@ takeover; a client. They are namespaces of this machine, with the program of dis
   });
 }
 
+/** Where each node stands, for whoever looks into what went wrong. */
+async function tell(cluster: Cluster): Promise<void> {
+  const log = `/var/lib/binome/log/replicator-${MODULE}.log`;
+  for (const node of NODES) {
+    if (!cluster.lab.isOn(node)) continue;
+    const script = `binome status; binome events --limit 25; tail -n 25 ${log}`;
+    const { stdout, stderr } = await cluster.lab.exec(node, ["sh", "-c", script]);
+    print(`\n${node}# ${script}\n${stdout}${stderr}`);
+  }
+}
+
 async function main(): Promise<void> {
   const keep = Deno.args.includes("--keep");
   const began = performance.now();
@@ -389,6 +401,10 @@ async function main(): Promise<void> {
     );
     if (keep) tryIt();
     if (!good) Deno.exitCode = 1;
+  } catch (error) {
+    await tell(cluster);
+    print(`\n${error instanceof Error ? error.message : error}`);
+    Deno.exitCode = 1;
   } finally {
     if (!keep) await cluster.lab.down();
   }
