@@ -399,14 +399,14 @@ async function main(): Promise<void> {
         seconds(performance.now() - began)
       } in all.`,
     );
-    if (keep) tryIt();
     if (!good) Deno.exitCode = 1;
   } catch (error) {
     await tell(cluster);
     print(`\n${error instanceof Error ? error.message : error}`);
     Deno.exitCode = 1;
   } finally {
-    if (!keep) await cluster.lab.down();
+    if (keep) tryIt();
+    else await cluster.lab.down();
   }
 }
 
