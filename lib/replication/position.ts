@@ -22,6 +22,8 @@ export interface Position {
   readonly exact: boolean;
   /** Up to here everything is on its disk. */
   readonly checkpoint: number;
+  /** Its log begins here: what it did before, the log does not name. */
+  readonly logFirst: number;
   /** It served when its last run ended, so what it has and the source has not may be somebody's work. */
   readonly served: boolean;
   /** It can tell which of its objects may differ after a power cut. */
@@ -57,6 +59,7 @@ export function positionOf(copy: Copy, overwrite: boolean): Position {
     last: copy.journal.last,
     exact: copy.exact,
     checkpoint: copy.meta.value.checkpoint,
+    logFirst: copy.journal.first,
     served: copy.meta.value.role === "primary",
     activeKnown: copy.meta.value.copy !== "inconsistent" && copy.activity.found === "whole",
     overwrite,
@@ -75,6 +78,7 @@ export function readPosition(body: unknown): Position {
     last: count(of.last, "last"),
     exact: of.exact === true,
     checkpoint: count(of.checkpoint, "checkpoint"),
+    logFirst: count(of.logFirst, "first of the log"),
     served: of.served === true,
     activeKnown: of.activeKnown === true,
     overwrite: of.overwrite === true,
@@ -131,7 +135,10 @@ function compare(
   plan: { readonly preserve: boolean; readonly common: number },
 ): Verdict {
   const since = position.exact ? plan.common : Math.min(plan.common, position.checkpoint);
-  const named = position.activeKnown && since + 1 >= copy.journal.first;
+  // What the target did by itself is named by its log; after a power cut by its activity set, from the checkpoint on.
+  const ownNamed = position.logFirst <= plan.common + 1 ||
+    (!position.exact && position.checkpoint <= plan.common);
+  const named = position.activeKnown && ownNamed && since + 1 >= copy.journal.first;
   return named
     ? { accept: true, epoch, plan: { mode: "reconcile", whole: false, since, ...plan } }
     : whole(epoch, plan.preserve);

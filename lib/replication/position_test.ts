@@ -41,7 +41,8 @@ function expected(relation: keyof typeof RELATIONS, position: Position, logFirst
   if (!away && !tail && position.exact && common + 1 >= logFirst) return `replay from ${common + 1}`;
   const preserve = away || tail || position.served ? ", preserve" : "";
   const since = position.exact ? common : Math.min(common, position.checkpoint);
-  return position.activeKnown && since + 1 >= logFirst ? `named since ${since}${preserve}` : `all${preserve}`;
+  const own = position.logFirst <= common + 1 || (!position.exact && position.checkpoint <= common);
+  return position.activeKnown && own && since + 1 >= logFirst ? `named since ${since}${preserve}` : `all${preserve}`;
 }
 
 function said(copy: Copy, position: Position): string {
@@ -62,8 +63,8 @@ Deno.test("planFor() follows the rules for every kind of position", () => {
   for (const relation of Object.keys(RELATIONS) as (keyof typeof RELATIONS)[]) {
     for (const logFirst of [1, 61, 81, 82, 151, 161, 162, 201]) {
       for (const checkpoint of [0, 60, 155]) {
-        for (let bits = 0; bits < 16; bits++) {
-          const [exact, activeKnown, served, overwrite] = [1, 2, 4, 8].map((bit) =>
+        for (let bits = 0; bits < 32; bits++) {
+          const [exact, activeKnown, served, overwrite, forgot] = [1, 2, 4, 8, 16].map((bit) =>
             flags[bits & bit ? 1 : 0] ?? false
           );
           const position: Position = {
@@ -71,6 +72,7 @@ Deno.test("planFor() follows the rules for every kind of position", () => {
             history: encodeGenerations(RELATIONS[relation].history),
             last: RELATIONS[relation].last,
             checkpoint,
+            logFirst: forgot === true ? RELATIONS[relation].last + 1 : 1,
             exact: exact === true,
             activeKnown: activeKnown === true,
             served: served === true,
@@ -86,7 +88,7 @@ Deno.test("planFor() follows the rules for every kind of position", () => {
       }
     }
   }
-  assertEquals(cases, 8 * 8 * 3 * 16);
+  assertEquals(cases, 8 * 8 * 3 * 32);
 });
 
 const WELL: Position = {
@@ -95,10 +97,27 @@ const WELL: Position = {
   last: 80,
   exact: true,
   checkpoint: 60,
+  logFirst: 1,
   served: false,
   activeKnown: true,
   overwrite: false,
 };
+
+Deno.test("planFor() compares everything when the target cannot name what it did beyond the common point", () => {
+  // It went on alone for long, lost power, and a person gives its writes up: its log is gone, and its activity set
+  // names only what came after its checkpoint.
+  const alone: Position = {
+    ...WELL,
+    history: encodeGenerations([G1, THEIRS]),
+    last: 70,
+    logFirst: 71,
+    exact: false,
+    overwrite: true,
+  };
+  assertEquals(said(source(1), { ...alone, checkpoint: 60 }), "all, preserve");
+  assertEquals(said(source(1), { ...alone, checkpoint: 50 }), "named since 50, preserve");
+  assertEquals(said(source(1), { ...alone, exact: true, checkpoint: 50 }), "all, preserve");
+});
 
 Deno.test("planFor() refuses a secondary that accepted a later epoch: the primary is the old one", () => {
   const verdict = planFor(source(1), { ...WELL, epoch: EPOCH + 1 }, EPOCH);
