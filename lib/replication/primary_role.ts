@@ -24,6 +24,7 @@ import { orphanKey } from "./orphan_key.ts";
 import type { Plan } from "./position.ts";
 import { ReconcileSource } from "./reconcile_source.ts";
 import { Replayer } from "./replayer.ts";
+import { Room } from "./room.ts";
 import { checkRoot } from "./root_mark.ts";
 import { Sequencer } from "./sequencer.ts";
 import { type Shared, WORD } from "./shared.ts";
@@ -330,6 +331,7 @@ export class PrimaryRole {
         begin: (entry) => world.copy.addGeneration(entry),
       },
       activity: world.copy,
+      rooms: command.mounts.map((mount) => new Room(backing, mount.backing)),
       shared: world.shared,
       request: this.#request,
       authority: world.authority,

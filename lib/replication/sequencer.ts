@@ -13,6 +13,7 @@ import type { RecordFields } from "../journal/record.ts";
 import type { Logged, Road } from "../fuse/server.ts";
 import type { Request } from "../fuse/request.ts";
 import type { Backing } from "../system/backing.ts";
+import { Statx } from "../system/statx.ts";
 import { addressOf } from "../system/address.ts";
 import { decodeMutation, Mutation, packNames } from "./mutation.ts";
 import type { Held, Objects } from "./objects.ts";
@@ -50,6 +51,8 @@ export interface SequencerOptions {
   readonly tree: Tree;
   readonly ledger: Ledger;
   readonly activity: Activity;
+  /** Of each directory's file system, in their order; none: applications may fill it to the last block. */
+  readonly rooms?: readonly { take(bytes: number): boolean }[];
   readonly shared: Shared;
   readonly request: Request;
   readonly authority: { readonly valid: boolean };
@@ -101,6 +104,7 @@ export class Sequencer implements Road {
   readonly #namesView = new DataView(this.#names.buffer);
   readonly #view = new RecordView();
   readonly #scratch = new Mutation();
+  readonly #stat = new Statx();
   readonly #copied = new Uint8Array(COPY_MAX);
   readonly #copiedAddress: number;
   readonly #addressOf: (bytes: Uint8Array<ArrayBuffer>) => number;
@@ -126,7 +130,7 @@ export class Sequencer implements Road {
     const { activity, tree } = this.#options;
     this.counters.mutations++;
     if (this.#generation === 0n) this.#mint();
-    if (!touchAll(activity, mutation)) return -ENOSPC;
+    if (!this.#hasSpace(mutation) || !touchAll(activity, mutation)) return -ENOSPC;
     const position = this.#append(mutation, unique);
     if (position < 0) return position;
     const result = tree.execute(mutation);
@@ -152,6 +156,17 @@ export class Sequencer implements Road {
     this.#journal.settle(position, STATE.applied, mutation.time);
     this.#send(mutation);
     return result;
+  }
+
+  /** Whether the disk has room for it; what writes over what is there already needs none. */
+  #hasSpace(mutation: Mutation): boolean {
+    const { rooms, objects, backing } = this.#options;
+    const bytes = spaceFor(mutation);
+    if (rooms === undefined || bytes === 0) return true;
+    const held = objects.get(mutation.op <= OP.rename ? mutation.c : mutation.id);
+    if (held === undefined || rooms[held.root]?.take(bytes) !== false) return true;
+    if (mutation.op !== OP.write || backing.statx(held.path, this.#stat) < 0) return false;
+    return mutation.a + mutation.payloadLength <= this.#stat.size;
   }
 
   answer(fd: number, bytes: Uint8Array, address: number, length: number): void {
@@ -507,6 +522,32 @@ function namesSay(mutation: Mutation, objects: Objects, backing: Backing): boole
       // Made, but without its id and its owner yet: nobody was told. It is taken away and made again.
       if (id === 0) backing.unlinkat(parent.path, name, mutation.op === OP.mkdir ? 0x200 : 0);
       return false;
+  }
+}
+
+/** A block for a name, a directory or attributes. */
+const BLOCK_BYTES = 4096;
+/** `FALLOC_FL_PUNCH_HOLE`: gives room back. */
+const PUNCH_HOLE = 2;
+
+/** How much of the disk a mutation may need, bytes. What frees or moves needs nothing, so that a full disk can be cleared. */
+function spaceFor(mutation: Mutation): number {
+  switch (mutation.op) {
+    case OP.write:
+      return mutation.payloadLength;
+    case OP.copy:
+      return mutation.b;
+    case OP.fallocate:
+      return mutation.c & PUNCH_HOLE ? 0 : mutation.b;
+    case OP.create:
+    case OP.mkdir:
+    case OP.mknod:
+    case OP.symlink:
+    case OP.link:
+    case OP.setxattr:
+      return BLOCK_BYTES + mutation.payloadLength;
+    default:
+      return 0;
   }
 }
 
