@@ -74,6 +74,8 @@ const KEEPER_MS = 5000;
 const COMMAND_MS = 30_000;
 /** Mapped pages are written out before a planned hand-over, within this. */
 const FLUSH_MS = 20_000;
+/** Replies are forgotten between two waits of the acknowledging thread. */
+const FORGET_MS = 10_000;
 /** A drain is given up when the peer has not acknowledged by then. */
 const DRAIN_MS = 10_000;
 /** Attempts to reach the primary: soon at first, since a restarted process is there within a tenth of a second. */
@@ -535,11 +537,24 @@ class Replicator {
       }
     }
     this.#forgetRole();
+    await this.#forgetReplies();
     for (const mount of this.#mounts) {
       backing.close(mount.backing);
       if (mount.fuse !== null) backing.close(mount.fuse);
     }
     this.#mounts = [];
+  }
+
+  /** A reply left over would later be written to whatever has its descriptor's number by then. */
+  async #forgetReplies(): Promise<void> {
+    if (this.#shared.repliesWaiting === 0 && this.#shared.fsyncsWaiting === 0) return;
+    const until = boottimeMs() + FORGET_MS;
+    this.#shared.set(WORD.forget, 1);
+    wake(this.#memory.wake.acker);
+    while (this.#shared.get(WORD.forget) === 1) {
+      if (boottimeMs() > until) return this.#die("the acknowledging thread does not forget replies");
+      await delay(1);
+    }
   }
 
   async #stopFollowing(): Promise<void> {

@@ -93,6 +93,7 @@ class AckerThread {
     this.say({ kind: "acker-ready" });
     while (this.#shared.get(WORD.stopping) === 0) {
       this.#command();
+      if (this.#shared.get(WORD.forget) === 1) this.#shared.forgetReplies();
       const waiting = this.#shared.repliesWaiting + this.#shared.fsyncsWaiting > 0;
       // A peer that has nothing to do is not late: the time runs from when somebody waits.
       if (!waiting) this.#progressAt = bootNanoseconds();

@@ -40,6 +40,8 @@ export const WORD = {
   /** How often the disk thread synced a whole file system, and errno of the last time. */
   fileSystemSyncs: 15,
   fileSystemError: 16,
+  /** Set to 1 when the mounts are let go: the acknowledging thread forgets the replies that wait and sets it to 0. */
+  forget: 17,
 } as const;
 
 /** Replies that wait: power of two, so that an index wraps by a mask. More than a host has threads in one directory. */
@@ -169,6 +171,16 @@ export class Shared {
   /** Offset of the disk slot for an index. */
   diskSlot(index: number): number {
     return (index & (DISK_SLOTS - 1)) * DISK.bytes;
+  }
+
+  /**
+   * Forgets the replies that wait: their mount is gone, and their descriptors' numbers are soon those of other files. Only
+   * the consumer may call it, once no more are put in.
+   */
+  forgetReplies(): void {
+    this.set(WORD.replyHead, this.get(WORD.replyTail));
+    this.set(WORD.fsyncHead, this.get(WORD.fsyncTail));
+    this.set(WORD.forget, 0);
   }
 
   /** Queues a descriptor for the disk thread, which closes it. False when the ring is full. */
