@@ -3,6 +3,9 @@
 /** Answers longer than this are not ours. */
 const ANSWER_MAX = 8 * 1024 * 1024;
 
+/** Pause before listening again, after a flood of connections took the last descriptor. */
+const LISTEN_AGAIN_MS = 500;
+
 /** How long requests under way have once the server stops. */
 const CLOSE_MS = 2000;
 
@@ -75,7 +78,8 @@ export interface HttpsServer {
 }
 
 /**
- * Serves HTTPS.
+ * Serves HTTPS. Where connections cannot be accepted any more (no descriptors are left), it drops those that are open
+ * and listens again: whoever floods the port must not end the process.
  *
  * @throws {Error} when the port is taken or the certificate and key do not fit.
  */
@@ -88,12 +92,14 @@ export function serveHttps(options: {
   readonly handler: (request: Request) => Response | Promise<Response>;
 }): HttpsServer {
   const { port } = options;
-  const stop = new AbortController();
+  let stop = new AbortController();
   let server: Deno.HttpServer<Deno.NetAddr>;
-  try {
-    server = Deno.serve({
+  let again = 0;
+  let closed = false;
+  const listen = (at: number): Deno.HttpServer<Deno.NetAddr> => {
+    const serving = Deno.serve({
       hostname: options.hostname ?? "0.0.0.0",
-      port,
+      port: at,
       cert: options.certificate,
       key: options.key,
       signal: stop.signal,
@@ -103,6 +109,23 @@ export function serveHttps(options: {
         return Response.json({ error: { code: "internal", message, hint: "" } }, { status: 500 });
       },
     }, options.handler);
+    serving.finished.catch(() => relisten(serving.addr.port));
+    return serving;
+  };
+  const relisten = (at: number): void => {
+    stop.abort();
+    if (closed) return;
+    again = setTimeout(() => {
+      stop = new AbortController();
+      try {
+        server = listen(at);
+      } catch {
+        relisten(at); // still none left
+      }
+    }, LISTEN_AGAIN_MS);
+  };
+  try {
+    server = listen(port);
   } catch (error) {
     if (error instanceof Deno.errors.AddrInUse) {
       throw new Error(
@@ -117,9 +140,13 @@ export function serveHttps(options: {
   return {
     port: server.addr.port,
     async close() {
+      closed = true;
+      clearTimeout(again);
       const late = setTimeout(() => stop.abort(), CLOSE_MS);
       try {
         await server.shutdown();
+      } catch {
+        stop.abort(); // it had ended by itself
       } finally {
         clearTimeout(late);
       }

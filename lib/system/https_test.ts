@@ -84,3 +84,14 @@ Deno.test("serveHttps() survives bytes that are no TLS", async () => {
   assertEquals(answer.body, "well");
   await server.close();
 });
+
+Deno.test("serveHttps() outlives a flood of connections that takes every descriptor", async () => {
+  const script = new URL("testing/https_flood.ts", import.meta.url).pathname;
+  const shell = 'ulimit -n 100 && exec "$0" run --allow-all "$1"';
+  const { code, stdout, stderr } = await new Deno.Command("sh", {
+    args: ["-c", shell, Deno.execPath(), script],
+  })
+    .output();
+  const decoder = new TextDecoder();
+  assertEquals([code, decoder.decode(stdout)], [0, "here\n"], decoder.decode(stderr));
+});
