@@ -25,6 +25,9 @@ import { ApiError, errorBody } from "./errors.ts";
 /** No request holds its caller longer. */
 const TIMEOUT_MS = 60_000;
 
+/** Failures of requests that nobody vouches for are told this seldom: each costs a sync of the agent's disk. */
+const STRANGER_NOTE_MS = 60_000;
+
 /** Most events one request returns. */
 const EVENTS_MAX = 1000;
 
@@ -53,6 +56,7 @@ export function createApp(control: AgentControl, options: AppOptions): Hono<{ Va
   app.use(
     timeout(TIMEOUT_MS, () => new HTTPException(504, { message: `no answer within ${TIMEOUT_MS / 1000} s` })),
   );
+  let strangerNotedAt = Number.NEGATIVE_INFINITY;
   app.onError((error, context) => {
     if (error instanceof HTTPException) {
       const { message } = error;
@@ -63,11 +67,13 @@ export function createApp(control: AgentControl, options: AppOptions): Hono<{ Va
     }
     if (error instanceof ApiError) return context.json(errorBody(error), error.status);
     const message = error instanceof Error ? error.message : String(error);
-    control.note({
-      level: "error",
-      what: `request ${context.req.method} ${context.req.path} failed`,
-      why: message,
-    });
+    const known = context.get("caller") !== undefined;
+    const now = options.ambient.now();
+    if (known || now - strangerNotedAt >= STRANGER_NOTE_MS) {
+      if (!known) strangerNotedAt = now;
+      const what = `request ${context.req.method} ${context.req.path} failed`;
+      control.note({ level: "error", what, why: message });
+    }
     return context.json(errorBody({ code: "internal", message, hint: "see the events: binome events" }), 500);
   });
   app.notFound((context) =>

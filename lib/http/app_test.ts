@@ -288,3 +288,13 @@ Deno.test("POST /join gives everything for a good secret, once, and nothing for 
   assertEquals([answer.node, answer.modules.length], ["node2", 1]);
   assertEquals((await join({ secret, request })).status, 403);
 });
+
+Deno.test("createApp() tells once a minute of strangers who break off their requests", async () => {
+  const { node1 } = await pair();
+  const before = node1.control.notes.length;
+  for (let round = 0; round < 5; round++) {
+    const body = new ReadableStream({ pull: (controller) => controller.error(new Error("connection lost")) });
+    assertEquals((await node1.app.request("/api/v1/join", { method: "POST", body })).status, 500);
+  }
+  assertEquals(node1.control.notes.length - before, 1);
+});
