@@ -48,7 +48,10 @@ function run(poller: Poller, command: Command, base: string | null, output: stri
   const group = command.member && base !== null ? `${base}/${command.module}` : null;
   if (group !== null) makeGroup(group);
   // Into the group before it is the service: from its first instruction on, nothing of it can escape the count.
-  const enter = group === null ? [] : ["sh", "-c", 'echo 0 > "$0" && exec "$@"', `${group}/cgroup.procs`];
+  const join = group === null ? "" : 'echo 0 > "$0" && ';
+  // We are spared when memory is short. A service is not: its memory is what must be given back.
+  const enter = ["sh", "-c", `echo 0 > /proc/self/oom_score_adj; ${join}exec "$@"`];
+  enter.push(group === null ? "sh" : `${group}/cgroup.procs`);
   const mark = command.member ? { [MARK]: command.module } : {};
   const pid = spawn({
     argv: [...enter, ...command.argv],

@@ -115,11 +115,14 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
   },
 
   async service() {
+    // As the agent's unit has it; its services must not be spared with it.
+    await Deno.writeTextFile("/proc/self/oom_score_adj", "-500").catch(() => {}); // not allowed in every container
     const services = openServices(ROOT);
     const script = `${ROOT}/service`;
     await Deno.writeTextFile(
       script,
       `#!/bin/sh
+echo "oom $(cat /proc/self/oom_score_adj)"
 echo "$1 $BINOME_MODULE $BINOME_NODE $BINOME_ROLE $BINOME_VIP $COLOUR"
 case $1 in
 start) setsid sleep 100 & setsid sh -c 'trap "" TERM; while :; do sleep 1; done' & ;;
@@ -135,6 +138,7 @@ esac
     assertEquals(await services.running(good), true);
     const log = await Deno.readTextFile(`${ROOT}/log/service-${good.module}.log`);
     assertMatch(log, /^start test-\d+ node1 primary 10\.8\.0\.100 blue$/m);
+    assertMatch(log, /^oom 0$/m);
     // One of its processes ignores SIGTERM, both left their session: the group is killed all the same.
     await services.stop(good);
     assertEquals(await services.running(good), false);
