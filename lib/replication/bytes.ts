@@ -26,6 +26,13 @@ export function printable(name: Uint8Array): string {
   return JSON.stringify(new TextDecoder().decode(name).replaceAll("\0", "")).slice(1, -1);
 }
 
+/** One name and nothing that would lead elsewhere: no "/", not "." or "..", one NUL at the end. */
+export function isName(name: Uint8Array): boolean {
+  const length = name.length - 1;
+  if (length < 1 || length > 255 || name.indexOf(0) !== length || name.includes(0x2f)) return false;
+  return !(name[0] === 0x2e && (length === 1 || (length === 2 && name[1] === 0x2e)));
+}
+
 /** Whether two runs of bytes are the same. */
 export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false;

@@ -29,7 +29,7 @@
  */
 
 import { HEADER_BYTES, OFFSET, OP } from "../journal/record.ts";
-import { nulFrom, setU64, u64 } from "./bytes.ts";
+import { isName, nulFrom, setU64, u64 } from "./bytes.ts";
 
 /** Bits of `b` of a rename: the flags of `renameat2(2)`, and whether the displaced object is still open. */
 export const RENAME_BITS = { flags: 7, displacedOpen: 8 } as const;
@@ -215,4 +215,8 @@ function decodeNames(bytes: Uint8Array, view: DataView, start: number, end: numb
   into.name = bytes.subarray(start, first);
   if (first < last) into.other = bytes.subarray(first, last);
   if (into.op === OP.rename) into.displaced = u64(view, last);
+  // A name that leads elsewhere would let whoever can forge a record write anywhere on this host.
+  if (renames(into.op) && !(isName(into.name) && (into.op !== OP.rename || isName(into.other)))) {
+    throw new RangeError(`Cannot read a record: a name of operation ${into.op} is no name`);
+  }
 }

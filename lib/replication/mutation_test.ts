@@ -89,3 +89,16 @@ Deno.test("decodeMutation() refuses names that are not of the operation", () => 
   bytes.fill(1, offset + HEADER_BYTES, offset + HEADER_BYTES + SETATTR.bytes);
   assertThrows(() => decodeMutation(bytes, view, offset, 0, new Mutation()), RangeError, "has no end");
 });
+
+for (const name of ["/etc/cron.d/x", "../x", "..", ".", ""]) {
+  Deno.test(`decodeMutation() refuses the name "${name}"`, () => {
+    for (const op of [OP.create, OP.mkdir, OP.link, OP.unlink, OP.rename]) {
+      const mutation = sample(op);
+      mutation.name = cbytes(name);
+      assertThrows(() => travel(mutation, null), RangeError);
+    }
+    const mutation = sample(OP.rename);
+    mutation.other = cbytes(name);
+    assertThrows(() => travel(mutation, null), RangeError);
+  });
+}

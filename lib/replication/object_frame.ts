@@ -28,7 +28,7 @@
  */
 
 import { OFFSET } from "../journal/record.ts";
-import { setU64, u64 } from "./bytes.ts";
+import { isName, setU64, u64 } from "./bytes.ts";
 import { FRAME_HEADER } from "./frame.ts";
 import { CONTROL } from "./mutation.ts";
 import type { ObjectState, Xattr } from "./object_state.ts";
@@ -205,13 +205,6 @@ function decodeEntries(bytes: Uint8Array, view: DataView, start: number, end: nu
     at = next;
   }
   return found;
-}
-
-/** One name and nothing that would lead elsewhere: no "/", not "." or "..", one NUL at the end. */
-function isName(name: Uint8Array): boolean {
-  const length = name.length - 1;
-  if (length < 1 || length > 255 || name.indexOf(0) !== length || name.includes(0x2f)) return false;
-  return !(name[0] === 0x2e && (length === 1 || (length === 2 && name[1] === 0x2e)));
 }
 
 function bad(reason: string): StreamError {
