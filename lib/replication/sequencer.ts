@@ -131,7 +131,7 @@ export class Sequencer implements Road {
     this.counters.mutations++;
     if (this.#generation === 0n) this.#mint();
     if (!this.#hasSpace(mutation) || !touchAll(activity, mutation)) return -ENOSPC;
-    const position = this.#append(mutation, unique);
+    let position = this.#append(mutation, unique);
     if (position < 0) return position;
     const result = tree.execute(mutation);
     if (result < 0) {
@@ -142,9 +142,17 @@ export class Sequencer implements Road {
     }
     if (mutation.op === OP.write || mutation.op === OP.copy) {
       // A short write is what the application is told; the peer gets just that much.
+      const short = result < mutation.b;
       mutation.b = result;
       if (mutation.op === OP.write) mutation.payloadLength = result;
       this.counters.bytes += result;
+      if (short) {
+        // Nor may a replay, or a request sent again, find more in the log than was done.
+        this.#journal.settle(position, STATE.void, 0n);
+        this.#sendFiller();
+        position = this.#append(mutation, unique);
+        if (position < 0) return position;
+      }
     }
     if (this.#nameless(mutation)) {
       // Void, so that a replay leaves it out too.

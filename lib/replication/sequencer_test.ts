@@ -103,6 +103,25 @@ Deno.test("Sequencer.mutate() sends as much of a short write as was written, and
   assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
 });
 
+Deno.test("Sequencer.mutate() logs as much of a short write as was written: for a replay, and for a request sent again", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary);
+  const id = kernel.create(1, "f");
+  pair.settle();
+  pair.primary.sequencer.link = null;
+  pair.a.fs.shorten = 700;
+  kernel.call(OPCODE.WRITE, id, body(0n, 100n, 5000, 0, 0n, 2, 0, new Uint8Array(5000).fill(7)));
+  assertEquals(pair.a.fs.find("f")?.content.size, 800);
+  const { journal } = pair.a.copy;
+  const unique = journal.at(journal.positionOf(journal.last) ?? 0, new RecordView())?.unique ?? 0;
+  assertEquals(pair.primary.sequencer.logged(unique), { op: OP.write, id, length: 700 });
+  pair.primary.replay(pair.secondary.stream, pair.b.copy.journal.last + 1);
+  pair.settle();
+  assertEquals(pair.b.fs.find("f")?.content.size, 800);
+  assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
+  assertEquals(pair.b.copy.journal.last, journal.last);
+});
+
 Deno.test("Sequencer.mutate() answers ENOSPC and changes nothing when the directory's disk, the log or the activity set is full", () => {
   const pair = new Pair();
   const kernel = new Kernel(pair.primary);
