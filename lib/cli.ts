@@ -40,7 +40,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run: async (args, world) => await (await membership()).joinToken(args, world),
   },
   "join": {
-    usage: "join TOKEN",
+    usage: "join [TOKEN]",
     summary: "make this machine the node the token is for",
     run: async (args, world) => await (await membership()).join(args, world),
   },

@@ -41,6 +41,7 @@ class Machine implements World {
       ? Promise.reject(new Error(`Cannot read ${path}: there is no such file`))
       : Promise.resolve(text);
   };
+  readLine = () => Promise.resolve(this.inputs.get("-") ?? "");
   sleep = (millis: number) => {
     this.at += millis;
     return Promise.resolve();
@@ -137,6 +138,13 @@ Deno.test("runCli() joins a second machine by one line, which is good once", asy
   const third = new Machine("10.0.0.13", net);
   assert((await third.run("join", token)).err.includes("used before"));
   assertEquals([...third.files.content.keys()], []);
+});
+
+Deno.test("runCli() joins by a line of standard input, which no other user sees", async () => {
+  const { node1, node2 } = await running();
+  const { out: token } = await node1.run("join-token");
+  node2.inputs.set("-", token);
+  assert((await node2.run("join")).out.startsWith("joined cluster plant as node2"));
 });
 
 Deno.test("runCli() says that the agent of the other node does not answer a join", async () => {

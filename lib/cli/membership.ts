@@ -66,10 +66,14 @@ export async function joinToken(args: readonly string[], world: World): Promise<
   world.complain(`for ${node}, good once, until ${expires}; the agent must run here meanwhile`);
 }
 
-/** `binome join TOKEN`: makes this machine the node the token is for. */
+/**
+ * `binome join [TOKEN]`: makes this machine the node the token is for. Without it the line is read from standard input:
+ * every user of the machine can read a command line, and whoever redeems the token first has the cluster's keys.
+ */
 export async function join(args: readonly string[], world: World): Promise<void> {
   const given = new Arguments(args, { flag: ["json"] });
-  const [line = ""] = given.expect("TOKEN");
+  if (given.words.length === 0) world.complain("paste the line of binome join-token:");
+  const [line = ""] = given.words.length === 0 ? [await world.readLine()] : given.expect("TOKEN");
   const token = decodeJoinToken(line);
   await refuseMember(world.files, "join");
   const { request, key } = await createRequest(token.node);

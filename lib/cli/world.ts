@@ -18,6 +18,8 @@ export interface World {
   complain(line: string): void;
   /** A file the person named. */
   readFile(path: string): Promise<string>;
+  /** The first line of standard input, without its end. */
+  readLine(): Promise<string>;
   connect(authority: string): HttpsClient;
   /** Milliseconds. */
   sleep(millis: number): Promise<void>;

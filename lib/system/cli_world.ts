@@ -32,6 +32,15 @@ export function openWorld(options: { readonly state: string; readonly version: s
         throw new Error(`Cannot read ${path}: ${why}`, { cause });
       }
     },
+    async readLine() {
+      let text = "";
+      const decoder = new TextDecoder();
+      for await (const chunk of Deno.stdin.readable.values({ preventCancel: true })) {
+        text += decoder.decode(chunk, { stream: true });
+        if (text.includes("\n") || text.length > INPUT_MAX) break;
+      }
+      return text.split("\n")[0] ?? "";
+    },
     connect: openHttpsClient,
     sleep: (millis) => new Promise((resolve) => setTimeout(resolve, millis)),
   };
