@@ -55,7 +55,7 @@ export function ambient(): World["ambient"] {
 }
 
 function writeLine(stream: { writeSync(bytes: Uint8Array): number }, line: string): void {
-  const bytes = new TextEncoder().encode(`${line}\n`);
+  const bytes = new TextEncoder().encode(`${harmless(line)}\n`);
   try {
     for (let at = 0; at < bytes.byteLength;) at += stream.writeSync(bytes.subarray(at));
   } catch (error) {
@@ -63,4 +63,10 @@ function writeLine(stream: { writeSync(bytes: Uint8Array): number }, line: strin
     if (error instanceof Deno.errors.BrokenPipe) Deno.exit(0);
     throw error;
   }
+}
+
+/** What services and other processes said may be in a line: nothing of it may command the terminal. */
+export function harmless(line: string): string {
+  // deno-lint-ignore no-control-regex
+  return line.replace(/[\0-\x08\x0b-\x1f\x7f-\x9f]/g, "\ufffd");
 }
