@@ -21,7 +21,7 @@ for (let attempt = 0;; attempt++) {
   try {
     const url = `https://127.0.0.1:${server.port}/`;
     const answer = await client.send(url, { method: "GET", timeoutMs: 2000 });
-    console.log(answer.body);
+    await Deno.stdout.write(new TextEncoder().encode(`${answer.body}\n`));
     break;
   } catch (error) {
     if (attempt === 20) throw error;
