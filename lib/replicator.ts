@@ -440,7 +440,9 @@ class Replicator {
     });
     const { plan } = session.agreement.body as { plan: Plan };
     this.#session = session;
-    this.#toDisk({ kind: "attach", session: session.id, sync: session.sync });
+    // The road thread has left the last session and is not yet in this one: what is queued now is not of it.
+    const from = this.#shared.get(WORD.diskTail);
+    this.#toDisk({ kind: "attach", session: session.id, sync: session.sync, from });
     await this.#ask({ kind: "join", session: session.id, data: session.data, ack: session.ack, plan });
     this.#dialError = "";
     logLine(`connected to ${primary.name}: ${plan.mode}`);
@@ -510,11 +512,22 @@ class Replicator {
   async #retire(): Promise<unknown> {
     if (this.#role?.role === "primary") await this.#demote();
     await this.#leave();
-    const result = await this.#ask({ kind: "retire" });
+    const result = await this.#ask({ kind: "retire", roots: await this.#rootsToSync() });
     this.#shared.set(WORD.stopping, 1);
     for (const fd of Object.values(this.#memory.wake)) wake(fd);
     setTimeoutExit(() => this.#ended.resolve(0));
     return result;
+  }
+
+  /** The directories beneath; none when the keeper does not hold them: the copy is not marked clean then. */
+  async #rootsToSync(): Promise<readonly number[]> {
+    try {
+      await this.#takeDescriptors();
+      return this.#mounts.map((mount) => mount.backing);
+    } catch (error) {
+      logLine(`Cannot bring the directories to disk: ${messageOf(error)}; the copy is not marked clean`);
+      return [];
+    }
   }
 
   /** For a keeper that was restarted and holds nothing: numbers of this process. */

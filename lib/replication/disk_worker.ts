@@ -20,7 +20,13 @@ import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
 /** Commands to this thread. */
 export type DiskCommand =
   /** The secondary's: acknowledge on this stream from now on. */
-  | { readonly kind: "attach"; readonly session: string; readonly sync: StreamHandle }
+  | {
+    readonly kind: "attach";
+    readonly session: string;
+    readonly sync: StreamHandle;
+    /** Index of the ring from which on entries are of this session: others are not acknowledged on it. */
+    readonly from: number;
+  }
   | { readonly kind: "detach"; readonly session: string };
 
 /** What this thread tells. */
@@ -45,6 +51,7 @@ class DiskThread {
   readonly #frameAddress = addressOf(this.#frame);
   #stream: Stream | null = null;
   #session = "";
+  #from = 0;
   #checkpointFailed = 0;
 
   constructor(start: DiskStart, readonly say: (message: DiskMessage) => void) {
@@ -71,6 +78,7 @@ class DiskThread {
       this.#stream?.close();
       this.#stream = openStream(command.sync);
       this.#session = command.session;
+      this.#from = command.from;
     } else if (command.session === this.#session) {
       this.#stream?.close();
       this.#stream = null;
@@ -91,7 +99,7 @@ class DiskThread {
     if (fd >= 0) backing.close(fd);
     if (flags & DISK_FLAG.checkpoint) return this.#checkpointed(flags, token, result);
     if (slot >= 0) this.#done(slot, -result);
-    else this.#acknowledge(token, -result);
+    else if (result < 0 || ((head - this.#from) | 0) >= 0) this.#acknowledge(token, -result);
   }
 
   /** `syncfs(2)`, at the end of a comparison only: it flushes whatever is on that file system. */
@@ -120,8 +128,13 @@ class DiskThread {
 
   /** The secondary's: a disk that refuses is told, never acknowledged. */
   #acknowledge(sequence: number, errno: number): void {
-    if (errno !== 0) this.say({ kind: "disk-error", errno, sequence });
-    if (this.#stream === null || errno !== 0) return;
+    if (errno !== 0) {
+      // A later acknowledgement would count for this one too: the session has none any more.
+      this.#stream?.close();
+      this.#stream = null;
+      return this.say({ kind: "disk-error", errno, sequence });
+    }
+    if (this.#stream === null) return;
     const length = encodeLittle({
       bytes: this.#frame,
       view: this.#frameView,

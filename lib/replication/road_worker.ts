@@ -12,7 +12,16 @@ import { FileStorage } from "../system/durable_file.ts";
 import { KeeperLine } from "../system/keeper_line.ts";
 import { backing } from "../system/backing.ts";
 import { clock } from "../system/clock.ts";
-import { Authority, bootNanoseconds, drainWake, pause, PollSet, wake } from "../system/worker_io.ts";
+import { O } from "../system/linux.ts";
+import {
+  Authority,
+  bootNanoseconds,
+  drainWake,
+  pause,
+  PollSet,
+  syncFileSystem,
+  wake,
+} from "../system/worker_io.ts";
 import { Copy } from "./copy.ts";
 import { ORPHAN_PREFIX, orphanKey } from "./orphan_key.ts";
 import { type Plan, planFor, readPosition } from "./position.ts";
@@ -51,7 +60,7 @@ export type RoadCommand =
     | { readonly kind: "orphans" }
     | { readonly kind: "drain" }
     | { readonly kind: "release" }
-    | { readonly kind: "retire" }
+    | { readonly kind: "retire"; readonly roots: readonly number[] }
     | { readonly kind: "checkpointed"; readonly token: number; readonly failed: number }
   );
 
@@ -209,7 +218,7 @@ class RoadThread {
       case "release":
         return this.#release();
       case "retire":
-        return this.#retire();
+        return this.#retire(command.roots);
       case "checkpointed":
         return this.#checkpointed(command.token, command.failed);
     }
@@ -305,9 +314,14 @@ class RoadThread {
     return { sequence: this.#copy.journal.last };
   }
 
-  #retire(): unknown {
+  /** Clean says that all of it is on disk: a power cut after the stop is no crash. `roots` are the directories beneath. */
+  #retire(roots: readonly number[]): unknown {
     this.#leaveRole();
-    if (!this.#copy.fresh && !this.#copy.crashed) this.#copy.markClean();
+    const synced = roots.length > 0 && roots.every((root) => {
+      const fd = backing.reopen(root, O.RDONLY | O.DIRECTORY);
+      return fd >= 0 && syncFileSystem(fd) === 0;
+    });
+    if (synced && !this.#copy.fresh && !this.#copy.crashed) this.#copy.markClean();
     return { sequence: this.#copy.journal.last };
   }
 
