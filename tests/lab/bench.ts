@@ -18,10 +18,15 @@ type FioCase = typeof FIO_CASES[number];
 const FILE_CASES = ["create", "unlink"] as const;
 type Case = FioCase | typeof FILE_CASES[number];
 
+const FILE = "bench.bin";
+const FILE_MIB = 128;
+/** The kernel lets one writer at a time into a file: as many writers, as many files. */
+const DEPTH = 16;
+
 /** What each fio case adds to the common options. FUSE writes are synchronous: depth is a number of writers. */
 const FIO: Readonly<Record<FioCase, readonly string[]>> = {
   "write_4k_d1": ["--rw=randwrite", "--bs=4k"],
-  "write_4k_d16": ["--rw=randwrite", "--bs=4k", "--numjobs=16", "--thread"],
+  "write_4k_d16": ["--rw=randwrite", "--bs=4k", `--numjobs=${DEPTH}`, "--thread"],
   "write_fsync_4k": ["--rw=randwrite", "--bs=4k", "--fsync=1"],
   "seq_write_1m": ["--rw=write", "--bs=1m"],
 };
@@ -36,8 +41,6 @@ const FOLDER: Readonly<Record<System, string>> = {
   "binome-plain": "/srv/plain",
 };
 const BINDFS_BENEATH = "/srv/bindfs-beneath";
-const FILE = "bench.bin";
-const FILE_MIB = 128;
 /** Over all rounds. */
 const FILES = 10_000;
 const HELP = `scripts/bench [--json FILE] [--seconds N] [--rounds N] [--only CASE]
@@ -138,6 +141,10 @@ class Bench {
         FOLDER[system]
       }/${FILE} bs=1M count=${FILE_MIB} conv=fsync status=none`;
       await lab.sh("node1", fill, { timeoutMs: 120_000 });
+      const parts =
+        `for i in $(seq 0 ${DEPTH - 1}); do dd if=/dev/zero of=${FOLDER[system]}/bench.$i bs=1M ` +
+        `count=${FILE_MIB / DEPTH} conv=fsync status=none; done`;
+      await lab.sh("node1", parts, { timeoutMs: 120_000 });
     }
   }
 
@@ -221,8 +228,13 @@ class Bench {
       "fio",
       "--output-format=json",
       "--name=bench",
-      `--filename=${FOLDER[system]}/${FILE}`,
-      `--size=${FILE_MIB}m`,
+      ...(name === "write_4k_d16"
+        ? [
+          `--directory=${FOLDER[system]}`,
+          "--filename_format=bench.\\$jobnum",
+          `--size=${FILE_MIB / DEPTH}m`,
+        ]
+        : [`--filename=${FOLDER[system]}/${FILE}`, `--size=${FILE_MIB}m`]),
       "--ioengine=psync",
       "--overwrite=1",
       "--time_based",
