@@ -21,7 +21,7 @@ import type { Plan, Verdict } from "./replication/position.ts";
 import type { KeptGrant, KeptOrphan, Mount } from "./replication/primary_role.ts";
 import { ORPHAN_PREFIX } from "./replication/orphan_key.ts";
 import type { RoadCommand, RoadMessage, RoadStart } from "./replication/road_worker.ts";
-import { createSharedMemory, Mailbox, Shared, type SharedMemory, WORD } from "./replication/shared.ts";
+import { createSharedMemory, Mailbox, Post, Shared, type SharedMemory, WORD } from "./replication/shared.ts";
 import type { Session } from "./replication/stream.ts";
 import { bootId } from "./system/boot_id.ts";
 import { boottimeMs } from "./system/clock.ts";
@@ -39,7 +39,7 @@ import {
   removeFile,
   replaceText,
 } from "./system/replicator_host.ts";
-import { RpcClient, type RpcServer, serveRpc } from "./system/rpc.ts";
+import { RpcClient, RpcError, type RpcServer, serveRpc } from "./system/rpc.ts";
 import { harden } from "./system/process.ts";
 import { takeTurn } from "./system/turn.ts";
 import { makeEventfd, wake } from "./system/worker_io.ts";
@@ -81,6 +81,10 @@ const DRAIN_MS = 10_000;
 /** Attempts to reach the primary: soon at first, since a restarted process is there within a tenth of a second. */
 const DIAL_PAUSES_MS = [5, 5, 10, 10, 20, 20, 20, 20, 20, 20, 20, 20, 40, 80, 160, 320, 640, 1000] as const;
 const DIAL_TIMEOUT_MS = 3000;
+/** A thread that waits for the disk takes its next command later. */
+const POST_AGAIN_MS = 2;
+/** How long a process that goes on waits for a keeper that is being restarted too. */
+const RESUME_MS = 5000;
 
 /** Runs until told to retire. Returns the exit code. */
 export async function runReplicator(options: ReplicatorOptions): Promise<number> {
@@ -98,9 +102,9 @@ class Replicator {
   readonly #memory: SharedMemory;
   readonly #shared: Shared;
   readonly #roadMail: Mailbox;
-  readonly #ackerMail: Mailbox;
+  readonly #ackerPost: Post;
   readonly #diskMailMemory = new SharedArrayBuffer(65536 + 8);
-  readonly #diskMail = new Mailbox(this.#diskMailMemory);
+  readonly #diskPost: Post;
   readonly #waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   readonly #roleFile: string;
   #server: RpcServer | null = null;
@@ -125,7 +129,14 @@ class Replicator {
     this.#memory = createSharedMemory({ road: makeEventfd(), acker: makeEventfd(), disk: makeEventfd() });
     this.#shared = new Shared(this.#memory);
     this.#roadMail = new Mailbox(this.#memory.mail.road);
-    this.#ackerMail = new Mailbox(this.#memory.mail.acker);
+    const { wake: eventfd, mail } = this.#memory;
+    const later = (work: () => void): void => void delay(POST_AGAIN_MS).then(work);
+    this.#ackerPost = new Post({ mailbox: new Mailbox(mail.acker), wake: () => wake(eventfd.acker), later });
+    this.#diskPost = new Post({
+      mailbox: new Mailbox(this.#diskMailMemory),
+      wake: () => wake(eventfd.disk),
+      later,
+    });
   }
 
   async run(): Promise<number> {
@@ -245,6 +256,8 @@ class Replicator {
         if (role.role === "primary") await this.#beginServing(role, true);
         else await this.#beginFollowing({ ...role, epoch: Math.max(role.epoch, await this.#accepted()) });
       } catch (error) {
+        // On a mount that was served before, nobody may begin anew: the kernel's requests in flight are this role's.
+        if (error instanceof RpcError) this.#die(`the keeper does not answer: ${error.message}`);
         // The agent sees an idle replicator and decides what to do.
         logLine(`Cannot go on as ${role.role}: ${messageOf(error)}`);
         this.#forgetRole();
@@ -281,7 +294,7 @@ class Replicator {
   }
 
   async #beginServing(role: RoleFile, resumed: boolean): Promise<unknown> {
-    const { kept } = await this.#takeDescriptors();
+    const { kept } = await this.#takeDescriptors(resumed ? RESUME_MS : 0);
     const grants = this.#mounts.map((_, index) => resumed ? role.grants[index] ?? null : null);
     this.#remember({ ...role, grants });
     const result = await this.#ask({
@@ -443,7 +456,12 @@ class Replicator {
     // The road thread has left the last session and is not yet in this one: what is queued now is not of it.
     const from = this.#shared.get(WORD.diskTail);
     this.#toDisk({ kind: "attach", session: session.id, sync: session.sync, from });
-    await this.#ask({ kind: "join", session: session.id, data: session.data, ack: session.ack, plan });
+    try {
+      await this.#ask({ kind: "join", session: session.id, data: session.data, ack: session.ack, plan });
+    } catch (error) {
+      await this.#endSession(messageOf(error));
+      throw error;
+    }
     this.#dialError = "";
     logLine(`connected to ${primary.name}: ${plan.mode}`);
     this.#server?.broadcast("connected", { plan });
@@ -462,6 +480,8 @@ class Replicator {
   async #close(epoch: number): Promise<unknown> {
     await this.#stopFollowing();
     await this.#endSession("a newer epoch was accepted");
+    // One that was not demoted in order: what it acknowledged is in its log, the mount is taken away by the agent.
+    if (this.#role?.role === "primary") await this.#leave();
     this.#forgetRole();
     return await this.#ask({ kind: "close", epoch });
   }
@@ -620,7 +640,19 @@ class Replicator {
   }
 
   /** Copies of the descriptors the keeper holds for this module. */
-  async #takeDescriptors(): Promise<{ kept: KeptOrphan[] }> {
+  async #takeDescriptors(patienceMs = 0): Promise<{ kept: KeptOrphan[] }> {
+    const until = boottimeMs() + patienceMs;
+    for (;;) {
+      try {
+        return await this.#askKeeper();
+      } catch (error) {
+        if (!(error instanceof RpcError) || boottimeMs() >= until) throw error;
+        await delay(20);
+      }
+    }
+  }
+
+  async #askKeeper(): Promise<{ kept: KeptOrphan[] }> {
     const keeper = await RpcClient.connect(`${this.#options.run}/keeper.sock`);
     try {
       const list = await keeper.call("list", { module: this.#options.module }, { timeoutMs: KEEPER_MS }) as {
@@ -674,13 +706,11 @@ class Replicator {
   }
 
   #toAcker(command: AckerCommand): void {
-    this.#ackerMail.put(command);
-    wake(this.#memory.wake.acker);
+    this.#ackerPost.send(command);
   }
 
   #toDisk(command: DiskCommand): void {
-    this.#diskMail.put(command);
-    wake(this.#memory.wake.disk);
+    this.#diskPost.send(command);
   }
 
   #fromRoad(message: RoadMessage): void {
@@ -744,6 +774,8 @@ class Replicator {
     } else if (message.kind === "stream-lost") void this.#lose(message.session, message.reason);
     else if (message.kind === "disk-error") {
       const reason = `the disk refused a sync: errno ${message.errno}`;
+      // The kernel says it once and forgets the pages: only a comparison can make this copy a member again.
+      void this.#ask({ kind: "spoil" });
       this.#server?.broadcast("failed", { reason, errno: message.errno });
       void this.#lose(this.#session?.id ?? "", reason);
     }

@@ -58,6 +58,7 @@ export type RoadCommand =
     | { readonly kind: "accept"; readonly epoch: number }
     | { readonly kind: "close"; readonly epoch: number }
     | { readonly kind: "orphans" }
+    | { readonly kind: "spoil" }
     | { readonly kind: "drain" }
     | { readonly kind: "release" }
     | { readonly kind: "retire"; readonly roots: readonly number[] }
@@ -211,6 +212,9 @@ class RoadThread {
         return this.#secondary().accept(command.epoch);
       case "close":
         return this.#close(command.epoch);
+      case "spoil":
+        if (this.#role instanceof SecondaryRole) this.#copy.setCopy("inconsistent");
+        return undefined;
       case "orphans":
         return this.#role?.orphans() ?? [];
       case "drain":

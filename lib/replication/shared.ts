@@ -243,6 +243,11 @@ export class Mailbox {
     this.#bytes = new Uint8Array(memory, 8);
   }
 
+  /** Whether the last command was taken. */
+  get free(): boolean {
+    return Atomics.load(this.#flag, 0) === 0;
+  }
+
   /** Puts a command in. Throws when it is too long, or the last one was not taken. */
   put(command: unknown): void {
     const bytes = encoder.encode(JSON.stringify(command));
@@ -265,5 +270,45 @@ export class Mailbox {
     const bytes = this.#bytes.slice(0, Atomics.load(this.#flag, 1));
     Atomics.store(this.#flag, 0, 0);
     return JSON.parse(decoder.decode(bytes));
+  }
+}
+
+/** Commands that wait at most: a thread that takes none of so many hangs. */
+const POST_MAX = 256;
+
+/** What {@link Post} needs. */
+export interface PostOptions {
+  readonly mailbox: Pick<Mailbox, "free" | "put">;
+  readonly wake: () => void;
+  /** Runs something a little later. */
+  readonly later: (work: () => void) => void;
+}
+
+/** Commands on their way to a thread that may be blocked: they keep their order, and nobody waits for it. */
+export class Post {
+  readonly #options: PostOptions;
+  readonly #queue: unknown[] = [];
+  #waiting = false;
+
+  constructor(options: PostOptions) {
+    this.#options = options;
+  }
+
+  /** Sends a command after those before it. Throws when the thread has not taken any for a long time. */
+  send(command: unknown): void {
+    if (this.#queue.length >= POST_MAX) throw new Error("Cannot send a command: the thread takes none");
+    this.#queue.push(command);
+    if (!this.#waiting) this.#next();
+  }
+
+  #next(): void {
+    this.#waiting = false;
+    if (this.#options.mailbox.free) {
+      this.#options.mailbox.put(this.#queue.shift());
+      this.#options.wake();
+    }
+    if (this.#queue.length === 0) return;
+    this.#waiting = true;
+    this.#options.later(() => this.#next());
   }
 }
