@@ -120,6 +120,8 @@ class Replicator {
   #mounts: Mount[] = [];
   #dialError = "";
   readonly #ended = Promise.withResolvers<number>();
+  /** A role left by a former process is taken up, or there was none. */
+  readonly #settled = Promise.withResolvers<void>();
 
   constructor(options: ReplicatorOptions) {
     this.#options = options;
@@ -147,9 +149,13 @@ class Replicator {
     await takeTurn(`${this.#options.run}/${this.#options.module}.turn`);
     for (const warning of warnings) logLine(warning);
     this.#configure();
+    const former = this.#formerRole();
+    // The peer shakes hands while the log is being opened: applications wait for both.
+    if (former?.role === "primary" && former.peer !== null) this.#openDoor(former.peer, former.port);
     await threads.start();
     this.#server = await this.#listen();
-    await this.#resume();
+    if (former !== null) await this.#resume(former);
+    this.#settled.resolve();
     const code = await this.#ended.promise;
     await this.#server.close();
     return code;
@@ -246,10 +252,7 @@ class Replicator {
   }
 
   /** A former process was killed in this role: go on with it. */
-  async #resume(): Promise<void> {
-    const text = readText(this.#roleFile);
-    if (text === null) return;
-    const role = JSON.parse(text) as RoleFile;
+  async #resume(role: RoleFile): Promise<void> {
     logLine(`going on as ${role.role} of epoch ${role.epoch}, where a former process ended`);
     await this.#exclusive(async () => {
       try {
@@ -260,6 +263,7 @@ class Replicator {
         if (error instanceof RpcError) this.#die(`the keeper does not answer: ${error.message}`);
         // The agent sees an idle replicator and decides what to do.
         logLine(`Cannot go on as ${role.role}: ${messageOf(error)}`);
+        await this.#closeDoor();
         this.#forgetRole();
       }
     });
@@ -305,8 +309,20 @@ class Replicator {
       kept,
       grants,
     });
-    if (role.peer !== null) this.#openDoor(role.peer, role.port);
+    if (role.peer !== null && this.#door === null) this.#openDoor(role.peer, role.port);
     return result;
+  }
+
+  async #closeDoor(): Promise<void> {
+    const door = this.#door;
+    this.#door = null;
+    await door?.close();
+  }
+
+  /** The role a killed process left, if there was one. */
+  #formerRole(): RoleFile | null {
+    const text = readText(this.#roleFile);
+    return text === null ? null : JSON.parse(text) as RoleFile;
   }
 
   #openDoor(peer: Peer, port: number): void {
@@ -330,6 +346,7 @@ class Replicator {
   async #decide(
     hello: Hello,
   ): Promise<{ accept: true; body: unknown } | { accept: false; code: string; reason: string }> {
+    await this.#settled.promise;
     const verdict = await this.#ask({ kind: "decide", position: hello.body }) as Verdict;
     if (!verdict.accept) {
       if (verdict.code === "diverged") this.#server?.broadcast("diverged", { detail: verdict.reason });
@@ -559,9 +576,7 @@ class Replicator {
   async #leave(): Promise<void> {
     await this.#stopFollowing();
     await this.#endSession("the role ended");
-    const door = this.#door;
-    this.#door = null;
-    await door?.close();
+    await this.#closeDoor();
     if (this.#role?.role === "primary") {
       try {
         await this.#ask({ kind: "release" });
