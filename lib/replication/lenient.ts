@@ -112,7 +112,7 @@ export class Lenient {
     if (mutation.a === 1) this.#limbo.orphans.add(mutation.id);
     const parent = this.#directory(mutation.c);
     if (parent === undefined) return 0;
-    this.#limbo.nameless.delete(mutation.id);
+    this.#limbo.unnamed(mutation.id);
     const displaced = this.#limbo.displaceFrom(parent, mutation.name, mutation.id);
     return displaced < 0 ? displaced : this.#impose(mutation);
   }
@@ -128,12 +128,12 @@ export class Lenient {
     const to = this.#directory(mutation.a);
     const moved = this.#named(id);
     this.#askUnseen(id);
-    if (!exchange) limbo.nameless.delete(displaced);
-    const placed = this.#lead(to, mutation.other, moved);
+    if (!exchange) limbo.unnamed(displaced);
+    const placed = this.#lead(to, mutation.other, moved, mutation.c);
     if (placed < 0) return placed;
     if (exchange) {
       this.#askUnseen(displaced);
-      const other = this.#lead(from, mutation.name, this.#named(displaced));
+      const other = this.#lead(from, mutation.name, this.#named(displaced), mutation.a);
       return other < 0 ? other : this.#impose(mutation);
     }
     const left = from === undefined ? 0 : limbo.displaceFrom(from, mutation.name, id);
@@ -141,9 +141,9 @@ export class Lenient {
   }
 
   /** Makes a name lead to an object; where either is not there, what must come again is asked for. */
-  #lead(parent: Held | undefined, name: Uint8Array, object: Held | undefined): number {
+  #lead(parent: Held | undefined, name: Uint8Array, object: Held | undefined, leaving = 0): number {
     if (parent === undefined) return 0;
-    if (object !== undefined) return this.#limbo.placeLive(parent, name, object);
+    if (object !== undefined) return this.#limbo.placeLive(parent, name, object, leaving);
     // The directory will lead to it once it is sent again: it may have been made equal already.
     this.#limbo.missing(parent.id);
     return this.#limbo.displace(parent, name);

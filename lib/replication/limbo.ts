@@ -54,6 +54,12 @@ export interface Guard {
   entry(parent: Held, name: Uint8Array, fd: number): void;
 }
 
+interface Destination {
+  readonly parent: Held;
+  readonly name: Uint8Array;
+  readonly leaving: number;
+}
+
 /** What {@link Limbo} needs. */
 export interface LimboOptions {
   readonly backing: Backing;
@@ -88,6 +94,10 @@ export class Limbo {
   readonly namedUnseen: Map<number, Set<number>> = new Map();
   /** Made without a name, and not named since. */
   readonly nameless: Set<number> = new Set();
+  /** Objects that the source says it does not have. */
+  readonly gone: IdSet = new IdSet();
+  /** Objects in limbo after which the source was asked. */
+  readonly asked: Set<number> = new Set();
   listing: Listing | null = null;
   guard: Guard | null = null;
   /** Told of each object that is not here, and each directory whose entries are not all right: set by `Lenient`. */
@@ -137,6 +147,8 @@ export class Limbo {
     this.finished.clear();
     this.orphans.clear();
     this.nameless.clear();
+    this.gone.clear();
+    this.asked.clear();
     this.namedUnseen.clear();
     this.listing = null;
     this.guard = null;
@@ -154,8 +166,47 @@ export class Limbo {
     return this.#stat.ino === this.#other.ino && this.#stat.dev === this.#other.dev;
   }
 
-  /** Makes a name lead to an object, whatever it led to before. Answers 0 or −errno. */
-  place(parent: Held, name: Uint8Array, object: Held): number {
+  /** A live record took a name from the object: that it has none is no contradiction. */
+  unnamed(id: number): void {
+    this.nameless.delete(id);
+    this.asked.delete(id);
+  }
+
+  /** Ids of what lies in the limbo of a root: whatever has no other name here. Answers −errno where it cannot be read. */
+  idsIn(root: number): number[] | number {
+    const limbo = this.#open(root, false);
+    if (limbo < 0) return limbo === -ENOENT ? [] : limbo;
+    const names = this.#namesIn(limbo);
+    if (typeof names === "number") return names;
+    const ids: number[] = [];
+    for (const name of names) {
+      const fd = this.#backing.openat(limbo, name, O.PATH | O.NOFOLLOW, 0);
+      if (fd < 0) return fd;
+      const id = this.#know(fd, root);
+      this.#backing.close(fd);
+      if (id < 0) return id;
+      if (id > 0) ids.push(id);
+    }
+    return ids;
+  }
+
+  #namesIn(limbo: number): Uint8Array<ArrayBuffer>[] | number {
+    const rewound = this.#backing.seekdir(limbo, 0n);
+    if (rewound < 0) return rewound;
+    const names: Uint8Array<ArrayBuffer>[] = [];
+    for (;;) {
+      const got = this.#backing.getdents(limbo, this.#entries);
+      if (got <= 0) return got < 0 ? got : names;
+      while (this.#entries.next()) if (!this.#entries.isDot) names.push(this.#entries.name.slice());
+    }
+  }
+
+  /**
+   * Makes a name lead to an object, whatever it led to before. Answers 0 or −errno.
+   *
+   * @param leaving the directory that a directory is known to leave by that; any other one must be sent again.
+   */
+  place(parent: Held, name: Uint8Array, object: Held, leaving = 0): number {
     const there = this.#backing.openat(parent.path, name, O.PATH | O.NOFOLLOW, 0);
     if (there < 0 && there !== -ENOENT) return there;
     this.note(parent, name);
@@ -168,20 +219,20 @@ export class Limbo {
       this.note(parent, name);
     }
     const placed = object.type === S_IF.DIR
-      ? this.#moveDirectory(object, parent, name)
+      ? this.#moveDirectory(object, { parent, name, leaving })
       : this.#nameFile(object, parent, name);
     if (placed >= 0) this.nameless.delete(object.id);
     return placed;
   }
 
   /** {@link place}, for a live record. */
-  placeLive(parent: Held, name: Uint8Array, object: Held): number {
+  placeLive(parent: Held, name: Uint8Array, object: Held, leaving: number): number {
     if (!this.seen.has(object.id) && !this.finished.has(object.id)) {
       const directories = this.namedUnseen.get(object.id);
       if (directories === undefined) this.namedUnseen.set(object.id, new Set([parent.id]));
       else directories.add(parent.id);
     }
-    return this.place(parent, name, object);
+    return this.place(parent, name, object, leaving);
   }
 
   /** Makes a name lead nowhere; what loses its last name by that goes to limbo. Answers 0 or −errno. */
@@ -337,20 +388,23 @@ export class Limbo {
     return this.#backing.link(object.path, parent.path, name);
   }
 
-  #moveDirectory(object: Held, parent: Held, name: Uint8Array): number {
-    const moved = this.#moveOnce(object, parent, name);
+  #moveDirectory(object: Held, to: Destination): number {
+    const moved = this.#moveOnce(object, to);
     if (moved !== -EINVAL) return moved;
     // It would come to lie beneath itself: some name on the way there is not the source's.
-    const cut = this.#cut(object, parent);
-    return cut < 0 ? cut : this.#moveOnce(object, parent, name);
+    const cut = this.#cut(object, to.parent);
+    return cut < 0 ? cut : this.#moveOnce(object, to);
   }
 
-  #moveOnce(object: Held, parent: Held, name: Uint8Array): number {
+  #moveOnce(object: Held, { parent, name, leaving }: Destination): number {
     const up = this.#backing.openat(object.path, UP, O.PATH | O.DIRECTORY, 0);
     if (up < 0) return up;
+    const id = this.#objects.readId(up);
     const now = this.nameIn(up, object.path);
     const moved = typeof now === "number" ? now : this.#backing.renameat2(up, now, parent.path, name, 0);
     this.#backing.close(up);
+    // A directory that loses a name is not the source's: should nobody have said so, it is compared all the same.
+    if (moved >= 0 && id > 0 && id !== leaving && id !== parent.id && !this.seen.has(id)) this.missing(id);
     return moved;
   }
 
@@ -512,15 +566,8 @@ export class Limbo {
   #adoptLeftovers(root: number): number {
     const limbo = this.#open(root, false);
     if (limbo < 0) return limbo === -ENOENT ? 0 : limbo;
-    const rewound = this.#backing.seekdir(limbo, 0n);
-    if (rewound < 0) return rewound;
-    const names: Uint8Array<ArrayBuffer>[] = [];
-    for (;;) {
-      const got = this.#backing.getdents(limbo, this.#entries);
-      if (got < 0) return got;
-      if (got === 0) break;
-      while (this.#entries.next()) if (!this.#entries.isDot) names.push(this.#entries.name.slice());
-    }
+    const names = this.#namesIn(limbo);
+    if (typeof names === "number") return names;
     for (const name of names) {
       const fd = this.#backing.openat(limbo, name, O.PATH | O.NOFOLLOW, 0);
       if (fd < 0) return fd;

@@ -8,6 +8,8 @@
  *   deleted/ROOT-INODE/…        files and directories that the primary does not have
  * ```
  *
+ * Names in the manifest that are not UTF-8 have bytes escaped as Python does (`surrogateescape`).
+ *
  * Saved means on disk: bytes are synced before what they were saved from is overwritten. Nothing here is ever deleted by
  * us. The folder is made with the first thing saved.
  *
@@ -17,12 +19,12 @@
 import type { Backing } from "../system/backing.ts";
 import { AT, O, S_IF, SEEK } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
-import { cbytes, printable } from "./bytes.ts";
+import { cbytes } from "./bytes.ts";
 import { ApplyError } from "./follower.ts";
 import { IdSet } from "./id_set.ts";
 import type { Guard, Limbo } from "./limbo.ts";
 import { type ObjectState, StateKeeper } from "./object_state.ts";
-import { type Held, ID_XATTR, LIMBO_NAME } from "./objects.ts";
+import { type Held, ID_XATTR } from "./objects.ts";
 import { nanosOf, secondsOf } from "./tree.ts";
 
 const EEXIST = 17;
@@ -32,7 +34,6 @@ const EXDEV = 18;
 const ENODATA = 61;
 const PIECE_BYTES = 1024 * 1024;
 const ID_NAME = cbytes(ID_XATTR);
-const LIMBO_PART = `/${LIMBO_NAME}/limbo/`;
 const NEW_FILE = O.CREAT | O.EXCL | O.RDWR | O.NOFOLLOW;
 
 /** What {@link Quarantine.open} needs. */
@@ -61,6 +62,8 @@ interface Line {
   readonly what: "content" | "attributes" | "entry" | "deleted";
   readonly offset?: number;
   readonly length?: number;
+  /** The range was a hole. */
+  readonly zeros?: true;
   /** Where it is, from the quarantine folder on. */
   readonly saved?: string;
   readonly attributes?: Attributes;
@@ -97,6 +100,8 @@ export class Quarantine implements Guard {
   readonly #buffer: Uint8Array<ArrayBuffer> = new Uint8Array(PIECE_BYTES);
   readonly #address: number;
   readonly #described = new IdSet();
+  /** Where folders made here lie, by descriptor. */
+  readonly #places = new Map<number, string>();
   #paths: Pick<Limbo, "pathOf"> | null = null;
   #folder = -1;
   #manifest = -1;
@@ -131,10 +136,12 @@ export class Quarantine implements Guard {
     if (offset >= end) return;
     const fd = this.#done("open", held.id, this.#backing.reopen(held.path, O.RDONLY));
     try {
-      for (let at = this.#dataAt(held.id, fd, offset, end); at < end;) {
-        const stop = Math.min(this.#holeAt(held.id, fd, at, end), at + PIECE_BYTES);
-        this.#range(held, fd, at, stop - at);
-        at = this.#dataAt(held.id, fd, stop, end);
+      for (let at = offset; at < end;) {
+        const data = this.#dataAt(held.id, fd, at, end);
+        if (data > at) this.#zeros(held, at, data - at);
+        const stop = data >= end ? end : Math.min(this.#holeAt(held.id, fd, data, end), data + PIECE_BYTES);
+        if (stop > data) this.#range(held, fd, data, stop - data);
+        at = stop;
       }
     } finally {
       this.#backing.close(fd);
@@ -149,7 +156,7 @@ export class Quarantine implements Guard {
   }
 
   entry(parent: Held, name: Uint8Array, fd: number): void {
-    const path = `${this.#pathOf(parent.path)}/${printable(name)}`;
+    const path = `${this.#pathOf(parent.path)}/${readable(name)}`;
     this.#stated(parent.id, fd);
     // What it led to is not lost yet: it goes to limbo, and from there to "deleted" under this number.
     const saved = `deleted/${parent.root}-${this.#stat.ino}`;
@@ -158,22 +165,21 @@ export class Quarantine implements Guard {
 
   /** Makes a folder for what is being deleted as a directory; answers its descriptor. */
   makeFolder(into: number, name: Uint8Array, held: Held): number {
-    const made = this.#backing.mkdirat(into, name, 0o700);
-    if (made < 0 && made !== -EEXIST) this.#fail("make a folder for", held.id, made);
-    const fd = this.#done(
-      "open the folder of",
-      held.id,
-      this.#backing.openat(into, name, O.RDONLY | O.DIRECTORY, 0),
-    );
+    const free = this.#freeName(into, name, held.id);
+    this.#done("make a folder for", held.id, this.#backing.mkdirat(into, free, 0o700));
+    const folder = this.#backing.openat(into, free, O.RDONLY | O.DIRECTORY, 0);
+    const fd = this.#done("open the folder of", held.id, folder);
     this.#dress(fd, held);
-    this.#describeDeleted(held);
+    this.#places.set(fd, this.#describeDeleted(held, into, free));
     return fd;
   }
 
   /** Descriptor of `deleted/`. */
   deletedFolder(): number {
     this.#open();
-    return this.#folderIn(this.#folder, "deleted", 0);
+    const fd = this.#folderIn(this.#folder, "deleted", 0);
+    this.#places.set(fd, "deleted");
+    return fd;
   }
 
   /**
@@ -189,8 +195,8 @@ export class Quarantine implements Guard {
     held: Held,
   ): boolean {
     if (this.#copying === null) {
-      this.#describeDeleted(held);
       const free = this.#freeName(into, name, held.id);
+      this.#describeDeleted(held, into, free);
       const moved = this.#backing.renameat2(from.dirfd, from.name, into, free, 0);
       if (moved >= 0) return this.#moved(held);
       if (moved !== -EXDEV) this.#fail("move", held.id, moved);
@@ -292,6 +298,12 @@ export class Quarantine implements Guard {
     } finally {
       this.#backing.close(folder);
     }
+  }
+
+  /** A hole needs no file. */
+  #zeros(held: Held, offset: number, length: number): void {
+    this.#write({ id: held.id, path: this.#pathOf(held.path), what: "content", offset, length, zeros: true });
+    this.#sync();
   }
 
   /** What was saved from the same offset before is older, and stays. */
@@ -402,13 +414,12 @@ export class Quarantine implements Guard {
     );
   }
 
-  #describeDeleted(held: Held): void {
-    const path = this.#pathOf(held.path);
-    const inLimbo = path.indexOf(LIMBO_PART);
-    const saved = inLimbo < 0
-      ? {}
-      : { saved: `deleted/${held.root}-${path.slice(inLimbo + LIMBO_PART.length)}` };
-    this.#write({ id: held.id, path, what: "deleted", ...saved, attributes: this.#attributesOf(held) });
+  /** Answers where it is saved. */
+  #describeDeleted(held: Held, into: number, name: Uint8Array): string {
+    const saved = `${this.#places.get(into) ?? "deleted"}/${readable(name)}`;
+    const line = { id: held.id, path: this.#pathOf(held.path), what: "deleted", saved } as const;
+    this.#write({ ...line, attributes: this.#attributesOf(held) });
+    return saved;
   }
 
   #stateOf(held: Held): ObjectState {
@@ -426,8 +437,8 @@ export class Quarantine implements Guard {
       rdev,
       size,
       mtimeNs: String(mtime),
-      ...(target.length > 0 ? { target: printable(target) } : {}),
-      xattrs: Object.fromEntries(xattrs.map(({ name, value }) => [printable(name), base64(value)])),
+      ...(target.length > 0 ? { target: readable(target) } : {}),
+      xattrs: Object.fromEntries(xattrs.map(({ name, value }) => [readable(name), base64(value)])),
     };
   }
 
@@ -469,7 +480,7 @@ export class Quarantine implements Guard {
 
   #pathOf(fd: number): string {
     const path = this.#paths?.pathOf(fd);
-    return path === undefined ? "" : printable(path);
+    return path === undefined ? "" : readable(path);
   }
 
   #stated(id: number, fd: number): void {
@@ -487,6 +498,19 @@ export class Quarantine implements Guard {
         `(${what} object ${id}: errno ${-result}); make room there, nothing was overwritten that was not saved`,
       result === -ENOENT ? 5 : -result,
     );
+  }
+}
+
+/**
+ * A name or path as a text that loses nothing: UTF-8 where it is, else each byte that is no ASCII as a lone surrogate from
+ * U+DC80 on, which `os.fsencode()` of Python turns back.
+ */
+function readable(name: Uint8Array): string {
+  const bytes = name.at(-1) === 0 ? name.subarray(0, -1) : name;
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return Array.from(bytes, (byte) => String.fromCharCode(byte < 0x80 ? byte : 0xdc00 + byte)).join("");
   }
 }
 

@@ -54,6 +54,11 @@ export interface ReconcileTargetOptions {
   readonly addressOf: (bytes: Uint8Array) => number;
   readonly sha256: Sha256;
   readonly emit: Emit;
+  /**
+   * The object differs from here until the comparison is complete: durable when it returns, and among what the next session
+   * compares should this one be cut short.
+   */
+  readonly touch: (id: number) => void;
   /** The keeper may close the descriptor of an orphan that the source does not have. */
   readonly dropOrphan: (id: number) => void;
   /**
@@ -80,8 +85,6 @@ export class ReconcileTarget {
   readonly #bufferAddress: number;
   /** Asked for and not come since. */
   readonly #reported = new Set<number>();
-  /** Objects whose name did not come, asked for once. */
-  readonly #askedForName = new Set<number>();
   #pending: number[] = [];
   #inFrame = false;
   #worked = 0;
@@ -133,7 +136,6 @@ export class ReconcileTarget {
     this.#quarantine = null;
     this.#limbo.end();
     this.#reported.clear();
-    this.#askedForName.clear();
     this.#pending = [];
     this.#worked = this.#told = 0;
     this.#syncing = -1;
@@ -144,6 +146,7 @@ export class ReconcileTarget {
   /** An object is not here, or the entries of a directory are not right: it must be sent. */
   missing(id: number): void {
     if (this.#limbo.phase !== "collecting" || this.#reported.has(id)) return;
+    this.#options.touch(id);
     this.#reported.add(id);
     this.#pending.push(id);
     if (!this.#inFrame) this.#flushMissing();
@@ -246,16 +249,16 @@ export class ReconcileTarget {
     const { orphans } = this.#limbo;
     orphans.clear();
     for (let at = start; at + 8 <= end; at += 8) orphans.add(u64(view, at));
-    for (const id of this.#limbo.nameless) {
+    for (const id of this.#unexplained()) {
       if (orphans.has(id)) continue;
-      if (this.#askedForName.has(id)) {
+      if (this.#limbo.asked.has(id)) {
         throw new ApplyError(
           `Cannot make the copies equal: object ${id} exists on the primary, but no directory compared has its name; ` +
             `compare everything`,
           0,
         );
       }
-      this.#askedForName.add(id);
+      this.#limbo.asked.add(id);
       this.missing(id);
     }
     // Live records showed more that is missing: the source was told, and will say again that it is finished.
@@ -270,12 +273,29 @@ export class ReconcileTarget {
     });
   }
 
+  /**
+   * What would be deleted now without the source having said that it does not have it. When everything was compared, the
+   * names say so; in a set, one directory too few would lose what belongs there.
+   */
+  #unexplained(): number[] {
+    const limbo = this.#limbo;
+    if (limbo.whole) return [...limbo.nameless];
+    const found: number[] = [];
+    for (let root = 0; root < this.#objects.rootCount; root++) {
+      const ids = limbo.idsIn(root);
+      if (typeof ids === "number") throw this.#failure("look into limbo for", 0, ids);
+      found.push(...ids.filter((id) => !limbo.gone.has(id)));
+    }
+    return found;
+  }
+
   #object(frame: ObjectFrame, end: number): void {
     const { parts, state } = frame;
     const { id } = state;
     if ((parts & PART.gone) !== 0) {
       if (this.#limbo.listing?.id === id) this.#limbo.listing = null;
       this.#limbo.nameless.delete(id);
+      this.#limbo.gone.add(id);
       this.#limbo.seen.add(id);
       this.#reported.delete(id);
       this.progress.objects++;
@@ -291,8 +311,10 @@ export class ReconcileTarget {
   /** Makes the object exist, with the right type, attributes and size. */
   #begin(state: ObjectState, parts: number): Held {
     const { id } = state;
+    this.#options.touch(id);
     this.#reported.delete(id);
     this.#limbo.finished.delete(id);
+    this.#limbo.gone.delete(id);
     if (state.nlink === 0) this.#limbo.orphans.add(id);
     const held = this.#usable(state) ?? this.#make(state);
     this.#limbo.seen.add(id);
@@ -409,6 +431,7 @@ export class ReconcileTarget {
     this.#done("clear the name of", id, this.#limbo.displace(parent, name));
     const fresh = this.#limbo.makeAt(parent, name, this.#creation(id, type, made));
     if (typeof fresh === "number") throw this.#failure("make", id, fresh);
+    this.#options.touch(id);
     // In a walk over everything the source comes to it by itself.
     if (!this.#limbo.whole || this.#limbo.seen.has(id)) this.missing(id);
   }

@@ -281,12 +281,20 @@ Deno.test("ReconcileTarget goes on after sessions cut at any step, also after it
       damage(world, model2, 10);
       const whole = seed % 3 === 0;
       for (let cuts = 0; cuts < 3; cuts++) {
-        const session = new Session(world.source, world.target, { whole, ids: world.changed });
+        const session = new Session(world.source, world.target, {
+          whole,
+          ids: world.changed,
+          touched: world.changed,
+        });
         if (live(world, session, { mutations: 20, cutAfter: 1 + world.roll(400) })) break;
         if (world.roll(2) === 0) restart(world);
         else world.target.objects.trim();
       }
-      const session = new Session(world.source, world.target, { whole, ids: world.changed });
+      const session = new Session(world.source, world.target, {
+        whole,
+        ids: world.changed,
+        touched: world.changed,
+      });
       live(world, session, { mutations: 30 });
       assertEqual(world);
       assertExact(world);

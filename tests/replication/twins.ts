@@ -105,6 +105,8 @@ export class Side {
 export interface SessionOptions {
   readonly whole: boolean;
   readonly ids: Iterable<number>;
+  /** What the target touches: its activity set. */
+  readonly touched?: Set<number>;
   /** Where a quarantine goes; left out: nothing is preserved. */
   readonly quarantine?: string;
 }
@@ -207,6 +209,7 @@ export class Session {
         },
         credit: (bytes) => this.#asks.push({ kind: ASK_KIND.credit, id: 0, offset: 0, length: bytes }),
       },
+      touch: (id) => options.touched?.add(id),
       dropOrphan: (id) => targetSide.kept.delete(id),
       sync: (root) => syncfs(root),
     });
