@@ -153,6 +153,7 @@ export class SecondaryRole {
       lenient,
       addressOf,
       sha256,
+      touch: (id) => world.copy.touch(id),
       dropOrphan: world.dropOrphan,
       sync: (fd) => this.#syncFileSystem(fd),
       emit: {
