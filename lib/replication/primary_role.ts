@@ -42,6 +42,8 @@ const STEP_BYTES = 512 * 1024;
 const FDS_MAX = 32768;
 /** Requests served between two looks at everything else. */
 const BURST = 64;
+/** Requests after which the peer gets what was gathered, though more are waiting. */
+const FLUSH_EVERY = 16;
 
 /** One replicated directory, as this process holds it. */
 export interface Mount {
@@ -210,12 +212,23 @@ export class PrimaryRole {
         return;
       }
       server.handle();
+      if (i % FLUSH_EVERY === FLUSH_EVERY - 1) this.flush();
     }
   }
 
   /** Whether the next request may be read at all: its answer must find room. */
   get ready(): boolean {
     return !this.#frozen && this.sequencer.hasRoom;
+  }
+
+  /** Sends what the requests served so far have for the peer; called before the thread waits. */
+  flush(): void {
+    try {
+      this.sequencer.link?.wire.flush();
+    } catch (error) {
+      if (!(error instanceof StreamError)) throw error;
+      this.#lost(error.message);
+    }
   }
 
   /** One step of bringing the peer up to date; called between two requests. */
@@ -235,7 +248,7 @@ export class PrimaryRole {
   /** A secondary has come; `ids` of a reconciliation include what its activity set names. */
   attach(session: string, data: StreamHandle, plan: Plan, ids: Set<number>): void {
     this.detach(this.#session);
-    const wire = new Wire({ stream: openStream(data), crc32, addressOf });
+    const wire = new Wire({ stream: openStream(data), crc32, addressOf, gather: true });
     this.#session = session;
     this.#world.shared.clearAsks();
     const live = plan.mode === "reconcile";

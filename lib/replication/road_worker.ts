@@ -147,6 +147,7 @@ class RoadThread {
       const role = this.#role;
       const fds = role === null || !role.ready ? [] : role.fds;
       this.#poll.assign([wakeFd, ...fds]);
+      if (role instanceof PrimaryRole) role.flush();
       const ready = this.#poll.wait(role?.busy === true ? 0 : this.#waitMs(role));
       if (ready > 0 && this.#poll.ready(0) !== 0) {
         drainWake(wakeFd);

@@ -27,7 +27,14 @@ export interface WireOptions {
   readonly stream: Stream;
   readonly crc32: Checksum;
   readonly addressOf: (bytes: Uint8Array) => number;
+  /** Frames up to {@link GATHER_BYTES} wait for {@link Wire.flush}, so that those of several requests travel together. */
+  readonly gather?: boolean;
 }
+
+/** Longer frames are sent at once, from where they lie. */
+const GATHER_BYTES = 32 * 1024;
+/** So much is gathered at most. */
+const GATHERED_MAX = 256 * 1024;
 
 /** The sending end of the data stream. Throws `StreamError` when the peer is gone or too slow. */
 export class Wire {
@@ -37,8 +44,13 @@ export class Wire {
   readonly #view: DataView<ArrayBuffer> = new DataView(this.#bytes.buffer);
   readonly #address: number;
   readonly #shape = { flags: 0, namesLength: 0, payloadLength: 0 };
+  readonly #gathered: Uint8Array<ArrayBuffer>;
+  readonly #gatheredAddress: number;
+  #waiting = 0;
 
   constructor(options: WireOptions) {
+    this.#gathered = new Uint8Array(options.gather === true ? GATHERED_MAX : 0);
+    this.#gatheredAddress = options.addressOf(this.#gathered);
     this.stream = options.stream;
     this.#crc32 = options.crc32;
     this.#address = options.addressOf(this.#bytes);
@@ -81,7 +93,7 @@ export class Wire {
     const length = encodeHeader(data.view, start, fields, shape);
     putTimes(data.view, start, mutation);
     sealRecord(data.bytes, start, this.#crc32);
-    this.stream.writeAll(data.address + start, length);
+    this.#put(data.bytes, start, data.address + start, length);
   }
 
   /** Sends any other mutation. `payload` is copied. */
@@ -99,7 +111,7 @@ export class Wire {
     const length = encodeHeader(this.#view, 0, fields, shape);
     putTimes(this.#view, 0, mutation);
     sealRecord(bytes, 0, this.#crc32);
-    this.stream.writeAll(this.#address, length);
+    this.#put(bytes, 0, this.#address, length);
   }
 
   /** Sends a control frame whose body of `length` bytes stands in {@link body}. */
@@ -117,7 +129,24 @@ export class Wire {
       { bytes: this.#bytes, view: this.#view, offset: 0, op, body: length },
       this.#crc32,
     );
-    this.stream.writeAll(this.#address, whole);
+    this.#put(this.#bytes, 0, this.#address, whole);
+  }
+
+  /** Sends what was gathered. Called before the thread waits for anything. */
+  flush(): void {
+    const length = this.#waiting;
+    if (length === 0) return;
+    this.#waiting = 0;
+    this.stream.writeAll(this.#gatheredAddress, length);
+  }
+
+  #put(bytes: Uint8Array, start: number, address: number, length: number): void {
+    const long = length > GATHER_BYTES || length > this.#gathered.length;
+    // What was gathered came first.
+    if (long || this.#waiting + length > this.#gathered.length) this.flush();
+    if (long) return this.stream.writeAll(address, length);
+    this.#gathered.set(bytes.subarray(start, start + length), this.#waiting);
+    this.#waiting += length;
   }
 
   /** Sends a control frame with a JSON body. */
