@@ -10,28 +10,24 @@
  */
 
 import type { Backing } from "../system/backing.ts";
-import { Dirents } from "../system/dirents.ts";
-import { AT, O, PATH_MAX, S_IF } from "../system/linux.ts";
+import { O, S_IF } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
 import { cbytes } from "./bytes.ts";
 import { IdSet } from "./id_set.ts";
+import { LimboDirectories } from "./limbo_directory.ts";
 import type { Mutation } from "./mutation.ts";
 import { FIRST_ID, type Held, ID_XATTR, LIMBO_NAME, type Objects } from "./objects.ts";
-import { makeObject, setMtime } from "./tree.ts";
+import { makeObject } from "./tree.ts";
+import { Whereabouts } from "./whereabouts.ts";
 
 const ENOENT = 2;
 const EIO = 5;
-const EEXIST = 17;
-const ENOTDIR = 20;
 const EINVAL = 22;
 const ENODATA = 61;
 
-const OUTER = cbytes(LIMBO_NAME);
-const INNER = cbytes("limbo");
 const FRESH = cbytes("new");
 const UP = cbytes("..");
 const ID_NAME = cbytes(ID_XATTR);
-const PROC_FDS = cbytes("/proc/self/fd");
 /** No path is deeper: each level takes two bytes of `PATH_MAX`, and renames can make it a little deeper. */
 const DEPTH_MAX = 65536;
 
@@ -105,19 +101,18 @@ export class Limbo {
   readonly #backing: Backing;
   readonly #objects: Objects;
   readonly #options: LimboOptions;
-  readonly #fds = new Map<number, number>();
   readonly #stat = new Statx();
   readonly #other = new Statx();
-  readonly #path: Uint8Array<ArrayBuffer> = new Uint8Array(PATH_MAX);
-  readonly #pathAddress: number;
-  readonly #entries = new Dirents(8192);
-  #procFds = -1;
+  readonly #where: Whereabouts;
+  /** Where limbo is. */
+  readonly directories: LimboDirectories;
 
   constructor(options: LimboOptions) {
     this.#options = options;
     this.#backing = options.backing;
     this.#objects = options.objects;
-    this.#pathAddress = options.addressOf(this.#path);
+    this.#where = new Whereabouts(options.backing, options.addressOf);
+    this.directories = new LimboDirectories(options.backing, options.objects);
   }
 
   /** A comparison begins, or begins again: what an earlier one left in limbo can be found again. */
@@ -136,10 +131,8 @@ export class Limbo {
   end(): void {
     this.#forget();
     this.phase = "off";
-    for (const fd of this.#fds.values()) this.#backing.close(fd);
-    this.#fds.clear();
-    if (this.#procFds >= 0) this.#backing.close(this.#procFds);
-    this.#procFds = -1;
+    this.directories.close();
+    this.#where.close();
   }
 
   #forget(): void {
@@ -174,10 +167,9 @@ export class Limbo {
 
   /** Ids of what lies in the limbo of a root: whatever has no other name here. Answers −errno where it cannot be read. */
   idsIn(root: number): number[] | number {
-    const limbo = this.#open(root, false);
-    if (limbo < 0) return limbo === -ENOENT ? [] : limbo;
-    const names = this.#namesIn(limbo);
+    const names = this.directories.names(root);
     if (typeof names === "number") return names;
+    const limbo = this.directories.open(root, false);
     const ids: number[] = [];
     for (const name of names) {
       const fd = this.#backing.openat(limbo, name, O.PATH | O.NOFOLLOW, 0);
@@ -188,17 +180,6 @@ export class Limbo {
       if (id > 0) ids.push(id);
     }
     return ids;
-  }
-
-  #namesIn(limbo: number): Uint8Array<ArrayBuffer>[] | number {
-    const rewound = this.#backing.seekdir(limbo, 0n);
-    if (rewound < 0) return rewound;
-    const names: Uint8Array<ArrayBuffer>[] = [];
-    for (;;) {
-      const got = this.#backing.getdents(limbo, this.#entries);
-      if (got <= 0) return got < 0 ? got : names;
-      while (this.#entries.next()) if (!this.#entries.isDot) names.push(this.#entries.name.slice());
-    }
   }
 
   /**
@@ -275,7 +256,7 @@ export class Limbo {
    * @param mutation as for creating it: op, mode, device and target.
    */
   make(root: number, mutation: Mutation): Held | number {
-    const dirfd = this.#open(root);
+    const dirfd = this.directories.open(root, true);
     if (dirfd < 0) return dirfd;
     const made = this.#makeAt(dirfd, FRESH, root, mutation);
     if (typeof made === "number") return made;
@@ -322,31 +303,14 @@ export class Limbo {
     return removed === -ENODATA ? 0 : removed;
   }
 
+  /** The path of a descriptor as the kernel shows it: for people. */
+  pathOf(fd: number): Uint8Array | undefined {
+    return this.#where.pathOf(fd);
+  }
+
   /** Whether the object has a name: what is only open cannot get one again. */
   linked(held: Held): boolean {
     return this.#backing.statx(held.path, this.#stat) >= 0 && this.#stat.nlink > 0;
-  }
-
-  /** Descriptor of a root's limbo if there is one, for emptying it; −ENOENT when there is none. */
-  descriptor(root: number): number {
-    return this.#open(root, false);
-  }
-
-  /** Takes the empty limbo of a root away. */
-  removeDirectory(root: number): number {
-    const held = this.#objects.get(root + 1);
-    if (held === undefined) return -EIO;
-    const fd = this.#fds.get(root);
-    if (fd !== undefined) this.#backing.close(fd);
-    this.#fds.delete(root);
-    return this.#keepingTime(held, () => {
-      const outer = this.#backing.openat(held.path, OUTER, O.PATH | O.NOFOLLOW | O.DIRECTORY, 0);
-      if (outer < 0) return outer === -ENOENT ? 0 : outer;
-      const inner = this.#backing.unlinkat(outer, INNER, AT.REMOVEDIR);
-      this.#backing.close(outer);
-      if (inner < 0 && inner !== -ENOENT) return inner;
-      return this.#backing.unlinkat(held.path, OUTER, AT.REMOVEDIR);
-    });
   }
 
   /** Lets go of an object that was deleted from limbo for good; one that is open on the source lives on without a name. */
@@ -380,7 +344,7 @@ export class Limbo {
     const failed = this.#backing.statx(object.path, this.#stat);
     if (failed < 0) return failed;
     if (this.#stat.nlink === 0) return -ENOENT;
-    const limbo = this.#open(parent.root, false);
+    const limbo = this.directories.open(parent.root, false);
     if (limbo >= 0) {
       const moved = this.#backing.renameat2(limbo, decimal(this.#stat.ino), parent.path, name, 0);
       if (moved !== -ENOENT) return moved;
@@ -400,7 +364,7 @@ export class Limbo {
     const up = this.#backing.openat(object.path, UP, O.PATH | O.DIRECTORY, 0);
     if (up < 0) return up;
     const id = this.#objects.readId(up);
-    const now = this.nameIn(up, object.path);
+    const now = this.#where.nameIn(up, object.path);
     const moved = typeof now === "number" ? now : this.#backing.renameat2(up, now, parent.path, name, 0);
     this.#backing.close(up);
     // A directory that loses a name is not the source's: should nobody have said so, it is compared all the same.
@@ -434,7 +398,7 @@ export class Limbo {
   }
 
   #cutAt(up: number, child: number, root: number, id: number): number {
-    const name = this.nameIn(up, child);
+    const name = this.#where.nameIn(up, child);
     if (typeof name === "number") return name;
     const held = id > 0 ? this.#objects.get(id) : undefined;
     if (held !== undefined) this.guard?.entry(held, name, child);
@@ -442,49 +406,6 @@ export class Limbo {
     const moved = known < 0 ? known : this.#toLimbo(up, name, child, root);
     if (moved >= 0 && id > 0) this.missing(id);
     return moved;
-  }
-
-  /** The name under which a directory lies in its parent `up`, or −errno. */
-  nameIn(up: number, fd: number): Uint8Array<ArrayBuffer> | number {
-    const failed = this.#backing.statx(fd, this.#stat);
-    if (failed < 0) return failed;
-    const { ino } = this.#stat;
-    const path = this.pathOf(fd);
-    if (path !== undefined) {
-      const name = path.subarray(path.lastIndexOf(0x2f) + 1);
-      if (name.length > 0 && this.#backing.statxAt(up, name, this.#stat) >= 0 && this.#stat.ino === ino) {
-        return name;
-      }
-    }
-    return this.#search(up, ino);
-  }
-
-  /** The path of a descriptor as the kernel shows it: for people, and as a hint. */
-  pathOf(fd: number): Uint8Array<ArrayBuffer> | undefined {
-    if (this.#procFds < 0) this.#procFds = this.#backing.openat(AT.FDCWD, PROC_FDS, O.PATH | O.DIRECTORY, 0);
-    if (this.#procFds < 0) return undefined;
-    const link = this.#backing.openat(this.#procFds, decimal(fd), O.PATH | O.NOFOLLOW, 0);
-    if (link < 0) return undefined;
-    const length = this.#backing.readlink(link, this.#pathAddress, this.#path.length);
-    this.#backing.close(link);
-    // A path that fills the buffer may be cut off.
-    return length <= 0 || length === this.#path.length ? undefined : this.#path.slice(0, length);
-  }
-
-  #search(up: number, ino: number): Uint8Array<ArrayBuffer> | number {
-    const fd = this.#backing.reopen(up, O.RDONLY | O.DIRECTORY);
-    if (fd < 0) return fd;
-    try {
-      for (;;) {
-        const got = this.#backing.getdents(fd, this.#entries);
-        if (got <= 0) return got < 0 ? got : -ENOENT;
-        while (this.#entries.next()) {
-          if (this.#entries.ino === ino && !this.#entries.isDot) return this.#entries.name.slice();
-        }
-      }
-    } finally {
-      this.#backing.close(fd);
-    }
   }
 
   /**
@@ -521,52 +442,15 @@ export class Limbo {
     if (failed < 0) return failed;
     const { ino, nlink, mode } = this.#stat;
     if ((mode & S_IF.MT) !== S_IF.DIR && nlink > 1) return this.#backing.unlinkat(dirfd, name, 0);
-    const limbo = this.#open(root);
+    const limbo = this.directories.open(root, true);
     return limbo < 0 ? limbo : this.#backing.renameat2(dirfd, name, limbo, decimal(ino), 0);
-  }
-
-  /** The limbo of a root, made when it is needed. */
-  #open(root: number, make = true): number {
-    const known = this.#fds.get(root);
-    if (known !== undefined) return known;
-    const held = this.#objects.get(root + 1);
-    if (held === undefined) return -EIO;
-    const fd = this.#openIn(held, make);
-    if (fd >= 0) this.#fds.set(root, fd);
-    return fd;
-  }
-
-  #openIn(held: Held, make: boolean): number {
-    if (make) {
-      const made = this.#keepingTime(held, () => this.#backing.mkdirat(held.path, OUTER, 0o700));
-      if (made < 0 && made !== -EEXIST) return made;
-    }
-    const outer = this.#backing.openat(held.path, OUTER, O.PATH | O.NOFOLLOW | O.DIRECTORY, 0);
-    // Something else by that name is the application's, from before the directory was ours.
-    if (outer < 0) return outer === -ENOTDIR ? -EEXIST : outer;
-    const made = make ? this.#backing.mkdirat(outer, INNER, 0o700) : 0;
-    const fd = made < 0 && made !== -EEXIST
-      ? made
-      : this.#backing.openat(outer, INNER, O.RDONLY | O.NOFOLLOW | O.DIRECTORY, 0);
-    this.#backing.close(outer);
-    return fd;
-  }
-
-  /** Our own directory is not the application's business: its root keeps its mtime. */
-  #keepingTime(root: Held, work: () => number): number {
-    const failed = this.#backing.statx(root.path, this.#stat);
-    if (failed < 0) return failed;
-    const { mtime } = this.#stat;
-    const result = work();
-    const set = setMtime(this.#backing, root.path, mtime);
-    return result < 0 ? result : set;
   }
 
   /** What a comparison cut short left in limbo: known by its id again, and under the name it is looked for. */
   #adoptLeftovers(root: number): number {
-    const limbo = this.#open(root, false);
+    const limbo = this.directories.open(root, false);
     if (limbo < 0) return limbo === -ENOENT ? 0 : limbo;
-    const names = this.#namesIn(limbo);
+    const names = this.directories.names(root);
     if (typeof names === "number") return names;
     for (const name of names) {
       const fd = this.#backing.openat(limbo, name, O.PATH | O.NOFOLLOW, 0);

@@ -82,7 +82,7 @@ export class Sweeper {
   #nextRoot(): Level | undefined {
     const { limbo, objects, quarantine } = this.#options;
     while (this.#root < objects.rootCount) {
-      const fd = limbo.descriptor(this.#root);
+      const fd = limbo.directories.open(this.#root, false);
       if (fd === -ENOENT) {
         this.#root++;
         continue;
@@ -119,7 +119,7 @@ export class Sweeper {
     this.#levels.pop();
     this.#close(level);
     if (level.self === null) {
-      this.#done("remove", this.#options.limbo.removeDirectory(this.#root));
+      this.#done("remove", this.#options.limbo.directories.remove(this.#root));
       this.#root++;
       return;
     }

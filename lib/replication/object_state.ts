@@ -154,6 +154,12 @@ export class StateKeeper {
   }
 }
 
+/** The state of an object that does not exist. */
+export function absentState(id: number): ObjectState {
+  const none = { root: 0, mode: 0, uid: 0, gid: 0, rdev: 0, nlink: 0, size: 0, mtime: 0n };
+  return { id, ...none, target: NOTHING, xattrs: [] };
+}
+
 /** Whether two states tell the same of an object, times and links apart. */
 export function sameState(a: ObjectState, b: ObjectState): boolean {
   return a.mode === b.mode && a.uid === b.uid && a.gid === b.gid && a.xattrs.length === b.xattrs.length &&

@@ -24,6 +24,7 @@ import { ApplyError } from "./follower.ts";
 import { IdSet } from "./id_set.ts";
 import type { Guard, Limbo } from "./limbo.ts";
 import { type ObjectState, StateKeeper } from "./object_state.ts";
+import { type Attributes, attributesOf, type Line, readable } from "./quarantine_manifest.ts";
 import { type Held, ID_XATTR } from "./objects.ts";
 import { nanosOf, secondsOf } from "./tree.ts";
 
@@ -52,33 +53,6 @@ export interface Saved {
   readonly bytes: number;
   /** Lines of the manifest. */
   readonly entries: number;
-}
-
-/** One line of the manifest. */
-interface Line {
-  readonly id: number;
-  /** As the kernel showed it at that time. */
-  readonly path: string;
-  readonly what: "content" | "attributes" | "entry" | "deleted";
-  readonly offset?: number;
-  readonly length?: number;
-  /** The range was a hole. */
-  readonly zeros?: true;
-  /** Where it is, from the quarantine folder on. */
-  readonly saved?: string;
-  readonly attributes?: Attributes;
-}
-
-interface Attributes {
-  readonly mode: string;
-  readonly uid: number;
-  readonly gid: number;
-  readonly rdev: number;
-  readonly size: number;
-  readonly mtimeNs: string;
-  readonly target?: string;
-  /** Values in base64. */
-  readonly xattrs: Readonly<Record<string, string>>;
 }
 
 /** A file on its way into quarantine. */
@@ -429,17 +403,7 @@ export class Quarantine implements Guard {
   }
 
   #attributesOf(held: Held): Attributes {
-    const { mode, uid, gid, rdev, size, mtime, target, xattrs } = this.#stateOf(held);
-    return {
-      mode: mode.toString(8),
-      uid,
-      gid,
-      rdev,
-      size,
-      mtimeNs: String(mtime),
-      ...(target.length > 0 ? { target: readable(target) } : {}),
-      xattrs: Object.fromEntries(xattrs.map(({ name, value }) => [readable(name), base64(value)])),
-    };
+    return attributesOf(this.#stateOf(held));
   }
 
   #write(line: Line): void {
@@ -499,23 +463,4 @@ export class Quarantine implements Guard {
       result === -ENOENT ? 5 : -result,
     );
   }
-}
-
-/**
- * A name or path as a text that loses nothing: UTF-8 where it is, else each byte that is no ASCII as a lone surrogate from
- * U+DC80 on, which `os.fsencode()` of Python turns back.
- */
-function readable(name: Uint8Array): string {
-  const bytes = name.at(-1) === 0 ? name.subarray(0, -1) : name;
-  try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch {
-    return Array.from(bytes, (byte) => String.fromCharCode(byte < 0x80 ? byte : 0xdc00 + byte)).join("");
-  }
-}
-
-function base64(bytes: Uint8Array): string {
-  let text = "";
-  for (const byte of bytes) text += String.fromCharCode(byte);
-  return btoa(text);
 }

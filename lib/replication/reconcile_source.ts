@@ -19,7 +19,7 @@ import { IdSet } from "./id_set.ts";
 import { nameKey, OWN_NAMES } from "./limbo.ts";
 import { ASK_KIND, CONTROL } from "./mutation.ts";
 import { BLOCK_BYTES, costOf, encodeObject, type Entry, PART, setContent } from "./object_frame.ts";
-import { type ObjectState, StateKeeper } from "./object_state.ts";
+import { absentState, type ObjectState, StateKeeper } from "./object_state.ts";
 import { FIRST_ID, type Held, type Objects } from "./objects.ts";
 import { StreamError } from "./stream.ts";
 import type { Wire } from "./wire.ts";
@@ -289,7 +289,7 @@ export class ReconcileSource {
     this.#control(
       CONTROL.object,
       { id, a: PART.gone },
-      encodeObject(this.#wire.body, this.#wire.bodyView, nothing(id), []),
+      encodeObject(this.#wire.body, this.#wire.bodyView, absentState(id), []),
     );
   }
 
@@ -480,22 +480,6 @@ export class ReconcileSource {
 }
 
 const NOTHING = new Uint8Array(0);
-
-function nothing(id: number): ObjectState {
-  return {
-    id,
-    root: 0,
-    mode: 0,
-    uid: 0,
-    gid: 0,
-    rdev: 0,
-    nlink: 0,
-    size: 0,
-    mtime: 0n,
-    target: NOTHING,
-    xattrs: [],
-  };
-}
 
 function refused(id: number, what: string, result: number): StreamError {
   return new StreamError(

@@ -8,30 +8,28 @@
  * @module
  */
 
-import { OFFSET, OP } from "../journal/record.ts";
+import { OFFSET } from "../journal/record.ts";
 import type { Backing } from "../system/backing.ts";
 import { Dirents } from "../system/dirents.ts";
-import { FALLOC, O, S_IF, SEEK } from "../system/linux.ts";
+import { O, S_IF } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
 import { sameBytes, u64 } from "./bytes.ts";
+import { ContentTarget, refusal } from "./content_target.ts";
+import { creation, type Unchangeable, unchangeable } from "./creation.ts";
 import { ApplyError } from "./follower.ts";
 import { FRAME_HEADER } from "./frame.ts";
-import { BlockHasher, HASH_BYTES, readAll, type Sha256 } from "./hashing.ts";
+import type { Sha256 } from "./hashing.ts";
 import type { Lenient } from "./lenient.ts";
 import { type Limbo, nameKey, OWN_NAMES } from "./limbo.ts";
 import { Sweeper } from "./limbo_sweep.ts";
 import { CONTROL, Mutation, type ReconcileBegin } from "./mutation.ts";
-import { BLOCK_BYTES, costOf, decodeObject, type Entry, type ObjectFrame, PART } from "./object_frame.ts";
+import { costOf, decodeObject, type Entry, type ObjectFrame, PART } from "./object_frame.ts";
 import { type ObjectState, sameState, StateKeeper } from "./object_state.ts";
 import { FIRST_ID, type Held, type Objects } from "./objects.ts";
 import type { Quarantine, Saved } from "./quarantine.ts";
 import { StreamError } from "./stream.ts";
 
-const EIO = 5;
-const ENXIO = 6;
 const EEXIST = 17;
-const EOPNOTSUPP = 95;
-const PIECE_BYTES = 1024 * 1024;
 /** Credit is told when so much was worked off, or when there is nothing else to do. */
 const CREDIT_BYTES = 512 * 1024;
 
@@ -75,14 +73,10 @@ export class ReconcileTarget {
   readonly #objects: Objects;
   readonly #limbo: Limbo;
   readonly #states: StateKeeper;
-  readonly #hasher: BlockHasher;
+  readonly #content: ContentTarget;
   readonly #stat = new Statx();
   readonly #entries = new Dirents(32768);
   readonly #mutation = new Mutation();
-  readonly #hashes = new Uint8Array(HASH_BYTES * 64);
-  readonly #hashesAddress: number;
-  readonly #buffer = new Uint8Array(PIECE_BYTES);
-  readonly #bufferAddress: number;
   /** Asked for and not come since. */
   readonly #reported = new Set<number>();
   #pending: number[] = [];
@@ -93,8 +87,7 @@ export class ReconcileTarget {
   #sweeper: Sweeper | null = null;
   #syncing = -1;
   #complete = false;
-  /** Objects worked off, and bytes written because they differed. */
-  readonly progress = { objects: 0, bytes: 0 };
+  #objectsDone = 0;
 
   constructor(options: ReconcileTargetOptions) {
     this.#options = options;
@@ -102,9 +95,7 @@ export class ReconcileTarget {
     this.#objects = options.objects;
     this.#limbo = options.limbo;
     this.#states = new StateKeeper(options.backing, options.addressOf);
-    this.#hasher = new BlockHasher(options.backing, options.sha256, options.addressOf);
-    this.#hashesAddress = options.addressOf(this.#hashes);
-    this.#bufferAddress = options.addressOf(this.#buffer);
+    this.#content = new ContentTarget(options);
   }
 
   /**
@@ -112,6 +103,11 @@ export class ReconcileTarget {
    */
   get complete(): boolean {
     return this.#complete;
+  }
+
+  /** Objects worked off, and bytes written because they differed. */
+  get progress(): { readonly objects: number; readonly bytes: number } {
+    return { objects: this.#objectsDone, bytes: this.#content.written };
   }
 
   /**
@@ -125,7 +121,7 @@ export class ReconcileTarget {
     this.#quarantine = quarantine;
     quarantine?.join(this.#limbo);
     this.#limbo.guard = quarantine;
-    this.progress.objects = this.progress.bytes = 0;
+    this.#objectsDone = this.#content.written = 0;
   }
 
   /** The session is over before its time; what was made equal stays so. */
@@ -283,7 +279,7 @@ export class ReconcileTarget {
     const found: number[] = [];
     for (let root = 0; root < this.#objects.rootCount; root++) {
       const ids = limbo.idsIn(root);
-      if (typeof ids === "number") throw this.#failure("look into limbo for", 0, ids);
+      if (typeof ids === "number") throw refusal("look into limbo for", 0, ids);
       found.push(...ids.filter((id) => !limbo.gone.has(id)));
     }
     return found;
@@ -298,12 +294,14 @@ export class ReconcileTarget {
       this.#limbo.gone.add(id);
       this.#limbo.seen.add(id);
       this.#reported.delete(id);
-      this.progress.objects++;
+      this.#objectsDone++;
       return;
     }
     const held = (parts & PART.begin) !== 0 ? this.#begin(state, parts) : this.#objects.get(id);
     if (held === undefined || held.type !== (state.mode & S_IF.MT)) return this.missing(id);
-    if ((parts & PART.content) !== 0) this.#content(held, frame.content, end - frame.content.length);
+    if ((parts & PART.content) !== 0 && held.type === S_IF.REG) {
+      this.#content.replace(held, frame.content, end - frame.content.length);
+    }
     for (const entry of frame.entries) this.#entry(held, entry);
     if ((parts & PART.end) !== 0) this.#end(held, state);
   }
@@ -328,7 +326,7 @@ export class ReconcileTarget {
   #saveAttributes(held: Held, state: ObjectState): void {
     if (this.#quarantine === null) return;
     const own = this.#states.read(held);
-    if (typeof own === "number") throw this.#failure("read the attributes of", held.id, own);
+    if (typeof own === "number") throw refusal("read the attributes of", held.id, own);
     if (!sameState(own, state) || own.mtime !== state.mtime) this.#quarantine.attributes(held);
   }
 
@@ -337,46 +335,31 @@ export class ReconcileTarget {
     const held = this.#objects.get(state.id);
     if (held === undefined) return undefined;
     const failed = this.#backing.statx(held.path, this.#stat);
-    if (failed < 0) throw this.#failure("look at", held.id, failed);
+    if (failed < 0) throw refusal("look at", held.id, failed);
     const named = this.#stat.nlink > 0 || (state.nlink === 0 && held.kept);
     const right = held.type === (state.mode & S_IF.MT) && held.root === state.root && named;
     if (right && this.#sameUnchangeable(held, this.#stat.rdev, state)) return held;
-    if (held.id < FIRST_ID) throw this.#failure("use the replicated directory as", held.id, -EEXIST);
+    if (held.id < FIRST_ID) throw refusal("use the replicated directory as", held.id, -EEXIST);
     this.#done("take the id from", held.id, this.#limbo.retire(held));
     return undefined;
   }
 
   /** What no call can change of an object that exists. */
-  #sameUnchangeable(held: Held, rdev: number, wanted: { rdev: number; target: Uint8Array }): boolean {
+  #sameUnchangeable(held: Held, rdev: number, wanted: Unchangeable): boolean {
     if (held.type === S_IF.CHR || held.type === S_IF.BLK) return rdev === wanted.rdev;
     if (held.type !== S_IF.LNK) return true;
     const target = this.#states.readlink(held.path);
-    if (typeof target === "number") throw this.#failure("read the target of", held.id, target);
+    if (typeof target === "number") throw refusal("read the target of", held.id, target);
     return sameBytes(target, wanted.target);
   }
 
   #make(state: ObjectState): Held {
-    const made = this.#limbo.make(state.root, this.#creation(state.id, state.mode & S_IF.MT, state));
-    if (typeof made === "number") throw this.#failure("make", state.id, made);
+    const made = this.#limbo.make(
+      state.root,
+      creation(this.#mutation, state.id, state.mode & S_IF.MT, state),
+    );
+    if (typeof made === "number") throw refusal("make", state.id, made);
     return made;
-  }
-
-  #creation(
-    id: number,
-    type: number,
-    made: { readonly rdev: number; readonly target: Uint8Array },
-  ): Mutation {
-    const op = type === S_IF.REG
-      ? OP.create
-      : type === S_IF.DIR
-      ? OP.mkdir
-      : type === S_IF.LNK
-      ? OP.symlink
-      : OP.mknod;
-    const mutation = this.#mutation.reset(op, id);
-    mutation.a = type + 0o600 + made.rdev * 65536;
-    mutation.other = made.target;
-    return mutation;
   }
 
   /** Cuts or extends a file to its size, and says what of its content must come. */
@@ -395,25 +378,6 @@ export class ReconcileTarget {
     return this.#done("open", held.id, this.#objects.io(held));
   }
 
-  /** The whole content of a small file came with its frame. */
-  #content(held: Held, content: Uint8Array, address: number): void {
-    const fd = this.#io(held);
-    if (content.length === 0) return;
-    this.#done("read", held.id, readAll(this.#backing, fd, this.#bufferAddress, content.length, 0));
-    if (sameBytes(this.#buffer.subarray(0, content.length), content)) return;
-    this.#limbo.guard?.content(held, 0, content.length);
-    this.#writeAll(held, fd, { address, length: content.length, offset: 0 });
-  }
-
-  #writeAll(held: Held, fd: number, data: { address: number; length: number; offset: number }): void {
-    for (let done = 0; done < data.length;) {
-      const put = this.#backing.pwrite(fd, data.address + done, data.length - done, data.offset + done);
-      if (put <= 0) throw this.#failure("write", held.id, put === 0 ? -EIO : put);
-      done += put;
-    }
-    this.progress.bytes += data.length;
-  }
-
   /** Makes a name of a directory lead to its object, which is made empty where it does not exist. */
   #entry(parent: Held, entry: Entry): void {
     const { id, type, name, extra } = entry;
@@ -429,8 +393,8 @@ export class ReconcileTarget {
       return;
     }
     this.#done("clear the name of", id, this.#limbo.displace(parent, name));
-    const fresh = this.#limbo.makeAt(parent, name, this.#creation(id, type, made));
-    if (typeof fresh === "number") throw this.#failure("make", id, fresh);
+    const fresh = this.#limbo.makeAt(parent, name, creation(this.#mutation, id, type, made));
+    if (typeof fresh === "number") throw refusal("make", id, fresh);
     this.#options.touch(id);
     // In a walk over everything the source comes to it by itself.
     if (!this.#limbo.whole || this.#limbo.seen.has(id)) this.missing(id);
@@ -441,7 +405,7 @@ export class ReconcileTarget {
     return this.#limbo.idAt(parent, name) === id ? this.#objects.get(id) : undefined;
   }
 
-  #fits(held: Held, parent: Held, type: number, made: { rdev: number; target: Uint8Array }): boolean {
+  #fits(held: Held, parent: Held, type: number, made: Unchangeable): boolean {
     if (held.type !== type || held.root !== parent.root) return false;
     this.#done("look at", held.id, this.#backing.statx(held.path, this.#stat));
     return this.#stat.nlink > 0 && this.#sameUnchangeable(held, this.#stat.rdev, made);
@@ -453,7 +417,7 @@ export class ReconcileTarget {
     if (held.type === S_IF.REG) this.#checkSize(held, state);
     this.#done("set the attributes of", held.id, this.#states.impose(held, state));
     if (!this.#reported.has(held.id)) this.#limbo.finished.add(held.id);
-    this.progress.objects++;
+    this.#objectsDone++;
   }
 
   /** Sizes follow from the first frame and the records since: another one means that something was not applied. */
@@ -497,103 +461,40 @@ export class ReconcileTarget {
   /** Hashes of a range, or nothing: a hole. Asks for the blocks that differ. */
   #blocks(bytes: Uint8Array, view: DataView, offset: number, length: number): void {
     const id = u64(view, offset + OFFSET.id);
-    const start = u64(view, offset + OFFSET.a);
-    const covered = u64(view, offset + OFFSET.c);
-    const held = this.#objects.get(id);
-    if (held === undefined || held.type !== S_IF.REG) return this.missing(id);
-    const body = bytes.subarray(offset + FRAME_HEADER, offset + length);
-    if (body.length === 0) return this.#zeros(held, start, covered);
-    const count = Math.ceil(covered / BLOCK_BYTES);
-    if (body.length !== count * HASH_BYTES || body.length > this.#hashes.length) {
-      throw new StreamError(
-        "protocol",
-        `Cannot compare object ${id}: ${body.length} bytes of hashes for ${covered} bytes`,
-      );
-    }
-    const own = this.#hasher.hash(this.#io(held), start, start + covered, this.#hashesAddress);
-    // A file that ends here is shorter than on the source: a record did not apply, and it was asked for again.
-    if (own === -EIO && this.#reported.has(id)) return;
-    this.#done("read", id, own);
-    const ranges = differing(body, this.#hashes, start, covered);
+    const range = { offset: u64(view, offset + OFFSET.a), length: u64(view, offset + OFFSET.c) };
+    const held = this.#file(id);
+    if (held === undefined) return;
+    if (length === FRAME_HEADER) return this.#content.clear(held, range);
+    const hashes = bytes.subarray(offset + FRAME_HEADER, offset + length);
+    const ranges = this.#content.compare(held, hashes, range);
+    // It is shorter than on the source: a record did not apply, and the object was asked for again.
+    if (ranges === undefined) return this.missing(id);
     if (ranges.length > 0) this.#options.emit.want(id, ranges);
   }
 
   /** Bytes of a range, or nothing: zeros. */
   #data(view: DataView, offset: number, length: number, address: number): void {
     const id = u64(view, offset + OFFSET.id);
-    const start = u64(view, offset + OFFSET.a);
-    const count = u64(view, offset + OFFSET.b);
-    const held = this.#objects.get(id);
-    if (held === undefined || held.type !== S_IF.REG) return this.missing(id);
-    if (length === FRAME_HEADER) return this.#zeros(held, start, count);
-    if (length - FRAME_HEADER !== count) {
-      throw new StreamError(
-        "protocol",
-        `Cannot write object ${id}: ${length - FRAME_HEADER} bytes came for ${count}`,
-      );
+    const range = { offset: u64(view, offset + OFFSET.a), length: u64(view, offset + OFFSET.b) };
+    const held = this.#file(id);
+    if (held === undefined) return;
+    if (length === FRAME_HEADER) return this.#content.clear(held, range);
+    if (length - FRAME_HEADER !== range.length) {
+      const came = length - FRAME_HEADER;
+      throw new StreamError("protocol", `Cannot write object ${id}: ${came} bytes came for ${range.length}`);
     }
-    this.#limbo.guard?.content(held, start, count);
-    this.#writeAll(held, this.#io(held), {
-      address: address + offset + FRAME_HEADER,
-      length: count,
-      offset: start,
-    });
+    this.#content.write(held, address + offset + FRAME_HEADER, range);
   }
 
-  /** Makes a range a hole, where it is none. */
-  #zeros(held: Held, start: number, length: number): void {
-    const fd = this.#io(held);
-    const data = this.#backing.lseek(fd, start, SEEK.DATA);
-    if (data === -ENXIO) return;
-    this.#done("look for holes in", held.id, data);
-    if (data >= start + length) return;
-    this.#limbo.guard?.content(held, start, length);
-    const punched = this.#backing.fallocate(fd, FALLOC.PUNCH_HOLE | FALLOC.KEEP_SIZE, start, length);
-    if (punched !== -EOPNOTSUPP) {
-      this.#done("make a hole in", held.id, punched);
-      return;
-    }
-    this.#buffer.fill(0);
-    for (let at = start; at < start + length; at += PIECE_BYTES) {
-      const count = Math.min(PIECE_BYTES, start + length - at);
-      this.#writeAll(held, fd, { address: this.#bufferAddress, length: count, offset: at });
-    }
+  #file(id: number): Held | undefined {
+    const held = this.#objects.get(id);
+    if (held?.type === S_IF.REG) return held;
+    this.missing(id);
+    return undefined;
   }
 
   #done(what: string, id: number, result: number): number {
-    if (result < 0) throw this.#failure(what, id, result);
+    if (result < 0) throw refusal(what, id, result);
     return result;
   }
-
-  #failure(what: string, id: number, result: number): ApplyError {
-    const reason = result === -28 ? "the disk is full; make room" : `errno ${-result}`;
-    return new ApplyError(`Cannot make the copies equal: could not ${what} object ${id}: ${reason}`, -result);
-  }
-}
-
-function unchangeable(type: number, extra: Uint8Array): { rdev: number; target: Uint8Array } {
-  if (type === S_IF.LNK) return { rdev: 0, target: extra };
-  const device = (type === S_IF.CHR || type === S_IF.BLK) && extra.length === 4;
-  const rdev = device ? new DataView(extra.buffer, extra.byteOffset).getUint32(0, true) : 0;
-  return { rdev, target: extra.subarray(0, 0) };
-}
-
-/** Ranges of whole blocks whose hashes differ, neighbours as one. */
-function differing(
-  theirs: Uint8Array,
-  own: Uint8Array,
-  start: number,
-  covered: number,
-): { offset: number; length: number }[] {
-  const ranges: { offset: number; length: number }[] = [];
-  for (let block = 0; block * HASH_BYTES < theirs.length; block++) {
-    const at = block * HASH_BYTES;
-    if (sameBytes(theirs.subarray(at, at + HASH_BYTES), own.subarray(at, at + HASH_BYTES))) continue;
-    const offset = start + block * BLOCK_BYTES;
-    const length = Math.min(BLOCK_BYTES, start + covered - offset);
-    const last = ranges.at(-1);
-    if (last !== undefined && last.offset + last.length === offset) last.length += length;
-    else ranges.push({ offset, length });
-  }
-  return ranges;
 }
