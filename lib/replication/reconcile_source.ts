@@ -36,8 +36,8 @@ const INLINE_BYTES = 16 * 1024;
 const HOLE_MIN = 64 * 1024;
 /** Files that wait for the target's answer. */
 const FILES_MAX = 64;
-/** Bytes of directory entries read in a step, about 250 names. */
-const LISTING_BYTES = 8192;
+/** Bytes of directory entries read in a step, about 60 names: each is looked up, and mutations wait meanwhile. */
+const LISTING_BYTES = 2048;
 
 /** What the target asked for, as it comes out of the ask ring. */
 export interface Ask {
