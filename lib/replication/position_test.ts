@@ -42,7 +42,9 @@ function expected(relation: keyof typeof RELATIONS, position: Position, logFirst
   const preserve = away || tail || position.served ? ", preserve" : "";
   const since = position.exact ? common : Math.min(common, position.checkpoint);
   const own = position.logFirst <= common + 1 || (!position.exact && position.checkpoint <= common);
-  return position.activeKnown && own && since + 1 >= logFirst ? `named since ${since}${preserve}` : `all${preserve}`;
+  return position.activeKnown && own && since + 1 >= logFirst
+    ? `named since ${since}${preserve}`
+    : `all${preserve}`;
 }
 
 function said(copy: Copy, position: Position): string {
