@@ -134,6 +134,11 @@ export interface RecordFields {
   c: number | bigint;
 }
 
+/** Fields to be filled in, again and again. */
+export function emptyFields(): RecordFields {
+  return { op: 0, sequence: 0, epoch: 0, generation: 0n, unique: 0, id: 0, a: 0, b: 0, c: 0 };
+}
+
 /** What {@link encodeHeader} needs besides. */
 export interface RecordShape {
   /** {@link FLAG} bits. */

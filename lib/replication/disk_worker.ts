@@ -11,7 +11,8 @@ import { crc32 } from "node:zlib";
 import { backing } from "../system/backing.ts";
 import { addressOf } from "../system/libc.ts";
 import { openStream } from "../system/stream.ts";
-import { drainWake, PollSet, syncFileSystem, wake } from "../system/worker_io.ts";
+import { syncfs } from "../system/syncfs.ts";
+import { drainWake, PollSet, wake } from "../system/worker_io.ts";
 import { encodeLittle, LITTLE_HEADER } from "./frame.ts";
 import { ACK } from "./mutation.ts";
 import { DISK, DISK_FLAG, FSYNC, Mailbox, Shared, type SharedMemory, WORD } from "./shared.ts";
@@ -104,7 +105,7 @@ class DiskThread {
 
   /** `syncfs(2)`, at the end of a comparison only: it flushes whatever is on that file system. */
   #fileSystem(fd: number): void {
-    const error = syncFileSystem(fd);
+    const error = -syncfs(fd);
     backing.close(fd);
     this.#shared.set(WORD.fileSystemError, error);
     this.#shared.count(WORD.fileSystemSyncs);

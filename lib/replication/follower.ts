@@ -8,7 +8,7 @@
  */
 
 import { type Journal, KEEP, OFFSET, OP, STATE } from "../journal/mod.ts";
-import type { RecordFields } from "../journal/record.ts";
+import { emptyFields, type RecordFields } from "../journal/record.ts";
 import type { Backing } from "../system/backing.ts";
 import { u64 } from "./bytes.ts";
 import { decodeMutation, Mutation } from "./mutation.ts";
@@ -58,17 +58,7 @@ export class Follower {
   readonly #options: FollowerOptions;
   readonly #journal: Journal;
   readonly #mutation = new Mutation();
-  readonly #fields: RecordFields = {
-    op: 0,
-    sequence: 0,
-    epoch: 0,
-    generation: 0n,
-    unique: 0,
-    id: 0,
-    a: 0,
-    b: 0,
-    c: 0,
-  };
+  readonly #fields: RecordFields = emptyFields();
   /** While the copies are being made equal, records are applied as far as they make sense. */
   lenient = false;
   /** The first record of a session may repeat what was in doubt when the process was killed. */

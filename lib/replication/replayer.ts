@@ -8,7 +8,7 @@
  */
 
 import { type Cursor, type Journal, OP, RecordView, STATE } from "../journal/mod.ts";
-import type { RecordFields } from "../journal/record.ts";
+import { emptyFields, type RecordFields } from "../journal/record.ts";
 import type { Backing } from "../system/backing.ts";
 import { decodeMutation, Mutation } from "./mutation.ts";
 import type { Objects } from "./objects.ts";
@@ -36,17 +36,7 @@ export class Replayer {
   readonly #cursor: Cursor;
   readonly #view = new RecordView();
   readonly #mutation = new Mutation();
-  readonly #fields: RecordFields = {
-    op: 0,
-    sequence: 0,
-    epoch: 0,
-    generation: 0n,
-    unique: 0,
-    id: 0,
-    a: 0,
-    b: 0,
-    c: 0,
-  };
+  readonly #fields: RecordFields = emptyFields();
   readonly #data = new Uint8Array(RANGE_MAX);
   readonly #dataAddress: number;
   readonly progress = { records: 0, bytes: 0 };

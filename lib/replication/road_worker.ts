@@ -9,19 +9,12 @@
  */
 
 import { FileStorage } from "../system/durable_file.ts";
+import { syncfs } from "../system/syncfs.ts";
 import { KeeperLine } from "../system/keeper_line.ts";
 import { backing } from "../system/backing.ts";
 import { clock } from "../system/clock.ts";
 import { O } from "../system/linux.ts";
-import {
-  Authority,
-  bootNanoseconds,
-  drainWake,
-  pause,
-  PollSet,
-  syncFileSystem,
-  wake,
-} from "../system/worker_io.ts";
+import { Authority, bootNanoseconds, drainWake, pause, PollSet, wake } from "../system/worker_io.ts";
 import { Copy } from "./copy.ts";
 import { ORPHAN_PREFIX, orphanKey } from "./orphan_key.ts";
 import { type Plan, planFor, readPosition } from "./position.ts";
@@ -324,7 +317,7 @@ class RoadThread {
     this.#leaveRole();
     const synced = roots.length > 0 && roots.every((root) => {
       const fd = backing.reopen(root, O.RDONLY | O.DIRECTORY);
-      return fd >= 0 && syncFileSystem(fd) === 0;
+      return fd >= 0 && syncfs(fd) === 0;
     });
     if (synced && !this.#copy.fresh && !this.#copy.crashed) this.#copy.markClean();
     return { sequence: this.#copy.journal.last };

@@ -9,7 +9,7 @@
  */
 
 import { DiskFullError, type Journal, KEEP, OP, RecordView, STATE } from "../journal/mod.ts";
-import type { RecordFields } from "../journal/record.ts";
+import { emptyFields, type RecordFields } from "../journal/record.ts";
 import type { Logged, Road } from "../fuse/server.ts";
 import type { Request } from "../fuse/request.ts";
 import type { Backing } from "../system/backing.ts";
@@ -89,17 +89,7 @@ export class Sequencer implements Road {
   readonly counters = { mutations: 0, bytes: 0, fsyncs: 0, failed: 0 };
   #generation: bigint;
   #nextId: number;
-  readonly #fields: RecordFields = {
-    op: 0,
-    sequence: 0,
-    epoch: 0,
-    generation: 0n,
-    unique: 0,
-    id: 0,
-    a: 0,
-    b: 0,
-    c: 0,
-  };
+  readonly #fields: RecordFields = emptyFields();
   readonly #names = new Uint8Array(65536);
   readonly #namesView = new DataView(this.#names.buffer);
   readonly #view = new RecordView();

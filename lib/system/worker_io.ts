@@ -23,8 +23,6 @@ const raw = openLibrary("libc.so.6", {
   write: { parameters: ["i32", "usize", "usize"], result: "i32" },
   /** `int poll(struct pollfd *fds, nfds_t nfds, int timeout)`; `nfds_t` has 64 bits, of which ours needs few */
   poll: { parameters: ["buffer", "u32", "i32"], result: "i32" },
-  /** `int syncfs(int fd)` */
-  syncfs: { parameters: ["i32"], result: "i32" },
   /** `int usleep(useconds_t usec)` */
   usleep: { parameters: ["u32"], result: "i32" },
 });
@@ -39,11 +37,6 @@ export function readTo(fd: number, address: number, count: number): number {
 export function writeFrom(fd: number, address: number, count: number): number {
   const result = raw.write(fd, BigInt(address), BigInt(count));
   return result < 0 ? -errno() : result;
-}
-
-/** Brings a whole file system to disk (`syncfs(2)`). Answers 0 or errno. */
-export function syncFileSystem(fd: number): number {
-  return raw.syncfs(fd) < 0 ? errno() : 0;
 }
 
 /** Makes reads and writes of a descriptor answer EAGAIN in place of waiting. */
