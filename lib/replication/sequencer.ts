@@ -10,7 +10,7 @@
 
 import { DiskFullError, type Journal, KEEP, OP, RecordView, STATE } from "../journal/mod.ts";
 import { emptyFields, type RecordFields } from "../journal/record.ts";
-import type { Logged, Road } from "../fuse/server.ts";
+import type { Logged, Road } from "../fuse/road.ts";
 import type { Request } from "../fuse/request.ts";
 import type { Backing } from "../system/backing.ts";
 import { Statx } from "../system/statx.ts";

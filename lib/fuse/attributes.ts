@@ -1,0 +1,145 @@
+/**
+ * Attributes: those of every object, and extended ones.
+ *
+ * @module
+ */
+
+import { OP } from "../journal/record.ts";
+import { cbytes } from "../replication/bytes.ts";
+import { SETATTR, SETATTR_BITS } from "../replication/mutation.ts";
+import { OWN_XATTR_PREFIX } from "../replication/objects.ts";
+import { ERRNO } from "./errno.ts";
+import type { Exchange } from "./exchange.ts";
+import { GETXATTR_IN, OUT_HEADER, SETATTR_IN, SETXATTR_IN } from "./layout.ts";
+import { SETXATTR_ACL_KILL_SGID } from "./opcode.ts";
+import { xattrSizeOut } from "./reply.ts";
+
+const OWN_PREFIX = cbytes(OWN_XATTR_PREFIX).subarray(0, OWN_XATTR_PREFIX.length);
+
+/** Answers about attributes, and changes them. */
+export class Attributes {
+  readonly #exchange: Exchange;
+  readonly #blob = new Uint8Array(SETATTR.bytes);
+  readonly #blobView = new DataView(this.#blob.buffer);
+
+  constructor(exchange: Exchange) {
+    this.#exchange = exchange;
+  }
+
+  /** Mode, owner, size, times. */
+  setattr(): void {
+    const held = this.#exchange.node();
+    if (held === undefined) return;
+    const request = this.#exchange.request;
+    const valid = request.u32(SETATTR_IN.valid);
+    const mutation = this.#exchange.mutation.reset(OP.setattr, held.id);
+    mutation.a = valid & (SETATTR_BITS.mode | SETATTR_BITS.uid | SETATTR_BITS.gid | SETATTR_BITS.size |
+      SETATTR_BITS.atime | SETATTR_BITS.mtime | SETATTR_BITS.killSuidgid);
+    const blob = this.#blobView;
+    blob.setUint32(SETATTR.mode, request.u32(SETATTR_IN.mode), true);
+    blob.setUint32(SETATTR.uid, request.u32(SETATTR_IN.uid), true);
+    blob.setUint32(SETATTR.gid, request.u32(SETATTR_IN.gid), true);
+    blob.setBigUint64(SETATTR.size, request.view.getBigUint64(request.body + SETATTR_IN.size, true), true);
+    blob.setBigInt64(SETATTR.atime, this.#time(SETATTR_IN.atime, SETATTR_IN.atimensec), true);
+    blob.setBigInt64(SETATTR.mtime, this.#time(SETATTR_IN.mtime, SETATTR_IN.mtimensec), true);
+    mutation.name = this.#blob;
+    if (!Number.isSafeInteger(request.number(SETATTR_IN.size))) return this.#exchange.fail(-ERRNO.EFBIG);
+    const result = this.#exchange.mutate(mutation);
+    if (result < 0) return this.#exchange.fail(result);
+    this.#exchange.commitAttr(held);
+  }
+
+  #time(seconds: number, nanoseconds: number): bigint {
+    const request = this.#exchange.request;
+    return request.view.getBigInt64(request.body + seconds, true) * 1_000_000_000n +
+      BigInt(request.u32(nanoseconds));
+  }
+
+  /** Our own attributes are not the application's. */
+  #ownXattr(name: Uint8Array): boolean {
+    for (let i = 0; i < OWN_PREFIX.length; i++) if (name[i] !== OWN_PREFIX[i]) return false;
+    return true;
+  }
+
+  /** The value of an extended attribute, or its length. */
+  getxattr(): void {
+    const held = this.#exchange.node();
+    if (held === undefined) return;
+    const request = this.#exchange.request;
+    const size = Math.min(request.u32(GETXATTR_IN.size), 65536);
+    const name = request.name(GETXATTR_IN.sizeof);
+    if (this.#ownXattr(name)) return this.#exchange.fail(-ERRNO.ENODATA);
+    const got = this.#exchange.backing.getxattr(
+      held.path,
+      name,
+      this.#exchange.replyAddress + OUT_HEADER.sizeof,
+      size,
+    );
+    if (got < 0) return this.#exchange.fail(got);
+    this.#exchange.ok(size === 0 ? xattrSizeOut(this.#exchange.out, OUT_HEADER.sizeof, got) : got);
+  }
+
+  /** The names of all, or their length. */
+  listxattr(): void {
+    const held = this.#exchange.node();
+    if (held === undefined) return;
+    const size = Math.min(this.#exchange.request.u32(GETXATTR_IN.size), 65536);
+    const got = this.#exchange.backing.listxattr(
+      held.path,
+      this.#exchange.replyAddress + OUT_HEADER.sizeof,
+      65536,
+    );
+    if (got < 0) return this.#exchange.fail(got);
+    const kept = this.#dropOwnNames(OUT_HEADER.sizeof, OUT_HEADER.sizeof + got) - OUT_HEADER.sizeof;
+    if (size === 0) return this.#exchange.ok(xattrSizeOut(this.#exchange.out, OUT_HEADER.sizeof, kept));
+    if (kept > size) return this.#exchange.fail(-ERRNO.ERANGE);
+    this.#exchange.ok(kept);
+  }
+
+  #dropOwnNames(start: number, end: number): number {
+    let from = start;
+    let to = start;
+    while (from < end) {
+      const nul = this.#exchange.reply.indexOf(0, from) + 1;
+      if (nul <= 0 || nul > end) return to;
+      if (!this.#ownXattr(this.#exchange.reply.subarray(from, nul))) {
+        this.#exchange.reply.copyWithin(to, from, nul);
+        to += nul - from;
+      }
+      from = nul;
+    }
+    return to;
+  }
+
+  /** Sets one. */
+  setxattr(): void {
+    const held = this.#exchange.node();
+    if (held === undefined) return;
+    const request = this.#exchange.request;
+    const extended = this.#exchange.granted?.setxattrExt === true;
+    const nameAt = extended ? SETXATTR_IN.sizeof : 8;
+    const name = request.name(nameAt);
+    if (this.#ownXattr(name)) return this.#exchange.fail(-ERRNO.EPERM);
+    const mutation = this.#exchange.mutation.reset(OP.setxattr, held.id);
+    mutation.a = request.u32(SETXATTR_IN.flags);
+    mutation.b = extended && request.u32(SETXATTR_IN.setxattrFlags) & SETXATTR_ACL_KILL_SGID ? 1 : 0;
+    mutation.name = name;
+    mutation.payloadLength = request.u32(SETXATTR_IN.size);
+    mutation.payloadAddress = request.address + request.body + nameAt + name.length;
+    if (nameAt + name.length + mutation.payloadLength > request.end - request.body) {
+      return this.#exchange.fail(-ERRNO.EIO);
+    }
+    this.#exchange.mutateAndCommit(mutation);
+  }
+
+  /** Takes one away. */
+  removexattr(): void {
+    const held = this.#exchange.node();
+    if (held === undefined) return;
+    const name = this.#exchange.request.name(0);
+    if (this.#ownXattr(name)) return this.#exchange.fail(-ERRNO.ENODATA);
+    const mutation = this.#exchange.mutation.reset(OP.removexattr, held.id);
+    mutation.name = name;
+    this.#exchange.mutateAndCommit(mutation);
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * The bytes of files, from open to release.
+ *
+ * @module
+ */
+
+import { OP } from "../journal/record.ts";
+import { SETATTR, SETATTR_BITS } from "../replication/mutation.ts";
+import type { Held } from "../replication/objects.ts";
+import { O, SEEK } from "../system/linux.ts";
+import { ERRNO } from "./errno.ts";
+import type { Exchange } from "./exchange.ts";
+import {
+  COPY_FILE_RANGE_IN,
+  FALLOCATE_IN,
+  FSYNC_IN,
+  LSEEK_IN,
+  OPEN_IN,
+  OUT_HEADER,
+  READ_IN,
+  WRITE_IN,
+} from "./layout.ts";
+import { FOPEN, FSYNC_FDATASYNC, OPEN_KILL_SUIDGID, WRITE } from "./opcode.ts";
+import { lseekOut, openOut, writeOut } from "./reply.ts";
+
+/** Reads and changes what files hold. */
+export class Contents {
+  readonly #exchange: Exchange;
+  readonly #blob = new Uint8Array(SETATTR.bytes);
+  readonly #eight = new Uint8Array(8);
+
+  constructor(exchange: Exchange) {
+    this.#exchange = exchange;
+  }
+
+  /** Opens a file, perhaps to empty it. */
+  open(): void {
+    const held = this.#exchange.node();
+    if (held === undefined) return;
+    const request = this.#exchange.request;
+    const fd = this.#exchange.objects.io(held);
+    if (fd < 0) return this.#exchange.fail(fd);
+    const flags = request.u32(OPEN_IN.flags);
+    const reply = openOut(this.#exchange.out, OUT_HEADER.sizeof, 0, FOPEN.KEEP_CACHE);
+    if ((flags & O.TRUNC) === 0) {
+      held.opens++;
+      return this.#exchange.ok(reply);
+    }
+    const result = this.truncate(held, (request.u32(OPEN_IN.openFlags) & OPEN_KILL_SUIDGID) !== 0);
+    if (result < 0) return this.#exchange.fail(result);
+    held.opens++;
+    this.#exchange.commit(reply);
+  }
+
+  /** Empties a file. `kill`: setuid and setgid go. Answers 0 or −errno. */
+  truncate(held: Held, kill: boolean): number {
+    const mutation = this.#exchange.mutation.reset(OP.setattr, held.id);
+    mutation.a = SETATTR_BITS.size | (kill ? SETATTR_BITS.killSuidgid : 0);
+    this.#blob.fill(0);
+    mutation.name = this.#blob;
+    return this.#exchange.mutate(mutation);
+  }
+
+  /** The kernel closed one of its opens. */
+  release(): void {
+    const held = this.#exchange.objects.peek(this.#exchange.id());
+    if (held !== undefined && held.opens > 0) held.opens--;
+    this.#exchange.ok(0);
+  }
+
+  /** Reads. */
+  read(): void {
+    const held = this.#exchange.node();
+    if (held === undefined) return;
+    const fd = this.#exchange.objects.io(held);
+    if (fd < 0) return this.#exchange.fail(fd);
+    const request = this.#exchange.request;
+    const size = Math.min(request.u32(READ_IN.size), 1 << 20);
+    const got = this.#exchange.backing.pread(
+      fd,
+      this.#exchange.replyAddress + OUT_HEADER.sizeof,
+      size,
+      request.number(READ_IN.offset),
+    );
+    if (got < 0) return this.#exchange.fail(got);
+    this.#exchange.ok(got);
+  }
+
+  /** Writes; with O_DSYNC the answer waits for the disks. */
+  write(): void {
+    const request = this.#exchange.request;
+    const mutation = this.#exchange.mutation.reset(OP.write, this.#exchange.id());
+    const size = request.u32(WRITE_IN.size);
+    const flags = request.u32(WRITE_IN.writeFlags);
+    if (WRITE_IN.sizeof + size > request.end - request.body) return this.#exchange.fail(-ERRNO.EIO);
+    mutation.a = request.number(WRITE_IN.offset);
+    mutation.b = size;
+    mutation.c = flags & WRITE.KILL_SUIDGID ? 1 : 0;
+    mutation.payloadAddress = request.address + request.body + WRITE_IN.sizeof;
+    mutation.payloadLength = size;
+    // O_DSYNC and O_SYNC of a direct write are ours to keep; for buffered ones the kernel sends FSYNC itself.
+    const durable = (request.u32(WRITE_IN.flags) & O.DSYNC) !== 0 && (flags & WRITE.CACHE) === 0;
+    const result = this.#exchange.mutate(mutation);
+    if (result < 0) return this.#exchange.fail(result);
+    if (!durable) return this.#exchange.commit(writeOut(this.#exchange.out, OUT_HEADER.sizeof, result));
+    const held = this.#exchange.objects.get(mutation.id);
+    if (held === undefined) return this.#exchange.fail(-ERRNO.ESTALE);
+    this.#exchange.road.sync(held, request, this.#exchange.fd, true, result);
+  }
+
+  /** Answers when everything written so far is on the disks. */
+  fsync(): void {
+    const held = this.#exchange.node();
+    if (held === undefined) return;
+    const request = this.#exchange.request;
+    const dataOnly = (request.u32(FSYNC_IN.fsyncFlags) & FSYNC_FDATASYNC) !== 0;
+    this.#exchange.road.sync(held, request, this.#exchange.fd, dataOnly, -1);
+  }
+
+  /** Reserves, punches, zeroes, or moves a range. */
+  fallocate(): void {
+    const request = this.#exchange.request;
+    const mutation = this.#exchange.mutation.reset(OP.fallocate, this.#exchange.id());
+    mutation.a = request.number(FALLOCATE_IN.offset);
+    mutation.b = request.number(FALLOCATE_IN.length);
+    mutation.c = request.u32(FALLOCATE_IN.mode);
+    this.#exchange.mutateAndCommit(mutation);
+  }
+
+  /** The next data or hole. */
+  lseek(): void {
+    const held = this.#exchange.node();
+    if (held === undefined) return;
+    const fd = this.#exchange.objects.io(held);
+    if (fd < 0) return this.#exchange.fail(fd);
+    const whence = this.#exchange.request.u32(LSEEK_IN.whence);
+    if (whence !== SEEK.DATA && whence !== SEEK.HOLE) return this.#exchange.fail(-ERRNO.ENOSYS);
+    const found = this.#exchange.backing.lseek(fd, this.#exchange.request.number(LSEEK_IN.offset), whence);
+    if (found < 0) return this.#exchange.fail(found);
+    this.#exchange.ok(lseekOut(this.#exchange.out, OUT_HEADER.sizeof, found));
+  }
+
+  /** Copies from file to file; answers how much was. */
+  copy(): void {
+    const request = this.#exchange.request;
+    const mutation = this.#exchange.mutation.reset(
+      OP.copy,
+      this.#exchange.idOf(request.number(COPY_FILE_RANGE_IN.nodeidOut)),
+    );
+    mutation.c = this.#exchange.id();
+    mutation.a = request.number(COPY_FILE_RANGE_IN.offOut);
+    // The reply counts in 32 bits, and a copy is done in one go: other requests wait meanwhile.
+    mutation.b = Math.min(request.number(COPY_FILE_RANGE_IN.len), 1 << 20);
+    this.#eight.set(request.bytes.subarray(request.body + COPY_FILE_RANGE_IN.offIn).subarray(0, 8));
+    mutation.name = this.#eight;
+    const result = this.#exchange.mutate(mutation);
+    if (result < 0) return this.#exchange.fail(result);
+    this.#exchange.commit(writeOut(this.#exchange.out, OUT_HEADER.sizeof, result));
+  }
+}

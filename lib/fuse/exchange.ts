@@ -1,0 +1,185 @@
+/**
+ * One request and its reply: what every operation of a connection shares.
+ *
+ * Exactly one reply per request. Names come as they stand in the request; objects are ids, and the root of this
+ * connection is node 1.
+ *
+ * @module
+ */
+
+import { addressOf } from "../system/address.ts";
+import type { Backing } from "../system/backing.ts";
+import { Statx } from "../system/statx.ts";
+import { OP } from "../journal/record.ts";
+import { cbytes } from "../replication/bytes.ts";
+import { Mutation } from "../replication/mutation.ts";
+import { type Held, LIMBO_NAME, type Objects } from "../replication/objects.ts";
+import type { Tree } from "../replication/tree.ts";
+import { ERRNO } from "./errno.ts";
+import type { Granted } from "./init.ts";
+import { OUT_HEADER, ROOT_ID } from "./layout.ts";
+import { FOPEN } from "./opcode.ts";
+import { attrOut, createOut, entryOut, outHeader, type Validity } from "./reply.ts";
+import type { Request } from "./request.ts";
+import type { Road } from "./road.ts";
+
+/** We alone change the tree, so what the kernel was told stays true: an hour, whole seconds. */
+export const VALIDITY: Validity = { entrySec: 3600, attrSec: 3600 };
+const LIMBO = cbytes(LIMBO_NAME);
+/** What `mke2fs` puts into the root of a file system; it belongs to each node's own disk. */
+const LOST_FOUND = cbytes("lost+found");
+const REPLY_MAX = (1 << 20) + 4096;
+
+/** What {@link Exchange} needs. */
+export interface ExchangeOptions {
+  readonly fd: number;
+  /** Index of the module's directory. */
+  readonly root: number;
+  readonly rootFd: number;
+  readonly backing: Backing;
+  readonly objects: Objects;
+  readonly tree: Tree;
+  readonly road: Road;
+  readonly request: Request;
+  /** What INIT granted, when a former process answered it. */
+  readonly granted?: Granted;
+  readonly log: (message: string) => void;
+  /** Where the reply buffer lies; a test has its own memory. */
+  readonly addressOf?: (bytes: Uint8Array<ArrayBuffer>) => number;
+}
+
+/** The request in the buffer, and the reply to it. */
+export class Exchange {
+  readonly fd: number;
+  readonly root: number;
+  readonly rootFd: number;
+  readonly backing: Backing;
+  readonly objects: Objects;
+  readonly tree: Tree;
+  readonly road: Road;
+  readonly request: Request;
+  readonly log: (message: string) => void;
+  /** Undefined until INIT is done. */
+  granted: Granted | undefined;
+  /** Reply buffer: header, body. */
+  readonly reply: Uint8Array<ArrayBuffer> = new Uint8Array(REPLY_MAX);
+  readonly out: DataView<ArrayBuffer> = new DataView(this.reply.buffer);
+  readonly replyAddress: number;
+  /** Attributes of the object looked at last. */
+  readonly stat: Statx = new Statx();
+  readonly mutation: Mutation = new Mutation();
+
+  constructor(options: ExchangeOptions) {
+    this.fd = options.fd;
+    this.root = options.root;
+    this.rootFd = options.rootFd;
+    this.backing = options.backing;
+    this.objects = options.objects;
+    this.tree = options.tree;
+    this.road = options.road;
+    this.request = options.request;
+    this.log = options.log;
+    this.granted = options.granted;
+    this.replyAddress = (options.addressOf ?? addressOf)(this.reply);
+  }
+
+  /** The object the request is about. */
+  id(): number {
+    const { nodeid } = this.request;
+    return nodeid === ROOT_ID ? this.root + 1 : nodeid;
+  }
+
+  /** The object of a node number. */
+  idOf(nodeid: number): number {
+    return nodeid === ROOT_ID ? this.root + 1 : nodeid;
+  }
+
+  /** The object the request is about, or undefined with the reply given. */
+  node(): Held | undefined {
+    const held = this.objects.get(this.id());
+    if (held === undefined) this.fail(-ERRNO.ESTALE);
+    return held;
+  }
+
+  /** Replies −errno. */
+  fail(error: number): void {
+    const { uniqueLow, uniqueHigh } = this.request;
+    outHeader(this.out, 0, OUT_HEADER.sizeof, error, uniqueLow, uniqueHigh);
+    this.#send(OUT_HEADER.sizeof);
+  }
+
+  /** Sends a reply whose body of `length` bytes stands behind the header's place. */
+  ok(length: number): void {
+    const { uniqueLow, uniqueHigh } = this.request;
+    outHeader(this.out, 0, OUT_HEADER.sizeof + length, 0, uniqueLow, uniqueHigh);
+    this.#send(OUT_HEADER.sizeof + length);
+  }
+
+  #send(length: number): void {
+    const result = this.road.reply(this.fd, this.replyAddress, length);
+    // ENOENT: the request was interrupted meanwhile. ENODEV: the connection was aborted; the loop sees that by itself.
+    if (result < 0 && result !== -ERRNO.ENOENT && result !== -ERRNO.ENODEV) {
+      this.log(`Cannot answer request ${this.request.opcode}: errno ${-result}`);
+    }
+  }
+
+  /** The reply to a mutation: given when every member has it. */
+  commit(length: number): void {
+    const { uniqueLow, uniqueHigh } = this.request;
+    outHeader(this.out, 0, OUT_HEADER.sizeof + length, 0, uniqueLow, uniqueHigh);
+    this.road.answer(this.fd, this.reply, this.replyAddress, OUT_HEADER.sizeof + length);
+  }
+
+  /** Hands a mutation to the data road. Answers what was done, or −errno. */
+  mutate(mutation: Mutation): number {
+    const { op, id, a, b } = mutation;
+    if (!Number.isSafeInteger(id)) return -ERRNO.ESTALE;
+    if (!namesEnd(mutation)) return -ERRNO.EIO;
+    // A record counts in 53 bits; the kernel lets an application name any offset below 2^63.
+    if (op >= OP.write && op <= OP.copy && !Number.isSafeInteger(a + b)) return -ERRNO.EFBIG;
+    return this.road.mutate(mutation, this.request.unique);
+  }
+
+  /** Executes a mutation that has no result but success. */
+  mutateAndCommit(mutation: Mutation): void {
+    const result = this.mutate(mutation);
+    if (result < 0) this.fail(result);
+    else this.commit(0);
+  }
+
+  /** Names in the root that are not the application's. */
+  hidden(parent: Held, name: Uint8Array): boolean {
+    return parent.id === this.root + 1 && (sameName(name, LIMBO) || sameName(name, LOST_FOUND));
+  }
+
+  /** The reply to a mutation: the attributes. */
+  commitAttr(held: Held): void {
+    const failed = this.backing.statx(held.path, this.stat);
+    if (failed < 0) return this.fail(failed);
+    this.commit(attrOut(this.out, OUT_HEADER.sizeof, held.id, this.stat, VALIDITY));
+  }
+
+  /** The reply to a mutation: an object the kernel looks at from now on. `opened`: and has open. */
+  commitEntry(held: Held, opened: boolean): void {
+    const failed = this.backing.statx(held.path, this.stat);
+    if (failed < 0) return this.fail(failed);
+    held.lookups++;
+    const length = opened
+      ? createOut(this.out, OUT_HEADER.sizeof, held.id, 0, this.stat, VALIDITY, 0, FOPEN.KEEP_CACHE)
+      : entryOut(this.out, OUT_HEADER.sizeof, held.id, 0, this.stat, VALIDITY);
+    this.commit(length);
+  }
+}
+
+/** Whether each name of a mutation ends with its NUL: one of a request that was cut short does not. */
+function namesEnd({ op, name, other }: Mutation): boolean {
+  const named = op <= OP.rename || op === OP.setxattr || op === OP.removexattr;
+  if (named && name.at(-1) !== 0) return false;
+  return (op !== OP.symlink && op !== OP.rename) || other.at(-1) === 0;
+}
+
+function sameName(name: Uint8Array, other: Uint8Array): boolean {
+  if (name.length !== other.length) return false;
+  for (let i = 0; i < name.length; i++) if (name[i] !== other[i]) return false;
+  return true;
+}

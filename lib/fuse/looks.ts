@@ -1,0 +1,88 @@
+/**
+ * Looks at the directory beneath: requests that change nothing and are answered at once.
+ *
+ * @module
+ */
+
+import { ERRNO } from "./errno.ts";
+import { type Exchange, VALIDITY } from "./exchange.ts";
+import { BATCH_FORGET_IN, FORGET_ONE, OUT_HEADER } from "./layout.ts";
+import { attrOut, entryOut, statfsOut } from "./reply.ts";
+import { Statfs } from "../system/statx.ts";
+
+/** Answers what changes nothing. */
+export class Looks {
+  readonly #exchange: Exchange;
+  readonly #statfs = new Statfs();
+
+  constructor(exchange: Exchange) {
+    this.#exchange = exchange;
+  }
+
+  /** What a name leads to. */
+  lookup(): void {
+    const parent = this.#exchange.node();
+    if (parent === undefined) return;
+    const name = this.#exchange.request.name(0);
+    if (this.#exchange.hidden(parent, name)) return this.#exchange.fail(-ERRNO.ENOENT);
+    const held = this.#exchange.objects.lookup(parent, name);
+    if (typeof held === "number") return this.#exchange.fail(held);
+    const failed = this.#exchange.backing.statx(held.path, this.#exchange.stat);
+    if (failed < 0) return this.#exchange.fail(failed);
+    held.lookups++;
+    this.#exchange.ok(
+      entryOut(this.#exchange.out, OUT_HEADER.sizeof, held.id, 0, this.#exchange.stat, VALIDITY),
+    );
+  }
+
+  /** The kernel forgets `count` lookups of an object; no reply. */
+  forget(id: number, count: number): void {
+    const held = this.#exchange.objects.peek(id);
+    if (held !== undefined && this.#exchange.objects.forget(id, count)) {
+      this.#exchange.road.releaseOrphan(held);
+    }
+  }
+
+  /** The kernel forgets many objects at once; no reply. */
+  batchForget(): void {
+    const request = this.#exchange.request;
+    const count = request.u32(BATCH_FORGET_IN.count);
+    const available = Math.floor((request.end - request.body - BATCH_FORGET_IN.sizeof) / FORGET_ONE.sizeof);
+    for (let i = 0; i < Math.min(count, available); i++) {
+      const at = BATCH_FORGET_IN.sizeof + i * FORGET_ONE.sizeof;
+      this.forget(
+        this.#exchange.idOf(request.number(at + FORGET_ONE.nodeid)),
+        request.number(at + FORGET_ONE.nlookup),
+      );
+    }
+  }
+
+  /** Attributes of an object. */
+  getattr(): void {
+    const held = this.#exchange.node();
+    if (held === undefined) return;
+    const failed = this.#exchange.backing.statx(held.path, this.#exchange.stat);
+    if (failed < 0) return this.#exchange.fail(failed);
+    this.#exchange.ok(attrOut(this.#exchange.out, OUT_HEADER.sizeof, held.id, this.#exchange.stat, VALIDITY));
+  }
+
+  /** The target of a symbolic link. */
+  readlink(): void {
+    const held = this.#exchange.node();
+    if (held === undefined) return;
+    const got = this.#exchange.backing.readlink(
+      held.path,
+      this.#exchange.replyAddress + OUT_HEADER.sizeof,
+      4095,
+    );
+    if (got < 0) return this.#exchange.fail(got);
+    this.#exchange.ok(got);
+  }
+
+  /** How full the file system is. */
+  statfs(): void {
+    const failed = this.#exchange.backing.fstatfs(this.#exchange.rootFd, this.#statfs);
+    if (failed < 0) return this.#exchange.fail(failed);
+    this.#exchange.ok(statfsOut(this.#exchange.out, OUT_HEADER.sizeof, this.#statfs));
+  }
+}

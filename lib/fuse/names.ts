@@ -1,0 +1,207 @@
+/**
+ * Names: objects made, linked, renamed and removed.
+ *
+ * @module
+ */
+
+import { OP } from "../journal/record.ts";
+import { cbytes } from "../replication/bytes.ts";
+import { type Mutation, RENAME_BITS } from "../replication/mutation.ts";
+import type { Held } from "../replication/objects.ts";
+import type { Name } from "../system/backing.ts";
+import { O, RENAME, S_IF, S_IS } from "../system/linux.ts";
+import type { Contents } from "./contents.ts";
+import { ERRNO } from "./errno.ts";
+import type { Exchange } from "./exchange.ts";
+import { CREATE_IN, LINK_IN, RENAME_IN } from "./layout.ts";
+
+const DEFAULT_ACL = cbytes("system.posix_acl_default");
+
+/** Changes names. */
+export class Names {
+  readonly #exchange: Exchange;
+  readonly #contents: Contents;
+
+  constructor(exchange: Exchange, contents: Contents) {
+    this.#exchange = exchange;
+    this.#contents = contents;
+  }
+
+  /** The parent of a new name, or undefined with the reply given. */
+  #parentOf(name: Uint8Array): Held | undefined {
+    const parent = this.#exchange.node();
+    if (parent === undefined) return undefined;
+    if (this.#exchange.hidden(parent, name)) {
+      this.#exchange.fail(-ERRNO.EPERM);
+      return undefined;
+    }
+    const failed = this.#exchange.backing.statx(parent.path, this.#exchange.stat);
+    if (failed < 0) {
+      this.#exchange.fail(failed);
+      return undefined;
+    }
+    return parent;
+  }
+
+  /** Fills in what a new object gets: id, owner, mode. The parent's attributes stand in `exchange.stat`. */
+  #newborn(op: number, parent: Held, mode: number, umask: number): Mutation {
+    const mutation = this.#exchange.mutation.reset(op, this.#exchange.road.allocate());
+    mutation.c = parent.id;
+    mutation.uid = this.#exchange.request.uid;
+    mutation.gid = this.#exchange.stat.mode & S_IS.GID ? this.#exchange.stat.gid : this.#exchange.request.gid;
+    // With a default ACL the umask does not count: acl(5), "object creation and default ACLs".
+    mutation.a = this.#hasDefaultAcl(parent) ? mode : mode & ~umask;
+    return mutation;
+  }
+
+  #hasDefaultAcl(parent: Held): boolean {
+    if (parent.defaultAcl < 0) {
+      parent.defaultAcl = this.#exchange.backing.getxattr(parent.path, DEFAULT_ACL, 0, 0) > 0 ? 1 : 0;
+    }
+    return parent.defaultAcl === 1;
+  }
+
+  /** MKDIR and MKNOD. `nameAt`: where the name stands in the body. */
+  make(op: number, nameAt: number, mode: number, umask: number, rdev: number): void {
+    const name = this.#exchange.request.name(nameAt);
+    const parent = this.#parentOf(name);
+    if (parent === undefined) return;
+    const mutation = this.#newborn(op, parent, mode, umask);
+    mutation.a += rdev * 65536;
+    mutation.name = name;
+    const result = this.#exchange.mutate(mutation);
+    const { created } = this.#exchange.tree;
+    if (result < 0 || created === undefined) return this.#exchange.fail(result < 0 ? result : -ERRNO.EIO);
+    this.#exchange.commitEntry(created, false);
+  }
+
+  /** A symbolic link. */
+  symlink(): void {
+    const name = this.#exchange.request.name(0);
+    const parent = this.#parentOf(name);
+    if (parent === undefined) return;
+    const mutation = this.#newborn(OP.symlink, parent, 0, 0);
+    mutation.name = name;
+    mutation.other = this.#exchange.request.name(name.length);
+    const result = this.#exchange.mutate(mutation);
+    const { created } = this.#exchange.tree;
+    if (result < 0 || created === undefined) return this.#exchange.fail(result < 0 ? result : -ERRNO.EIO);
+    this.#exchange.commitEntry(created, false);
+  }
+
+  /** A new regular file, opened in one go. */
+  create(): void {
+    const request = this.#exchange.request;
+    const name = request.name(CREATE_IN.sizeof);
+    const parent = this.#parentOf(name);
+    if (parent === undefined) return;
+    const flags = request.u32(CREATE_IN.flags);
+    const mutation = this.#newborn(
+      OP.create,
+      parent,
+      request.u32(CREATE_IN.mode),
+      request.u32(CREATE_IN.umask),
+    );
+    mutation.name = name;
+    const result = this.#exchange.mutate(mutation);
+    if (result === -ERRNO.EEXIST && (flags & O.EXCL) === 0) return this.#openExisting(parent, name, flags);
+    const { created } = this.#exchange.tree;
+    if (result < 0 || created === undefined) return this.#exchange.fail(result < 0 ? result : -ERRNO.EIO);
+    created.opens++;
+    this.#exchange.commitEntry(created, true);
+  }
+
+  /** CREATE without O_EXCL on a name that appeared since the kernel looked. */
+  #openExisting(parent: Held, name: Name, flags: number): void {
+    const held = this.#exchange.objects.lookup(parent, name);
+    if (typeof held === "number") return this.#exchange.fail(held);
+    const fd = this.#exchange.objects.io(held);
+    if (fd < 0) return this.#exchange.fail(fd);
+    if (flags & O.TRUNC) {
+      const result = this.#contents.truncate(held, true);
+      if (result < 0) return this.#exchange.fail(result);
+    }
+    held.opens++;
+    this.#exchange.commitEntry(held, true);
+  }
+
+  /** One more name. */
+  link(): void {
+    const request = this.#exchange.request;
+    const name = request.name(LINK_IN.sizeof);
+    const parent = this.#parentOf(name);
+    if (parent === undefined) return;
+    const mutation = this.#exchange.mutation.reset(
+      OP.link,
+      this.#exchange.idOf(request.number(LINK_IN.oldnodeid)),
+    );
+    mutation.c = parent.id;
+    mutation.name = name;
+    const result = this.#exchange.mutate(mutation);
+    if (result < 0) return this.#exchange.fail(result);
+    const held = this.#exchange.objects.get(mutation.id);
+    if (held === undefined) return this.#exchange.fail(-ERRNO.ESTALE);
+    this.#exchange.commitEntry(held, false);
+  }
+
+  /** A name less: UNLINK and RMDIR. */
+  unlink(op: number): void {
+    const parent = this.#exchange.node();
+    if (parent === undefined) return;
+    const name = this.#exchange.request.name(0);
+    if (this.#exchange.hidden(parent, name)) return this.#exchange.fail(-ERRNO.EPERM);
+    const held = this.#exchange.objects.lookup(parent, name);
+    if (typeof held === "number") return this.#exchange.fail(held);
+    const mutation = this.#exchange.mutation.reset(op, held.id);
+    mutation.c = parent.id;
+    mutation.name = name;
+    mutation.a = this.#loses(held) ? 1 : 0;
+    if (mutation.a === 1 && !this.#exchange.road.keepOrphan(held)) return this.#exchange.fail(-ERRNO.EIO);
+    this.#exchange.mutateAndCommit(mutation);
+    if (mutation.a === 1 && !held.kept) this.#exchange.road.unkeepOrphan(held);
+  }
+
+  /** Whether the object is open and about to lose its last name: then someone must hold it. */
+  #loses(held: Held): boolean {
+    if (held.type !== S_IF.REG || held.opens === 0) return false;
+    return this.#exchange.backing.statx(held.path, this.#exchange.stat) >= 0 &&
+      this.#exchange.stat.nlink <= 1;
+  }
+
+  /** Another name. `nameAt`: where the old one stands in the body. */
+  rename(nameAt: number, flags: number): void {
+    const request = this.#exchange.request;
+    // A whiteout is a new object without an id: the copies would differ from there on.
+    if ((flags & RENAME.WHITEOUT) !== 0) return this.#exchange.fail(-ERRNO.EINVAL);
+    const from = this.#exchange.node();
+    if (from === undefined) return;
+    const to = this.#exchange.objects.get(this.#exchange.idOf(request.number(RENAME_IN.newdir)));
+    if (to === undefined) return this.#exchange.fail(-ERRNO.ESTALE);
+    const name = request.name(nameAt);
+    const other = request.name(nameAt + name.length);
+    if (this.#exchange.hidden(from, name) || this.#exchange.hidden(to, other)) {
+      return this.#exchange.fail(-ERRNO.EPERM);
+    }
+    const held = this.#exchange.objects.lookup(from, name);
+    if (typeof held === "number") return this.#exchange.fail(held);
+    const displaced = this.#exchange.objects.lookup(to, other);
+    const mutation = this.#exchange.mutation.reset(OP.rename, held.id);
+    mutation.c = from.id;
+    mutation.a = to.id;
+    mutation.name = name;
+    mutation.other = other;
+    mutation.b = flags & RENAME_BITS.flags;
+    if (typeof displaced !== "number") {
+      mutation.displaced = displaced.id;
+      if (flags === 0 && displaced.id !== held.id && this.#loses(displaced)) {
+        if (!this.#exchange.road.keepOrphan(displaced)) return this.#exchange.fail(-ERRNO.EIO);
+        mutation.b |= RENAME_BITS.displacedOpen;
+      }
+    }
+    this.#exchange.mutateAndCommit(mutation);
+    const keeps = (mutation.b & RENAME_BITS.displacedOpen) !== 0;
+    if (keeps && typeof displaced !== "number" && !displaced.kept) {
+      this.#exchange.road.unkeepOrphan(displaced);
+    }
+  }
+}

@@ -1,0 +1,44 @@
+/**
+ * The data road, as a connection of the kernel sees it.
+ *
+ * @module
+ */
+
+import type { Mutation } from "../replication/mutation.ts";
+import type { Held } from "../replication/objects.ts";
+import type { Request } from "./request.ts";
+
+/** A mutation found in the log under the id of a resent request. */
+export interface Logged {
+  readonly op: number;
+  readonly id: number;
+  readonly length: number;
+}
+
+/** The data road, as a connection sees it. */
+export interface Road {
+  /**
+   * Numbers, logs, executes and sends a mutation. Answers what was done, or −errno with nothing changed. A reply that
+   * follows goes through {@link answer}.
+   */
+  mutate(mutation: Mutation, unique: number): number;
+  /** Gives the reply to the last mutation, of `length` bytes at `address`, when every member has it. */
+  answer(fd: number, bytes: Uint8Array, address: number, length: number): void;
+  /** Gives a reply that waits for nobody: bytes, or −errno. */
+  reply(fd: number, address: number, length: number): number;
+  /**
+   * Answers once object `held`, or all that was written to it so far, is on every member's disk.
+   * `size`: of the write that is answered, or −1 for an fsync.
+   */
+  sync(held: Held, request: Request, fd: number, dataOnly: boolean, size: number): void;
+  /** The mutation a former process logged for this request and applied, if it did. */
+  logged(unique: number): Logged | undefined;
+  /** Takes a fresh id. */
+  allocate(): number;
+  /** Puts the descriptor of an object that is about to lose its last name into the keeper's hands. False: it cannot. */
+  keepOrphan(held: Held): boolean;
+  /** It kept its name: the keeper need not hold it. */
+  unkeepOrphan(held: Held): void;
+  /** The kernel asks no more about an orphan. */
+  releaseOrphan(held: Held): void;
+}
