@@ -235,7 +235,7 @@ class Replicator {
       status: () => this.#status(),
       serve: (params) => this.#exclusive(() => this.#serve(readServe(params))),
       follow: (params) => this.#exclusive(() => this.#follow(readFollow(params))),
-      close: (params) => this.#exclusive(() => this.#close(epochOf(params))),
+      close: (params) => this.#exclusive(() => this.#close(epochOf(params), isForced(params))),
       solo: (params) => this.#exclusive(() => this.#solo(epochOf(params))),
       pair: (params) => this.#exclusive(() => this.#pair(epochOf(params))),
       demote: () => this.#exclusive(() => this.#demote()),
@@ -494,13 +494,13 @@ class Replicator {
   }
 
   /** I2: nothing of an older epoch is taken any more. */
-  async #close(epoch: number): Promise<unknown> {
+  async #close(epoch: number, force: boolean): Promise<unknown> {
     await this.#stopFollowing();
     await this.#endSession("a newer epoch was accepted");
     // One that was not demoted in order: what it acknowledged is in its log, the mount is taken away by the agent.
     if (this.#role?.role === "primary") await this.#leave();
     this.#forgetRole();
-    return await this.#ask({ kind: "close", epoch });
+    return await this.#ask({ kind: "close", epoch, force });
   }
 
   /** The file first: a process killed between the two must not wait for a peer that is no member, nor the reverse. */
@@ -734,7 +734,8 @@ class Replicator {
         const waiting = this.#waiting.get(message.id);
         this.#waiting.delete(message.id);
         if (message.error === undefined) waiting?.resolve(message.result);
-        else waiting?.reject(new Error(message.error));
+        else if (message.code === undefined) waiting?.reject(new Error(message.error));
+        else waiting?.reject(new RpcError(message.code, message.error));
         return;
       }
       case "road-ready":
@@ -825,6 +826,10 @@ function epochOf(params: unknown): number {
   const epoch = (params as { epoch?: unknown } | null)?.epoch;
   if (typeof epoch === "number" && Number.isSafeInteger(epoch) && epoch >= 0) return epoch;
   throw new TypeError("Cannot read the command: epoch is no count");
+}
+
+function isForced(params: unknown): boolean {
+  return (params as { force?: unknown } | null)?.force === true;
 }
 
 function readPeer(value: unknown): Peer | null {

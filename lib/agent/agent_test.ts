@@ -128,3 +128,32 @@ Deno.test("Agent does not resume what the keeper took down while no agent ran", 
   });
   assertEquals(pair.n1.calls.includes("demote"), true);
 });
+
+Deno.test("Agent takes over the replicator's word that a comparison began while no agent ran", async () => {
+  const pair = new Pair();
+  await pair.pair();
+  await pair.killAgent(pair.n2);
+  pair.n2.comparing = true;
+  pair.n1.powerOff();
+  await pair.killAgent(pair.n1);
+  pair.startAgent(pair.n2);
+  await pair.time.run(10_000);
+  const record = pair.n2.records.get("m");
+  assertEquals([record?.copy, record?.memberAt], ["inconsistent", 0]);
+  pair.startAgent(pair.n1);
+  pair.n1.powered = true;
+  await pair.time.until("the last primary serves", () => pair.shows(pair.n1) === "alone ready");
+  assertEquals(pair.n2.mounted, false);
+});
+
+Deno.test("Agent whose replicator refuses to lead with a copy in mid-comparison lets the other lead", async () => {
+  const pair = new Pair();
+  await pair.pair();
+  // Nobody has asked the replicator since: the verb comes between two polls.
+  pair.n2.comparing = true;
+  await pair.n1.agent?.command("m", "switchover", { by: "test" });
+  await pair.time.until("the giver serves again", () => pair.shows(pair.n1) === "alone ready");
+  assertEquals([pair.n2.mounted, pair.n2.records.get("m")?.copy], [false, "inconsistent"]);
+  pair.n2.comparing = false;
+  await pair.time.until("a pair", () => pair.shows(pair.n2) === "secondary ready");
+});

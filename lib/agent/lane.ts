@@ -15,12 +15,18 @@ export type RunTask = (task: Task, signal: AbortSignal) => Promise<bigint | null
 /** How a piece of work ended. A dropped piece reports nothing: who dropped it has moved on. */
 export interface LaneEnds {
   done(work: number, sequence: bigint | null): void;
-  failed(work: number, task: Task["do"], reason: string): void;
+  failed(work: number, task: Task["do"], reason: string, code: string): void;
 }
 
 interface Piece {
   readonly work: number;
   readonly tasks: readonly Task[];
+}
+
+/** The word programs act on, of an error that has one. */
+function codeOf(error: unknown): string {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  return typeof code === "string" ? code : "failed";
 }
 
 /** Runs pieces of work one after another. */
@@ -72,7 +78,8 @@ export class Lane {
         sequence = await this.#run(task, signal) ?? sequence;
       } catch (error) {
         if (!signal.aborted) {
-          this.#ends.failed(piece.work, task.do, error instanceof Error ? error.message : String(error));
+          const reason = error instanceof Error ? error.message : String(error);
+          this.#ends.failed(piece.work, task.do, reason, codeOf(error));
         }
         return;
       }

@@ -93,7 +93,7 @@ export class ModuleRunner {
     const lane = (): Lane =>
       new Lane((task, signal) => this.#work(task, signal), {
         done: (work, sequence) => world.post({ kind: "done", work, sequence }),
-        failed: (work, task, reason) => world.post({ kind: "failed", work, task, reason }),
+        failed: (work, task, reason, code) => world.post({ kind: "failed", work, task, reason, code }),
       });
     this.#lanes = { data: lane(), service: lane() };
   }

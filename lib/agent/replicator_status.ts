@@ -28,10 +28,19 @@ export function channelOf(status: Fields): ChannelView {
     caughtUp: status["caughtUp"] === true,
     sequence: positionOf(status["sequence"]) ?? 0n,
     history: generationsOf(status["history"]),
+    copy: copyOf(status),
     resync: resync === null
       ? null
       : `${resync.phase}: ${resync.files} files, ${resync.bytes} bytes; ${resync.why}`,
   };
+}
+
+/** A new copy claims nothing; one that lost power may be a mix whatever was written before. */
+function copyOf(status: Fields): ChannelView["copy"] {
+  const copy = status["copy"];
+  if (status["fresh"] === true) return null;
+  if (copy === "inconsistent") return copy;
+  return status["crashed"] !== true && (copy === "uptodate" || copy === "outdated") ? copy : null;
 }
 
 /** Progress of a resync, null when none runs. */

@@ -67,7 +67,7 @@ export async function runTask(world: TaskWorld, task: Task, signal: AbortSignal)
       await unmount(world);
       return null;
     case "close":
-      return await askReplicator(world, "close", { epoch: task.epoch }, DRAIN_MS);
+      return await askReplicator(world, "close", { epoch: task.epoch, force: task.force }, DRAIN_MS);
     case "serve":
       return await askReplicator(world, "serve", {
         epoch: task.epoch,

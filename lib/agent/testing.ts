@@ -112,6 +112,8 @@ export class FakeHost {
   role: "idle" | "primary" | "secondary" = "idle";
   epoch = 0;
   sequence = 0;
+  /** The replicator is in the middle of a comparison. */
+  comparing = false;
   vip = false;
   service = false;
   serviceStarts = 0;
@@ -138,8 +140,8 @@ export class FakeHost {
       close: () => ended.resolve(),
       call: (method, params) => {
         this.calls.push(method);
-        return Promise.resolve(
-          path === "keeper" ? this.#keeper(method) : this.#replicator(method, params, peer()),
+        return Promise.resolve().then(() =>
+          path === "keeper" ? this.#keeper(method) : this.#replicator(method, params, peer())
         );
       },
     });
@@ -197,6 +199,11 @@ export class FakeHost {
   #replicator(method: string, params: unknown, peer: FakeHost): unknown {
     const epoch = Number((params as { epoch?: unknown }).epoch ?? this.epoch);
     switch (method) {
+      case "close":
+        if (this.comparing && (params as { force?: unknown }).force !== true) {
+          throw Object.assign(new Error("the copy is part of a resync"), { code: "inconsistent" });
+        }
+        break;
       case "status":
         return this.#status(peer);
       case "serve":
@@ -211,10 +218,9 @@ export class FakeHost {
       case "pair":
         this.epoch = epoch;
         return { sequence: String(this.sequence) };
-      default:
-        this.role = "idle";
-        return { sequence: String(this.sequence) };
     }
+    this.role = "idle";
+    return { sequence: String(this.sequence) };
   }
 
   #status(peer: FakeHost): unknown {
@@ -225,7 +231,8 @@ export class FakeHost {
       role: this.role,
       epoch: this.epoch,
       connected,
-      caughtUp: connected,
+      caughtUp: connected && !this.comparing && !peer.comparing,
+      copy: this.comparing ? "inconsistent" : "uptodate",
       sequence: String(this.sequence),
       history: [{ generation: "00000000000000aa", epoch: 1, first: "0" }],
     };

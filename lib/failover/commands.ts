@@ -92,7 +92,12 @@ function startAsPrimary(turn: Turn, id: number, force: boolean): void {
   if (behind) {
     turn.alarm("Serves a copy that is behind", `a person said so: ${record.copy}, ${record.copyReason}`);
   }
-  promote(turn, { epoch, confirmed: false, why: force ? "forced by a person" : "a person chose this node" });
+  promote(turn, {
+    epoch,
+    confirmed: false,
+    force,
+    why: force ? "forced by a person" : "a person chose this node",
+  });
   turn.reply(id, true, `becoming primary of epoch ${epoch}`);
 }
 

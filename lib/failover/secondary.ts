@@ -19,7 +19,6 @@ export function followOn(turn: Turn): void {
   // Just after the agent's start nothing was heard yet: that is no silence before it has lasted as long as one.
   if (peer === null) return turn.silentMs < turn.settings.timings.deadMs ? undefined : watchSilence(turn);
   clearSilence(turn);
-  noteResync(turn);
   if (handedOver(turn, peer)) {
     return promote(turn, { epoch: peer.epoch, confirmed: true, why: `${turn.settings.peer} handed over` });
   }
@@ -35,21 +34,6 @@ function clearSilence(turn: Turn): void {
   if (silence === null) return;
   turn.set({ silence: null });
   turn.info("Hears its primary again", `${turn.settings.peer} answers`);
-}
-
-/** A copy in the middle of a comparison is no state that ever was: a crash now must find that on disk. */
-function noteResync(turn: Turn): void {
-  const { record, channel } = turn;
-  const mixing = channel.resync !== null && !channel.resync.startsWith("replay");
-  if (!mixing || (record.copy !== "outdated" && record.copy !== "uptodate")) return;
-  turn.persist({
-    copy: "inconsistent",
-    copyReason: `resync from ${turn.settings.peer} under way`,
-    promised: Math.max(record.promised, record.epoch + (record.copy === "uptodate" ? 1 : 0)),
-    memberAt: 0,
-  });
-  turn.set({ inStep: false });
-  turn.send();
 }
 
 function handedOver(turn: Turn, peer: Report): boolean {
@@ -87,7 +71,7 @@ function adopt(turn: Turn, peer: Report): void {
   const { record, settings, channel } = turn;
   const named = peer.members.includes(settings.node) && peer.epoch > record.promised;
   const current = channel.connected && channel.role === "secondary" && channel.caughtUp;
-  const applied = current && channel.sequence >= peer.pairedAt;
+  const applied = current && channel.copy !== "inconsistent" && channel.sequence >= peer.pairedAt;
   if (record.copy === "uptodate" || !named || !applied) return;
   turn.persist({
     epoch: peer.epoch,

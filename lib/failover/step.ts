@@ -12,8 +12,18 @@ import { onChangeFailed, onPaired, onProbedServing, renewAuthority, serveOn } fr
 import { followOn, onProbedFollowing, refollow } from "./secondary.ts";
 import { begin, demote, openAsPrimary, standBack, startService, surrender } from "./transitions.ts";
 import { NEVER, Turn, wait } from "./turn.ts";
-import type { ChannelView, Decision, DurableRecord, Event, Report, Settings, State } from "./types.ts";
+import {
+  type ChannelView,
+  type Decision,
+  type DurableRecord,
+  type Event,
+  INCONSISTENT,
+  type Report,
+  type Settings,
+  type State,
+} from "./types.ts";
 import { reportOf, unreachable } from "./view.ts";
+import { noteCopy, noteInconsistent } from "./copy.ts";
 import { consider, onProbedWaiting } from "./waiting.ts";
 
 /** How long a stopping node waits for the other to say that it has taken the role. */
@@ -51,6 +61,7 @@ export function noChannel(at: number): ChannelView {
     caughtUp: false,
     sequence: 0n,
     history: [],
+    copy: null,
     resync: null,
   };
 }
@@ -112,7 +123,7 @@ export function step(state: State, event: Event): Decision {
       onDone(turn, event.work, event.sequence);
       break;
     case "failed":
-      onFailed(turn, event.work, event.task, event.reason);
+      onFailed(turn, event);
       break;
     case "probed":
       onProbed(turn, event);
@@ -242,6 +253,7 @@ function onChannel(turn: Turn, channel: ChannelView): void {
   const before = turn.channel;
   const since = channel.connected === before.connected ? before.since : turn.at;
   turn.set({ channel: { ...channel, since } });
+  noteCopy(turn);
   const { phase, record } = turn;
   const lost = channel.alive && channel.role === "idle";
   if (lost && phase.kind === "serving" && phase.change === 0) {
@@ -379,12 +391,14 @@ function onStopped(turn: Turn): void {
   turn.send();
 }
 
-function onFailed(turn: Turn, work: number, task: string, reason: string): void {
+function onFailed(turn: Turn, event: Extract<Event, { kind: "failed" }>): void {
   const { phase } = turn;
+  const { work, task, reason, code } = event;
   const why = `${task}: ${reason}`;
   switch (phase.kind) {
     case "promoting":
       if (phase.work !== work) return;
+      if (phase.step === "closing" && code === INCONSISTENT) return onCopyRefused(turn, reason);
       turn.alarm("Cannot become primary", why);
       return demote(turn, "person", `could not become primary: ${why}; put it right, then \`start\` again`);
     case "serving":
@@ -415,6 +429,13 @@ function onFailed(turn: Turn, work: number, task: string, reason: string): void 
     default:
       unreachable(phase);
   }
+}
+
+/** The replicator knows better than our record what the copy is worth: nothing was opened, so the records decide again. */
+function onCopyRefused(turn: Turn, reason: string): void {
+  turn.alarm("Does not become primary", reason);
+  noteInconsistent(turn, reason);
+  wait(turn, "transient", reason, "none");
 }
 
 /** What was not drained is not handed over: the directory is taken away by force and the records decide. */

@@ -18,12 +18,14 @@ export function promote(
     readonly epoch: number;
     readonly confirmed: boolean;
     readonly took?: boolean;
+    /** A person's word: also a copy that is part of a resync. */
+    readonly force?: boolean;
     readonly why: string;
   },
 ): void {
-  const { epoch, confirmed, took = false } = options;
+  const { epoch, confirmed, took = false, force = false } = options;
   turn.info(`Becomes primary of epoch ${epoch}`, options.why);
-  const work = turn.work("data", [{ do: "replicator-start" }, { do: "close", epoch }]);
+  const work = turn.work("data", [{ do: "replicator-start" }, { do: "close", epoch, force }]);
   turn.become({ kind: "promoting", step: "closing", work, epoch, confirmed, took });
   turn.set({ silence: null, inStep: false, proposal: 0, overwrite: false });
   turn.send();

@@ -179,6 +179,11 @@ export interface ChannelView {
   readonly caughtUp: boolean;
   readonly sequence: bigint;
   readonly history: readonly string[];
+  /**
+   * What the replicator itself wrote down of the copy; null while it says nothing for certain (a new copy, a power cut).
+   * It knows what happened while no agent looked.
+   */
+  readonly copy: "uptodate" | "inconsistent" | "outdated" | null;
   /** Progress of a resync in words, null when none runs. */
   readonly resync: string | null;
 }
@@ -194,6 +199,9 @@ export interface Findings {
   readonly words: string;
 }
 
+/** Code of a replicator that refuses to become primary: its copy is part of a resync. */
+export const INCONSISTENT = "inconsistent";
+
 /** The two queues of slow work: each in order, beside each other. */
 export type Lane = "data" | "service";
 
@@ -207,7 +215,8 @@ export type Task =
   | { readonly do: "mount" }
   /** Abort: what waits and what comes is answered EIO. */
   | { readonly do: "unmount" }
-  | { readonly do: "close"; readonly epoch: number }
+  /** Refused with {@link INCONSISTENT} by a copy that is no state that ever was, unless `force`: a person's word. */
+  | { readonly do: "close"; readonly epoch: number; readonly force: boolean }
   | { readonly do: "serve"; readonly epoch: number; readonly members: 1 | 2 }
   | { readonly do: "follow"; readonly epoch: number; readonly primary: string; readonly overwrite: boolean }
   | { readonly do: "solo"; readonly epoch: number }
@@ -238,7 +247,14 @@ export type EventBody =
   /** The keeper's dead man's switch took the module down: the authority had lapsed. */
   | { readonly kind: "fenced"; readonly reason: string }
   | { readonly kind: "done"; readonly work: number; readonly sequence: bigint | null }
-  | { readonly kind: "failed"; readonly work: number; readonly task: Task["do"]; readonly reason: string }
+  | {
+    readonly kind: "failed";
+    readonly work: number;
+    readonly task: Task["do"];
+    readonly reason: string;
+    /** For programs: {@link INCONSISTENT}, or what else the keeper or the replicator calls it. */
+    readonly code: string;
+  }
   | { readonly kind: "probed"; readonly round: number; readonly findings: Findings }
   | { readonly kind: "command"; readonly verb: Verb; readonly id: number; readonly force: boolean };
 

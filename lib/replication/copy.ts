@@ -31,9 +31,12 @@ import { FIRST_ID, type HandleMap, type Objects, type RootDirectory } from "./ob
 
 const SEGMENT_BYTES = 4 << 20;
 
-/** A copy may not be used, and what to do about it. */
+/** A copy may not be used, and what to do about it. `code`: for programs that act on the difference. */
 export class CopyError extends Error {
   override readonly name = "CopyError";
+  constructor(message: string, readonly code: "inconsistent" | null = null) {
+    super(message);
+  }
 }
 
 /** What {@link Copy.open} needs. */
@@ -147,6 +150,19 @@ export class Copy {
       );
     }
     this.meta.update({ epoch });
+  }
+
+  /**
+   * Asks before a promotion. A copy in the middle of a resync is no state that ever was: it serves only by a person's
+   * word.
+   */
+  checkServable(force: boolean): void {
+    if (force || this.fresh || this.meta.value.copy !== "inconsistent") return;
+    throw new CopyError(
+      "Cannot become primary: this copy is part of a resync that did not end; start the other node, or serve it damaged " +
+        "as it is by `force-primary`",
+      "inconsistent",
+    );
   }
 
   /** Its history, as files and messages carry it. */

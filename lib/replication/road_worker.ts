@@ -15,7 +15,7 @@ import { backing } from "../system/backing.ts";
 import { clock } from "../system/clock.ts";
 import { O } from "../system/linux.ts";
 import { Authority, bootNanoseconds, drainWake, pause, PollSet, wake } from "../system/worker_io.ts";
-import { Copy } from "./copy.ts";
+import { Copy, CopyError } from "./copy.ts";
 import { ORPHAN_PREFIX, orphanKey } from "./orphan_key.ts";
 import { type Plan, planFor, readPosition } from "./position.ts";
 import { type PrimaryMessage, PrimaryRole, type ServeCommand } from "./primary_role.ts";
@@ -49,7 +49,7 @@ export type RoadCommand =
     | { readonly kind: "solo"; readonly epoch: number }
     | { readonly kind: "pair"; readonly epoch: number }
     | { readonly kind: "accept"; readonly epoch: number }
-    | { readonly kind: "close"; readonly epoch: number }
+    | { readonly kind: "close"; readonly epoch: number; readonly force: boolean }
     | { readonly kind: "orphans" }
     | { readonly kind: "spoil" }
     | { readonly kind: "drain" }
@@ -62,7 +62,13 @@ export type RoadCommand =
 export type RoadMessage =
   | { readonly kind: "road-ready"; readonly recovered: string }
   | { readonly kind: "road-failed"; readonly reason: string }
-  | { readonly kind: "reply"; readonly id: number; readonly result?: unknown; readonly error?: string }
+  | {
+    readonly kind: "reply";
+    readonly id: number;
+    readonly result?: unknown;
+    readonly error?: string;
+    readonly code?: string;
+  }
   | PrimaryMessage
   | SecondaryMessage;
 
@@ -175,6 +181,7 @@ class RoadThread {
           kind: "reply",
           id: command.id,
           error: error instanceof Error ? error.message : String(error),
+          ...(error instanceof CopyError && error.code !== null ? { code: error.code } : {}),
         });
       }
     }
@@ -205,7 +212,7 @@ class RoadThread {
       case "accept":
         return this.#secondary().accept(command.epoch);
       case "close":
-        return this.#close(command.epoch);
+        return this.#close(command.epoch, command.force);
       case "spoil":
         if (this.#role instanceof SecondaryRole) this.#copy.setCopy("inconsistent");
         return undefined;
@@ -295,13 +302,15 @@ class RoadThread {
   }
 
   /** I2: whatever comes from an older epoch is refused from here on, durably; what was received is applied. */
-  #close(epoch: number): unknown {
-    this.#copy.accept(epoch);
+  #close(epoch: number, force: boolean): unknown {
     const role = this.#role;
     if (role instanceof SecondaryRole) {
       role.finish();
       this.#leaveRole();
     }
+    // After the last frame: it may have been the one that began a comparison.
+    this.#copy.checkServable(force);
+    this.#copy.accept(epoch);
     return { sequence: this.#copy.journal.last };
   }
 

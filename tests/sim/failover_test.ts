@@ -236,7 +236,7 @@ Deno.test("step() loses no acknowledged write under seeded faults", () => {
 function storm(world: World, seed: number): void {
   for (let round = 0; round < 6; round++) {
     const victim = world.random() < 0.5 ? "a" : "b";
-    const fault = Math.floor(world.random() * 6);
+    const fault = Math.floor(world.random() * 7);
     const load = (): void => {
       if (world.random() < 0.5) world.write();
     };
@@ -265,10 +265,21 @@ function storm(world: World, seed: number): void {
       world.run(length, load);
       world.cut = { ab: false, ba: false };
       world.probesPass = false;
-    } else {
+    } else if (fault === 5) {
       const primary = world.serves(world.a) ? "a" : "b";
       world.command(primary, "switchover");
       world.run(length, load);
+    } else {
+      // The secondary has to compare, unseen by its agent; then the primary is cut off, or not.
+      const secondary = world.serves(world.a) ? "b" : "a";
+      world.killAgent(secondary);
+      world.beginComparison(secondary);
+      world.run(Math.min(length, 1500), load);
+      world.startAgent(secondary);
+      world.cut = { ab: length > 4000, ba: length > 4000 };
+      world.run(length, load);
+      world.cut = { ab: false, ba: false };
+      world.endComparison(secondary);
     }
     world.until(`a pair again after fault ${fault} on ${victim} (round ${round}, seed ${seed})`, () => {
       load();

@@ -73,6 +73,12 @@ class Player {
       case "start-agent":
         world.startAgent(first);
         return [];
+      case "compare":
+        world.beginComparison(first);
+        return [];
+      case "compared":
+        world.endComparison(first);
+        return [];
       case "cut":
         this.#cut(first, true);
         return [];

@@ -56,6 +56,8 @@ interface Copy {
   mintNext: boolean;
   following: boolean;
   overwrite: boolean;
+  /** In the middle of a comparison that does not end: no state that ever was. Durable, in `meta.json`. */
+  mixed: boolean;
   /** What was overwritten: kept, never discarded (I6). */
   quarantine: Write[];
 }
@@ -80,6 +82,7 @@ export class SimNode {
     mintNext: false,
     following: false,
     overwrite: false,
+    mixed: false,
     quarantine: [],
   };
   state: State;
@@ -204,6 +207,15 @@ export class World {
     this.#startAgent(node);
   }
 
+  /** The replicator has to compare its copy, and does not get to the end of it. */
+  beginComparison(name: string): void {
+    this.node(name).copy.mixed = true;
+  }
+
+  endComparison(name: string): void {
+    this.node(name).copy.mixed = false;
+  }
+
   killAgent(name: string): void {
     const node = this.node(name);
     node.agentUp = false;
@@ -293,6 +305,9 @@ export class World {
       throw new Error(`both nodes answer writes at ${this.now}\n${this.dump()}`);
     }
     for (const node of serving) {
+      if (node.copy.mixed) {
+        throw new Error(`${node.name} serves a copy in the middle of a comparison\n${this.dump()}`);
+      }
       if (
         node.copy.epoch < node.durable.promised && node.durable.primary === node.name &&
         node.copy.epoch < node.durable.promised
@@ -335,7 +350,8 @@ export class World {
   #joined(primary: SimNode): boolean {
     const other = this.other(primary);
     return this.#channelUp() && other.copy.following && other.copy.role === "secondary" &&
-      primary.copy.epoch >= other.copy.accepted && other.copy.writes.length === primary.copy.writes.length;
+      !other.copy.mixed && primary.copy.epoch >= other.copy.accepted &&
+      other.copy.writes.length === primary.copy.writes.length;
   }
 
   #channel(node: SimNode): ChannelView {
@@ -344,7 +360,8 @@ export class World {
     const connected = this.#channelUp() &&
       ((copy.role === "primary" && other.copy.following) ||
         (copy.following && other.copy.role === "primary"));
-    const caughtUp = connected && copy.writes.length === other.copy.writes.length;
+    const caughtUp = connected && !copy.mixed && !other.copy.mixed &&
+      copy.writes.length === other.copy.writes.length;
     return {
       alive: true,
       role: copy.role,
@@ -354,7 +371,8 @@ export class World {
       caughtUp,
       sequence: BigInt(copy.writes.length),
       history: [...copy.history].reverse(),
-      resync: null,
+      resync: connected && copy.mixed ? "reconcile: 1 files, 1 bytes; receiving" : null,
+      copy: copy.mixed ? "inconsistent" : copy.writes.length > 0 ? "uptodate" : null,
     };
   }
 
@@ -362,7 +380,9 @@ export class World {
   #replicate(): void {
     for (const target of [this.a, this.b]) {
       const source = this.other(target);
-      if (!target.copy.following || source.copy.role !== "primary" || !this.#channelUp()) continue;
+      if (
+        !target.copy.following || target.copy.mixed || source.copy.role !== "primary" || !this.#channelUp()
+      ) continue;
       if (source.copy.epoch < target.copy.accepted) continue;
       let common = 0;
       while (
@@ -482,10 +502,9 @@ export class World {
       let sequence: bigint | null = null;
       let failed = false;
       for (const task of piece.tasks) {
-        if (node.failNext?.task === task.do) {
-          const { reason } = node.failNext;
-          node.failNext = null;
-          this.take(node, { kind: "failed", work: piece.work, task: task.do, reason });
+        const refusal = this.#refusal(node, task);
+        if (refusal !== null) {
+          this.take(node, { kind: "failed", work: piece.work, task: task.do, ...refusal });
           failed = true;
           break;
         }
@@ -493,6 +512,18 @@ export class World {
       }
       if (!failed) this.take(node, { kind: "done", work: piece.work, sequence });
     }
+  }
+
+  #refusal(node: SimNode, task: Task): { readonly reason: string; readonly code: string } | null {
+    if (node.failNext?.task === task.do) {
+      const { reason } = node.failNext;
+      node.failNext = null;
+      return { reason, code: "failed" };
+    }
+    if (task.do !== "close" || task.force || !node.copy.mixed) return null;
+    node.copy.following = false;
+    node.copy.role = "idle";
+    return { reason: "the copy is in the middle of a comparison", code: "inconsistent" };
   }
 
   #task(node: SimNode, task: Task): bigint | null {
@@ -512,6 +543,8 @@ export class World {
         node.mounted = true;
         return null;
       case "close":
+        // A person's word: what it is from now on is what counts.
+        if (task.force) copy.mixed = false;
         copy.accepted = Math.max(copy.accepted, task.epoch);
         copy.following = false;
         copy.role = "idle";
