@@ -157,3 +157,30 @@ Deno.test("Agent whose replicator refuses to lead with a copy in mid-comparison 
   pair.n2.comparing = false;
   await pair.time.until("a pair", () => pair.shows(pair.n2) === "secondary ready");
 });
+
+Deno.test("Agent on a full disk goes on as it is, refuses verbs, and decides once there is room", async () => {
+  const pair = new Pair();
+  await pair.pair();
+  pair.n1.diskFull = true;
+  await pair.time.run(5000);
+  assertEquals([pair.shows(pair.n1), pair.shows(pair.n2)], ["primary ready", "secondary ready"]);
+  const refused = await pair.n1.agent?.command("m", "maintenance-on", { by: "test" });
+  assertEquals(refused?.code, "refused");
+  assertMatch(refused?.message ?? "", /no space left.*make room/);
+  // The hand-over goes as far as it can without its record, which would give the role away.
+  const record = JSON.stringify(pair.n1.records.get("m"));
+  await pair.n1.agent?.command("m", "switchover", { by: "test" });
+  await pair.time.run(10_000);
+  assertEquals(JSON.stringify(pair.n1.records.get("m")), record);
+  assertEquals([pair.n1.mounted, pair.n2.mounted], [false, false]);
+  pair.n1.diskFull = false;
+  // The other has stood back meanwhile: the role stays.
+  await pair.time.until(
+    "a pair",
+    () => pair.shows(pair.n1) === "primary ready" && pair.shows(pair.n2) === "secondary ready",
+  );
+  const told = pair.n1.events.map(({ what }) => what);
+  assertEquals(told.filter((what) => what === "Cannot write down a decision").length, 1);
+  assertEquals(told.filter((what) => what === "Writes decisions down again").length, 1);
+  assertEquals(told.includes("Does not hand over"), true);
+});

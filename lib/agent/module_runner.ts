@@ -18,11 +18,19 @@ import {
   step,
   type Task,
 } from "../failover/mod.ts";
+import { HeldEvents } from "./held_events.ts";
 import { Lane } from "./lane.ts";
 import { LocalLink } from "./local_link.ts";
 import { probeRound, type ProbeTargets } from "./probing.ts";
 import { channelOf, type Fields, fieldsOf } from "./replicator_status.ts";
-import type { Authority, Clock, Connect, Store, Timers } from "./seams.ts";
+import {
+  type Authority,
+  type Clock,
+  type Connect,
+  type Store,
+  StoreFullError,
+  type Timers,
+} from "./seams.ts";
 import { guard, mountedPaths, runTask, type TaskWorld, wasFenced } from "./tasks.ts";
 import type { Probes } from "../monitor/probe_types.ts";
 import type { ServiceEffects, VipEffects } from "../effects/types.ts";
@@ -72,6 +80,8 @@ export class ModuleRunner {
   #vipsSet = false;
   /** What was put up and not yet taken down: taking down is also done to be sure, and then nothing to tell of. */
   readonly #there = new Set<string>();
+  readonly #held = new HeldEvents();
+  #diskFull = false;
   /** When the replicator's channel to the peer was made. */
   #connectedAt = 0;
 
@@ -135,12 +145,43 @@ export class ModuleRunner {
     this.#world.post({ kind: "boot", bootId, serving, following: channel.role === "secondary" });
   }
 
-  /** One event of the queue. */
+  /** One event of the queue. On a full disk what cannot be written down is not decided; it is tried again later. */
   take(event: EventBody): void {
-    const at = this.#world.clock.now();
-    const decision = step(this.#state, { at, ...event });
+    try {
+      if (event.kind === "tick") this.#held.retry((held) => this.#decide(held));
+      if (this.#held.blocks(event)) this.#held.hold(event);
+      else this.#decide(event);
+    } catch (error) {
+      if (!(error instanceof StoreFullError)) throw error;
+      this.#tellDisk(error.message);
+      if (this.#held.hold(event) !== "refused" || event.kind !== "command") return;
+      const message = `Cannot ${event.verb}: ${error.message}; make room on that disk`;
+      this.#do({ kind: "reply", id: event.id, ok: false, message });
+    }
+  }
+
+  /**
+   * The record first, once: effects listed before it may not depend on it, those after it do, and when it cannot be
+   * written nothing has been done.
+   */
+  #decide(event: EventBody): void {
+    const decision = step(this.#state, { at: this.#world.clock.now(), ...event });
+    if (decision.state.record !== this.#state.record) {
+      this.#world.store.save(this.config.name, decision.state.record);
+      this.#tellDisk(null);
+    }
     this.#state = decision.state;
     for (const effect of decision.effects) this.#do(effect);
+  }
+
+  #tellDisk(problem: string | null): void {
+    const full = problem !== null;
+    if (full === this.#diskFull) return;
+    this.#diskFull = full;
+    const { note } = this.#world;
+    const { epoch } = this.#state.record;
+    if (full) note("error", "Cannot write down a decision", `${problem}; make room on that disk`, epoch);
+    else note("info", "Writes decisions down again", "there is room on the disk", epoch);
   }
 
   /** Asks for a verb; resolves with the decision. */
@@ -177,10 +218,11 @@ export class ModuleRunner {
   }
 
   #do(effect: Effect): void {
-    const { store, authority, note, send } = this.#world;
+    const { authority, note, send } = this.#world;
     switch (effect.kind) {
       case "persist":
-        return store.save(this.config.name, effect.record);
+        // Done before: see `#decide`.
+        return;
       case "authority":
         return authority.write(effect.until, effect.epoch);
       case "work":

@@ -21,9 +21,15 @@ export interface Timers {
   after(ms: number, run: () => void): () => void;
 }
 
-/** Durable memory. `save` returns once a power cut cannot take it back. */
+/** The disk that holds the agent's memory has no room. Nothing was changed; it may be tried again. */
+export class StoreFullError extends Error {
+  override readonly name = "StoreFullError";
+}
+
+/** Durable memory. `save` returns once a power cut cannot take it back. `append` never fails for want of room. */
 export interface Store {
   load(module: string): DurableRecord | null;
+  /** @throws {StoreFullError} */
   save(module: string, record: DurableRecord): void;
   forget(module: string): void;
   append(event: Omit<EventRow, "id">): EventRow;

@@ -8,7 +8,7 @@ import type { EventRow } from "../agent_control.ts";
 import type { ClusterConfig, ModuleConfig } from "../config/types.ts";
 import type { DurableRecord } from "../failover/mod.ts";
 import { Agent } from "./agent.ts";
-import type { Caller, Timers } from "./seams.ts";
+import { type Caller, StoreFullError, type Timers } from "./seams.ts";
 
 /** A cluster of two nodes on two networks, with lab timings. */
 export const CLUSTER: ClusterConfig = {
@@ -122,6 +122,7 @@ export class FakeHost {
   agent: Agent | null = null;
   onDatagram: (network: string, bytes: Uint8Array) => void = () => {};
   failService: string | null = null;
+  diskFull = false;
   readonly #callers = new Set<{ path: string; end: () => void }>();
 
   constructor(name: string) {
@@ -260,7 +261,12 @@ export class Pair {
       timers: time,
       store: {
         load: (module) => host.records.get(module) ?? null,
-        save: (module, record) => void host.records.set(module, record),
+        save: (module, record) => {
+          if (host.diskFull) {
+            throw new StoreFullError(`Cannot write the record of "${module}": no space left`);
+          }
+          host.records.set(module, record);
+        },
         forget: (module) => void host.records.delete(module),
         append(event) {
           const row = { id: host.events.length + 1, ...event };

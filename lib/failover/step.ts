@@ -13,6 +13,7 @@ import { followOn, onProbedFollowing, refollow } from "./secondary.ts";
 import { begin, demote, openAsPrimary, standBack, startService, surrender } from "./transitions.ts";
 import { NEVER, Turn, wait } from "./turn.ts";
 import {
+  type AfterDemotion,
   type ChannelView,
   type Decision,
   type DurableRecord,
@@ -336,7 +337,8 @@ function onDemoted(turn: Turn): void {
     return turn.become({ ...phase, step: "data", work });
   }
   turn.withdraw();
-  switch (phase.then) {
+  const then = stillThen(turn, phase.then);
+  switch (then) {
     case "handover":
     case "handover-stop": {
       const { peer } = settings;
@@ -346,11 +348,11 @@ function onDemoted(turn: Turn): void {
         primary: peer,
         members: [peer],
         handover: true,
-        started: phase.then === "handover",
+        started: then === "handover",
       });
       turn.info("Hands over", `${peer} is to be primary of epoch ${epoch}`);
       turn.send();
-      if (phase.then === "handover") return wait(turn, "transient", `hands over to ${peer}`, "none");
+      if (then === "handover") return wait(turn, "transient", `hands over to ${peer}`, "none");
       return turn.become({ kind: "stopping", step: "handover", work: 0, since: turn.at });
     }
     case "stop":
@@ -364,8 +366,16 @@ function onDemoted(turn: Turn): void {
     case "person":
       return wait(turn, "not-ready", phase.why, "person");
     default:
-      unreachable(phase.then);
+      unreachable(then);
   }
+}
+
+/** A peer that has stood back while this node was leaving service cannot take the role: nobody would have it. */
+function stillThen(turn: Turn, then: AfterDemotion): AfterDemotion {
+  const { report } = turn.state.peer;
+  if (!then.startsWith("handover") || report === null || report.copy === "uptodate") return then;
+  turn.warn("Does not hand over", `the copy of ${turn.settings.peer} is ${report.copy} by now`);
+  return then === "handover" ? "elect" : "stop";
 }
 
 function awaitHandover(turn: Turn): void {

@@ -7,6 +7,7 @@ import type { RunningAgent } from "./agent_role.ts";
 import { AuthorityFile } from "./authority_file.ts";
 import { boottimeMs } from "./clock.ts";
 import { type RpcServer, serveRpc } from "./rpc.ts";
+import { StoreFullError } from "../agent/seams.ts";
 import { SqliteStore } from "./sqlite_store.ts";
 import { UdpNetworks } from "./udp.ts";
 
@@ -162,6 +163,90 @@ Deno.test("SqliteStore keeps records and the latest events in order", () => {
   assertEquals(again.load("m"), null);
   again.close();
   Deno.removeSync(dir, { recursive: true });
+});
+
+function onTmpfs(size: string, work: (dir: string) => void): void {
+  const dir = Deno.makeTempDirSync({ prefix: "binome-full-" });
+  const run = (command: string, ...args: string[]): boolean =>
+    new Deno.Command(command, { args, stderr: "null" }).outputSync().success;
+  if (!run("mount", "-t", "tmpfs", "-o", `size=${size}`, "tmpfs", dir)) {
+    Deno.removeSync(dir);
+    throw new Error("Cannot test a full disk: mounting a tmpfs needs root");
+  }
+  try {
+    work(dir);
+  } finally {
+    run("umount", "-l", dir);
+    Deno.removeSync(dir);
+  }
+}
+
+/** Takes every block there is. */
+function fill(path: string): void {
+  using file = Deno.openSync(path, { write: true, create: true, append: true });
+  for (const size of [65536, 4096]) {
+    try {
+      for (;;) file.writeSync(new Uint8Array(size));
+    } catch (error) {
+      if (!String(error).includes("No space left")) throw error;
+    }
+  }
+}
+
+Deno.test("SqliteStore saves records on a full disk, keeps events readable, and writes both down once there is room", () => {
+  onTmpfs("4m", (dir) => {
+    const store = new SqliteStore(`${dir}/agent.db`, 512 << 10);
+    const record = newRecord("boot");
+    const event = {
+      time: "t",
+      node: "n",
+      module: "m",
+      epoch: 7,
+      level: "error",
+      why: "w".repeat(2000),
+    } as const;
+    store.save("m", record);
+    store.append({ ...event, what: "before" });
+    fill(`${dir}/filler`);
+    for (let i = 0; i < 100; i++) store.append({ ...event, what: `event ${i}` });
+    assertEquals(store.events(0, 2).map(({ what }) => what), ["event 98", "event 99"]);
+    assertEquals(store.events(99, 1).map(({ id, what }) => [id, what]), [[100, "event 98"]]);
+    for (let epoch = 1; epoch <= 20; epoch++) store.save("m", { ...record, epoch });
+    // Others take what was set aside too: from here on it is said, and nothing changes.
+    let refused = false;
+    for (let epoch = 21; epoch < 1000 && !refused; epoch++) {
+      fill(`${dir}/filler`);
+      try {
+        store.save("m", { ...record, epoch });
+      } catch (error) {
+        if (!(error instanceof StoreFullError)) throw error;
+        refused = true;
+        assertEquals(store.load("m")?.epoch, epoch - 1);
+      }
+    }
+    assertEquals(refused, true);
+    Deno.removeSync(`${dir}/filler`);
+    store.append({ ...event, what: "after" });
+    store.save("m", { ...record, epoch: 2000 });
+    store.close();
+    const again = new SqliteStore(`${dir}/agent.db`, 512 << 10);
+    assertEquals(again.events(0, 200).map(({ id }) => id), Array.from({ length: 102 }, (_, i) => i + 1));
+    assertEquals(again.load("m")?.epoch, 2000);
+    again.close();
+  });
+});
+
+Deno.test("SqliteStore opens on a full disk in the room it set aside", () => {
+  onTmpfs("4m", (dir) => {
+    const store = new SqliteStore(`${dir}/agent.db`, 512 << 10);
+    store.save("m", newRecord("boot"));
+    store.close();
+    fill(`${dir}/filler`);
+    const again = new SqliteStore(`${dir}/agent.db`, 512 << 10);
+    again.save("m", { ...newRecord("boot"), epoch: 3 });
+    assertEquals(again.load("m")?.epoch, 3);
+    again.close();
+  });
 });
 
 Deno.test("AuthorityFile writes in place and keeps what a killed agent had granted", () => {

@@ -1,18 +1,27 @@
 /**
  * What the agent remembers: `STATE/agent.db`, by the SQLite built into the runtime.
  *
- * WAL with `synchronous=FULL`: a record that was saved is there after a power cut.
+ * WAL with `synchronous=FULL`: a record that was saved is there after a power cut. On a full disk records are saved in
+ * room set aside for them; events wait in memory, where they can be read all the same.
  *
  * @module
  */
 
 import { DatabaseSync, type StatementSync } from "node:sqlite";
+import { StoreFullError } from "../agent/seams.ts";
 import type { EventRow } from "../agent_control.ts";
 import type { DurableRecord } from "../failover/types.ts";
+import { Reserve, withReserve } from "./reserve.ts";
 
 /** Events kept; older ones are dropped in steps. */
 const EVENTS_MAX = 20_000;
+/** Events that wait for room on the disk; past it the oldest are dropped (the log has them). */
+const WAITING_MAX = 1000;
+/** Room set aside: what the log of the database takes before it is used anew, and more. */
+const RESERVE_BYTES = 4 << 20;
 const SCHEMA_VERSION = 1;
+/** `sqlite3.h`. */
+const SQLITE_FULL = 13;
 
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS record (module TEXT PRIMARY KEY, json TEXT NOT NULL) STRICT;
@@ -27,25 +36,25 @@ export class SqliteStore {
   readonly #save: StatementSync;
   readonly #append: StatementSync;
   readonly #trim: StatementSync;
+  readonly #reserve: Reserve;
+  /** Oldest first, with the ids they will have. */
+  #waiting: EventRow[] = [];
+  #lastId: number;
 
   /** Opens or creates. A file of a later version is refused. */
-  constructor(path: string) {
-    this.#db = new DatabaseSync(path);
-    this.#db.exec("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=2000;");
-    const version = Number(this.#db.prepare("PRAGMA user_version").get()?.["user_version"] ?? 0);
-    if (version > SCHEMA_VERSION) {
-      throw new Error(
-        `Cannot use "${path}": it was written by a later version of binome (schema ${version})`,
-      );
-    }
-    this.#db.exec(`${SCHEMA} PRAGMA user_version=${SCHEMA_VERSION};`);
+  constructor(path: string, reserveBytes = RESERVE_BYTES) {
+    this.#reserve = new Reserve(`${path}.reserve`, reserveBytes);
+    // Opening says no code that tells a full disk from others: whatever it was, more room does no harm.
+    this.#db = withReserve(this.#reserve, () => true, () => open(path));
     this.#save = this.#db.prepare(
       "INSERT INTO record (module, json) VALUES (?, ?) ON CONFLICT (module) DO UPDATE SET json = excluded.json",
     );
     this.#append = this.#db.prepare(
-      "INSERT INTO event (time, node, module, epoch, level, what, why) VALUES (?, ?, ?, ?, ?, ?, ?)",
+      "INSERT INTO event (id, time, node, module, epoch, level, what, why) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     );
     this.#trim = this.#db.prepare("DELETE FROM event WHERE id <= ?");
+    const newest = this.#db.prepare("SELECT seq FROM sqlite_sequence WHERE name = 'event'").get();
+    this.#lastId = Number(newest?.["seq"] ?? 0);
   }
 
   /** Null: the module was never seen here. */
@@ -55,9 +64,21 @@ export class SqliteStore {
     return readRecord(module, String(row["json"]));
   }
 
-  /** Returns once it survives a power cut. */
+  /**
+   * Returns once it survives a power cut.
+   *
+   * @throws {StoreFullError} when the disk is full, the room set aside included.
+   */
   save(module: string, record: DurableRecord): void {
-    this.#save.run(module, JSON.stringify(record));
+    const json = JSON.stringify(record);
+    try {
+      withReserve(this.#reserve, isFull, () => this.#save.run(module, json));
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      throw new StoreFullError(`Cannot write the record of "${module}": no space left on the device`, {
+        cause: error,
+      });
+    }
   }
 
   forget(module: string): void {
@@ -65,11 +86,11 @@ export class SqliteStore {
   }
 
   append(event: Omit<EventRow, "id">): EventRow {
-    const { time, node, module, epoch, level, what, why } = event;
-    const { lastInsertRowid } = this.#append.run(time, node, module, epoch, level, what, why);
-    const id = Number(lastInsertRowid);
-    if (id % 1000 === 0) this.#trim.run(id - EVENTS_MAX);
-    return { id, ...event };
+    const row = { id: ++this.#lastId, ...event };
+    this.#waiting.push(row);
+    if (this.#waiting.length > WAITING_MAX) this.#waiting.shift();
+    this.#write();
+    return row;
   }
 
   /** Oldest first; `since` 0 gives the latest `limit`. */
@@ -79,7 +100,7 @@ export class SqliteStore {
       since,
       limit,
     );
-    const events = rows.map((row): EventRow => ({
+    const written = rows.map((row): EventRow => ({
       id: Number(row["id"]),
       time: String(row["time"]),
       node: String(row["node"]),
@@ -89,12 +110,55 @@ export class SqliteStore {
       what: String(row["what"]),
       why: String(row["why"]),
     }));
-    return since === 0 ? events.reverse() : events;
+    const waiting = this.#waiting.filter(({ id }) => id > since);
+    if (since === 0) return [...written.reverse(), ...waiting].slice(-limit);
+    return [...written, ...waiting].slice(0, limit);
   }
 
   close(): void {
     this.#db.close();
   }
+
+  /** Writes the events that wait, as far as there is room. */
+  #write(): void {
+    try {
+      for (let row = this.#waiting[0]; row !== undefined; row = this.#waiting[0]) {
+        const { id, time, node, module, epoch, level, what, why } = row;
+        this.#append.run(id, time, node, module, epoch, level, what, why);
+        this.#waiting.shift();
+        if (id % 1000 === 0) this.#trim.run(id - EVENTS_MAX);
+      }
+    } catch (error) {
+      // Room set aside is for what decisions depend on.
+      if (!isFull(error)) throw error;
+      return;
+    }
+    this.#reserve.take();
+  }
+}
+
+function open(path: string): DatabaseSync {
+  const db = new DatabaseSync(path);
+  try {
+    db.exec("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=2000;");
+    const version = Number(db.prepare("PRAGMA user_version").get()?.["user_version"] ?? 0);
+    if (version > SCHEMA_VERSION) {
+      throw new Error(
+        `Cannot use "${path}": it was written by a later version of binome (schema ${version})`,
+      );
+    }
+    // Not at each start: that would be a write, and a full disk must not keep an agent from starting.
+    if (version < SCHEMA_VERSION) db.exec(`${SCHEMA} PRAGMA user_version=${SCHEMA_VERSION};`);
+    return db;
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+function isFull(error: unknown): boolean {
+  const code = error instanceof Error && "errcode" in error ? Number(error.errcode) : 0;
+  return (code & 0xff) === SQLITE_FULL;
 }
 
 function readRecord(module: string, json: string): DurableRecord {
