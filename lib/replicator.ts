@@ -44,6 +44,9 @@ import { harden } from "./system/process.ts";
 import { takeTurn } from "./system/turn.ts";
 import { makeEventfd, wake } from "./system/worker_io.ts";
 
+/** A question to the data road, before it has its number. */
+type Asked = Omit<RoadCommand, "id"> & { kind: RoadCommand["kind"] } & Record<string, unknown>;
+
 /** How a replicator is started. */
 export interface ReplicatorOptions {
   readonly module: string;
@@ -703,9 +706,7 @@ class Replicator {
   #mailQueue: Promise<void> = Promise.resolve();
 
   /** Asks the data road. Its mailbox holds one command: they are put in one after the other. */
-  #ask(
-    command: Omit<RoadCommand, "id"> & { kind: RoadCommand["kind"] } & Record<string, unknown>,
-  ): Promise<unknown> {
+  #ask(command: Asked): Promise<unknown> {
     const id = this.#nextId++;
     const answer = new Promise<unknown>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
     const settled = answer.then(() => {}, () => {});
@@ -718,6 +719,11 @@ class Replicator {
       });
     });
     return answer;
+  }
+
+  /** For what nobody waits for: that it could not be done is in the log. */
+  #tell(command: Asked): void {
+    this.#ask(command).catch((error) => logLine(`Cannot do "${command.kind}": ${messageOf(error)}`));
   }
 
   #toAcker(command: AckerCommand): void {
@@ -786,12 +792,12 @@ class Replicator {
 
   #fromDisk(message: DiskMessage): void {
     if (message.kind === "checkpoint") {
-      void this.#ask({ kind: "checkpointed", token: message.token, failed: message.failed });
+      this.#tell({ kind: "checkpointed", token: message.token, failed: message.failed });
     } else if (message.kind === "stream-lost") void this.#lose(message.session, message.reason);
     else if (message.kind === "disk-error") {
       const reason = `the disk refused a sync: errno ${message.errno}`;
       // The kernel says it once and forgets the pages: only a comparison can make this copy a member again.
-      void this.#ask({ kind: "spoil" });
+      this.#tell({ kind: "spoil" });
       this.#server?.broadcast("failed", { reason, errno: message.errno });
       void this.#lose(this.#session?.id ?? "", reason);
     }

@@ -21,6 +21,7 @@ import { type Plan, planFor, readPosition } from "./position.ts";
 import { type PrimaryMessage, PrimaryRole, type ServeCommand } from "./primary_role.ts";
 import { type FollowCommand, type SecondaryMessage, SecondaryRole } from "./secondary_role.ts";
 import { DISK_FLAG, Mailbox, Shared, type SharedMemory, WORD } from "./shared.ts";
+import { Refusal } from "./refusal.ts";
 import type { StreamHandle } from "./stream.ts";
 
 /** Commands to this thread; each is answered by a `reply`. */
@@ -85,6 +86,8 @@ export interface RoadStart {
   readonly logBudgetBytes: number;
 }
 
+/** Room set aside for what must be written down on a full disk; it being there again means room for the log. */
+const LOG_RESERVE_BYTES = 8 << 20;
 /** What was touched is synced this often, so that a power cut leaves little to compare. */
 const CHECKPOINT_NS = 10e9;
 /** Objects of a checkpoint that wait for the disk at a time. */
@@ -115,6 +118,11 @@ class RoadThread {
   readonly #shared: Shared;
   readonly #mail: Mailbox;
   readonly #poll = new PollSet(20);
+  readonly #storage: FileStorage;
+  readonly #refusal = new Refusal({
+    now: () => bootNanoseconds() / 1e6,
+    logHasRoom: () => this.#storage.replenish(),
+  });
   readonly #copy: Copy;
   readonly #keeper: KeeperLine;
   readonly #authority: Authority;
@@ -128,8 +136,9 @@ class RoadThread {
     this.#mail = new Mailbox(start.memory.mail.road);
     this.#keeper = new KeeperLine(`${start.run}/keeper.sock`);
     this.#authority = new Authority(`${start.run}/${start.module}.authority`);
+    this.#storage = FileStorage.open(`${start.state}/modules/${start.module}/log`, LOG_RESERVE_BYTES);
     this.#copy = Copy.open({
-      storage: FileStorage.open(`${start.state}/modules/${start.module}/log`),
+      storage: this.#storage,
       cluster: start.cluster,
       module: start.module,
       node: start.node,
@@ -281,6 +290,7 @@ class RoadThread {
       keepOrphan: (id, _root, fd) => this.#keep(id, fd),
       dropOrphan: (id) => this.#drop(id),
       pause: () => pause(200),
+      refusal: this.#refusal,
     });
     return { sequence: this.#copy.journal.last };
   }

@@ -30,6 +30,7 @@ import { orphanKey } from "./orphan_key.ts";
 import { type Plan, positionOf } from "./position.ts";
 import { checkRoots, type KeptOrphan, type Mount } from "./primary_role.ts";
 import { Quarantine } from "./quarantine.ts";
+import { haveRoom, isDiskRefusal, type Refusal } from "./refusal.ts";
 import { ReconcileTarget } from "./reconcile_target.ts";
 import { DISK_FLAG, type Shared, WORD } from "./shared.ts";
 import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
@@ -42,8 +43,6 @@ const FDS_MAX = 32768;
 const BUFFER_BYTES = 2 * FRAME_MAX;
 /** Frames applied between two looks at commands. */
 const BURST = 256;
-/** EIO, ENOSPC, EROFS, EDQUOT. */
-const DISK_REFUSALS: readonly number[] = [5, 28, 30, 122];
 /** Ids in one frame that tells what was touched. */
 const IDS_PER_FRAME = 65536;
 
@@ -75,6 +74,7 @@ export interface SecondaryWorld {
   readonly keepOrphan: (id: number, root: number, fd: number) => boolean;
   readonly dropOrphan: (id: number) => void;
   readonly pause: () => void;
+  readonly refusal: Refusal;
 }
 
 interface Link {
@@ -92,6 +92,7 @@ export class SecondaryRole {
   readonly #world: SecondaryWorld;
   readonly #copy: Copy;
   readonly #overwrite: boolean;
+  readonly #roots: readonly number[];
   readonly #objects: Objects;
   readonly #follower: Follower;
   readonly #target: ReconcileTarget;
@@ -119,6 +120,7 @@ export class SecondaryRole {
     world.copy.accept(command.epoch);
     checkRoots(command.mounts, world.copy);
     const roots = command.mounts.map((mount) => ({ fd: mount.backing }));
+    this.#roots = roots.map(({ fd }) => fd);
     this.#objects = new Objects({
       backing,
       roots,
@@ -227,8 +229,9 @@ export class SecondaryRole {
     this.epoch = epoch;
   }
 
-  /** What this node tells the primary when it comes. */
+  /** What this node tells the primary when it comes. Throws while a disk that refused is not to be tried again. */
   hello(): unknown {
+    this.#world.refusal.check(() => haveRoom(backing, this.#roots));
     this.#copy.dropInDoubt();
     return positionOf(this.#copy, this.#overwrite);
   }
@@ -387,6 +390,7 @@ export class SecondaryRole {
 
   #live(): void {
     this.#caughtUp = true;
+    this.#world.refusal.forget();
     this.#world.say({
       kind: "caught-up",
       session: this.#link?.session ?? "",
@@ -471,7 +475,8 @@ export class SecondaryRole {
         const errno = error instanceof ApplyError ? error.errno : 28;
         this.#tellFailed(error.message);
         // A disk that refuses leaves the tree at a known place; anything else means that the copies differ.
-        if (!DISK_REFUSALS.includes(errno)) this.#copy.setCopy("inconsistent");
+        if (isDiskRefusal(errno)) this.#world.refusal.note(errno);
+        else this.#copy.setCopy("inconsistent");
         this.detach(session);
         this.#world.say({ kind: "apply-failed", reason: error.message, errno });
         return;

@@ -6,10 +6,15 @@
  */
 
 import type { Mapping, Storage } from "../journal/storage.ts";
+import { DiskFullError } from "../journal/storage.ts";
 import { mapFile, NativeFile } from "./mapped_file.ts";
+import { Reserve, withReserve } from "./reserve.ts";
 
 /** Held for as long as a process writes in the directory. */
 const LOCK_NAME = ".lock";
+
+/** Room set aside: {@link Reserve}. */
+const RESERVE_NAME = ".reserve";
 
 /** What {@link FileStorage.writeAtomic} writes before it renames. */
 const TEMPORARY_SUFFIX = ".tmp";
@@ -19,11 +24,18 @@ export class FileStorage implements Storage {
   readonly directory: string;
   readonly #lock: NativeFile;
   readonly #directoryFile: NativeFile;
+  readonly #reserve: Reserve | null;
   /** Files being appended to: opened once. */
   readonly #appending = new Map<string, { readonly file: NativeFile; size: number }>();
 
-  private constructor(directory: string, lock: NativeFile, directoryFile: NativeFile) {
+  private constructor(
+    directory: string,
+    lock: NativeFile,
+    directoryFile: NativeFile,
+    reserve: Reserve | null,
+  ) {
     this.directory = directory;
+    this.#reserve = reserve;
     this.#lock = lock;
     this.#directoryFile = directoryFile;
   }
@@ -31,16 +43,18 @@ export class FileStorage implements Storage {
   /**
    * Opens a directory, mode 0700, making it when it is missing, and takes it for this process.
    *
+   * @param reserveBytes room set aside for {@link writeAtomic}, which decisions depend on.
    * @throws when another process has it.
    */
-  static open(directory: string): FileStorage {
+  static open(directory: string, reserveBytes = 0): FileStorage {
     Deno.mkdirSync(directory, { recursive: true, mode: 0o700 });
     const lock = NativeFile.open(`${directory}/${LOCK_NAME}`, { create: true });
     try {
       if (!lock.lock()) {
         throw new Error(`Cannot open ${directory}: another process uses it; end that one first`);
       }
-      const storage = new FileStorage(directory, lock, NativeFile.openDirectory(directory));
+      const reserve = reserveBytes === 0 ? null : new Reserve(`${directory}/${RESERVE_NAME}`, reserveBytes);
+      const storage = new FileStorage(directory, lock, NativeFile.openDirectory(directory), reserve);
       storage.#sweep();
       return storage;
     } catch (error) {
@@ -62,6 +76,17 @@ export class FileStorage implements Storage {
   }
 
   writeAtomic(name: string, bytes: Uint8Array): void {
+    const write = (): void => this.#writeAtomic(name, bytes);
+    if (this.#reserve === null) write();
+    else withReserve(this.#reserve, (error) => error instanceof DiskFullError, write);
+  }
+
+  /** Sets room aside again that was given up, when there is some. Answers whether there is. */
+  replenish(): boolean {
+    return this.#reserve === null || this.#reserve.take();
+  }
+
+  #writeAtomic(name: string, bytes: Uint8Array): void {
     const path = this.#path(name);
     const temporary = path + TEMPORARY_SUFFIX;
     try {
@@ -101,7 +126,7 @@ export class FileStorage implements Storage {
   list(): string[] {
     const names: string[] = [];
     for (const entry of Deno.readDirSync(this.directory)) {
-      if (entry.isFile && entry.name !== LOCK_NAME) names.push(entry.name);
+      if (entry.isFile && entry.name !== LOCK_NAME && entry.name !== RESERVE_NAME) names.push(entry.name);
     }
     return names.sort();
   }

@@ -137,3 +137,36 @@ Deno.test("DiskFullError is what a full file system gives, with nothing changed"
     Deno.removeSync(directory);
   }
 });
+
+Deno.test("FileStorage.writeAtomic() has room set aside on a full disk, and takes it again when there is some", () => {
+  const directory = Deno.makeTempDirSync({ prefix: "binome-full-" });
+  const run = (...command: [string, ...string[]]) =>
+    new Deno.Command(command[0], { args: command.slice(1), stderr: "null" }).outputSync().success;
+  if (!run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", directory)) {
+    Deno.removeSync(directory);
+    throw new Error("Cannot test a full disk: mounting a tmpfs needs root");
+  }
+  try {
+    using storage = FileStorage.open(directory, 128 << 10);
+    assertEquals([storage.replenish(), storage.list()], [true, []]);
+    // Others leave not a block.
+    for (const length of [65536, 4096]) {
+      try {
+        for (;;) Deno.writeFileSync(`${directory}/filler`, new Uint8Array(length), { append: true });
+      } catch (error) {
+        if (!String(error).includes("No space left")) throw error;
+      }
+    }
+    assertThrows(() => storage.append("log", new Uint8Array(4096)), DiskFullError);
+    storage.writeAtomic("meta", new Uint8Array(5000).fill(7));
+    assertEquals(storage.readAll("meta")?.at(-1), 7);
+    // Half of it is free now: not enough to count as room.
+    assertEquals(storage.replenish(), false);
+    storage.writeAtomic("meta", new Uint8Array(5000).fill(8));
+    Deno.removeSync(`${directory}/filler`);
+    assertEquals([storage.replenish(), storage.list()], [true, ["log", "meta"]]);
+  } finally {
+    run("umount", "-l", directory);
+    Deno.removeSync(directory);
+  }
+});

@@ -247,3 +247,50 @@ Deno.test("a full disk is told to the application on the primary; on the seconda
     assertEquals(await lab.sh("node2", `stat -c %s ${DATA}/large`), `${120 << 20}\n`);
   });
 });
+
+Deno.test("a disk that others fill on the secondary costs a membership, no process and no byte", async (t) => {
+  await using cluster = await Cluster.up({ prefix: "lt-filled", lab: { storeMiB: 512 } });
+  const { lab } = cluster;
+  const step = story(t);
+  await cluster.startBoth();
+  const processes = async (): Promise<number[]> =>
+    await Promise.all((["agent", "keeper", "replicator"] as const).map((role) => cluster.pid("node2", role)));
+  const before = await processes();
+  let since = 0;
+
+  await step("state, log and copy have not a block left: an alarm, and the primary goes on", async () => {
+    since = await cluster.mark("node2");
+    // By root, so the blocks that a file system keeps for root are gone too.
+    await lab.sh(
+      "node2",
+      `cd /run/lab/disk; sync -f .
+      for size in 64M 8M 1M 64K 4K; do i=0; while fallocate -l $size filler$size$i 2>/dev/null; do i=$((i + 1)); done; done
+      sync -f .`,
+    );
+    for (let round = 0; round < 20; round++) {
+      await lab.sh("node1", `dd if=/dev/urandom of=${DATA}/file${round} bs=1M count=2 status=none`);
+    }
+    const alarm = await cluster.waitEvent("node2", /^Cannot keep its copy/, since);
+    assertEquals(alarm.level, "error");
+    assertMatch(alarm.why, /no space left on device \(ENOSPC\): make room/);
+    await cluster.waitState("node1", "alone");
+  });
+
+  await step("meanwhile nothing dies, and nothing is tried again and again", async () => {
+    await lab.sh("node1", `for i in 1 2 3 4 5 6 7 8 9 10; do echo $i >> ${DATA}/list; sleep 1; done`, {
+      timeoutMs: 30_000,
+    });
+    assertEquals(await processes(), before);
+    const events = await cluster.events("node2", since);
+    const alarms = events.filter(({ what }) => what === "Cannot keep its copy");
+    assertEquals(alarms.length, 1, JSON.stringify(events.map(({ what, why }) => `${what}: ${why}`), null, 1));
+    await cluster.binome("node2", ["status"]);
+  });
+
+  await step("and it comes back by itself once there is room", async () => {
+    await lab.sh("node2", "rm /run/lab/disk/filler*");
+    await cluster.waitPair("node1", 45_000);
+    assertEquals(await processes(), before);
+    assertEquals(await cluster.differences(), []);
+  });
+});
