@@ -9,15 +9,16 @@
 
 import { addressOf } from "../system/address.ts";
 import type { Backing } from "../system/backing.ts";
-import { Statx } from "../system/statx.ts";
+import { STATX, Statx } from "../system/statx.ts";
 import { OP } from "../journal/record.ts";
-import { cbytes } from "../replication/bytes.ts";
 import { Mutation } from "../replication/mutation.ts";
-import { type Held, LIMBO_NAME, type Objects } from "../replication/objects.ts";
+import type { Held, Objects } from "../replication/objects.ts";
 import type { Tree } from "../replication/tree.ts";
 import { ERRNO } from "./errno.ts";
+import { isHidden } from "./hidden.ts";
 import type { Granted } from "./init.ts";
 import { OUT_HEADER, ROOT_ID } from "./layout.ts";
+import { Nameless } from "./nameless.ts";
 import { FOPEN } from "./opcode.ts";
 import { attrOut, createOut, entryOut, outHeader, type Validity } from "./reply.ts";
 import type { Request } from "./request.ts";
@@ -25,9 +26,6 @@ import type { Road } from "./road.ts";
 
 /** We alone change the tree, so what the kernel was told stays true: an hour, whole seconds. */
 export const VALIDITY: Validity = { entrySec: 3600, attrSec: 3600 };
-const LIMBO = cbytes(LIMBO_NAME);
-/** What `mke2fs` puts into the root of a file system; it belongs to each node's own disk. */
-const LOST_FOUND = cbytes("lost+found");
 const REPLY_MAX = (1 << 20) + 4096;
 
 /** What {@link Exchange} needs. */
@@ -68,6 +66,7 @@ export class Exchange {
   /** Attributes of the object looked at last. */
   readonly stat: Statx = new Statx();
   readonly mutation: Mutation = new Mutation();
+  readonly nameless: Nameless;
 
   constructor(options: ExchangeOptions) {
     this.fd = options.fd;
@@ -81,6 +80,7 @@ export class Exchange {
     this.log = options.log;
     this.granted = options.granted;
     this.replyAddress = (options.addressOf ?? addressOf)(this.reply);
+    this.nameless = new Nameless(this, options.granted !== undefined);
   }
 
   /** The object the request is about. */
@@ -149,19 +149,26 @@ export class Exchange {
 
   /** Names in the root that are not the application's. */
   hidden(parent: Held, name: Uint8Array): boolean {
-    return parent.id === this.root + 1 && (sameName(name, LIMBO) || sameName(name, LOST_FOUND));
+    return parent.id === this.root + 1 && isHidden(name);
+  }
+
+  /** Reads the attributes the application sees into {@link stat}. Answers 0 or −errno. */
+  look(held: Held): number {
+    const failed = this.backing.statx(held.path, this.stat);
+    if (failed >= 0 && this.nameless.has(held.id)) this.stat.view.setUint32(STATX.nlink, 0, true);
+    return failed;
   }
 
   /** The reply to a mutation: the attributes. */
   commitAttr(held: Held): void {
-    const failed = this.backing.statx(held.path, this.stat);
+    const failed = this.look(held);
     if (failed < 0) return this.fail(failed);
     this.commit(attrOut(this.out, OUT_HEADER.sizeof, held.id, this.stat, VALIDITY));
   }
 
   /** The reply to a mutation: an object the kernel looks at from now on. `opened`: and has open. */
   commitEntry(held: Held, opened: boolean): void {
-    const failed = this.backing.statx(held.path, this.stat);
+    const failed = this.look(held);
     if (failed < 0) return this.fail(failed);
     held.lookups++;
     const length = opened
@@ -176,10 +183,4 @@ function namesEnd({ op, name, other }: Mutation): boolean {
   const named = op <= OP.rename || op === OP.setxattr || op === OP.removexattr;
   if (named && name.at(-1) !== 0) return false;
   return (op !== OP.symlink && op !== OP.rename) || other.at(-1) === 0;
-}
-
-function sameName(name: Uint8Array, other: Uint8Array): boolean {
-  if (name.length !== other.length) return false;
-  for (let i = 0; i < name.length; i++) if (name[i] !== other[i]) return false;
-  return true;
 }

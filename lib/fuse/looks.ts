@@ -27,7 +27,7 @@ export class Looks {
     if (this.#exchange.hidden(parent, name)) return this.#exchange.fail(-ERRNO.ENOENT);
     const held = this.#exchange.objects.lookup(parent, name);
     if (typeof held === "number") return this.#exchange.fail(held);
-    const failed = this.#exchange.backing.statx(held.path, this.#exchange.stat);
+    const failed = this.#exchange.look(held);
     if (failed < 0) return this.#exchange.fail(failed);
     held.lookups++;
     this.#exchange.ok(
@@ -37,10 +37,10 @@ export class Looks {
 
   /** The kernel forgets `count` lookups of an object; no reply. */
   forget(id: number, count: number): void {
-    const held = this.#exchange.objects.peek(id);
-    if (held !== undefined && this.#exchange.objects.forget(id, count)) {
-      this.#exchange.road.releaseOrphan(held);
-    }
+    const { nameless, objects, road } = this.#exchange;
+    const held = objects.peek(id);
+    if (held !== undefined && objects.forget(id, count)) return road.releaseOrphan(held);
+    if (nameless.has(id) && objects.peek(id) === undefined) nameless.forget(id);
   }
 
   /** The kernel forgets many objects at once; no reply. */
@@ -61,7 +61,7 @@ export class Looks {
   getattr(): void {
     const held = this.#exchange.node();
     if (held === undefined) return;
-    const failed = this.#exchange.backing.statx(held.path, this.#exchange.stat);
+    const failed = this.#exchange.look(held);
     if (failed < 0) return this.#exchange.fail(failed);
     this.#exchange.ok(attrOut(this.#exchange.out, OUT_HEADER.sizeof, held.id, this.#exchange.stat, VALIDITY));
   }

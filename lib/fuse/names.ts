@@ -10,12 +10,17 @@ import { type Mutation, RENAME_BITS } from "../replication/mutation.ts";
 import type { Held } from "../replication/objects.ts";
 import type { Name } from "../system/backing.ts";
 import { O, RENAME, S_IF, S_IS } from "../system/linux.ts";
+import { inheritAcl } from "./acl.ts";
 import type { Contents } from "./contents.ts";
 import { ERRNO } from "./errno.ts";
 import type { Exchange } from "./exchange.ts";
 import { CREATE_IN, LINK_IN, RENAME_IN } from "./layout.ts";
+import { nameOf } from "./nameless.ts";
 
 const DEFAULT_ACL = cbytes("system.posix_acl_default");
+const ACCESS_ACL = cbytes("system.posix_acl_access");
+/** The longest value of an extended attribute. */
+const XATTR_MAX = 65536;
 
 /** Changes names. */
 export class Names {
@@ -125,21 +130,72 @@ export class Names {
     this.#exchange.commitEntry(held, true);
   }
 
+  /** A regular file without a name (`O_TMPFILE`), opened in one go. */
+  tmpfile(): void {
+    const { nameless, request, stat, tree } = this.#exchange;
+    const parent = this.#exchange.node();
+    if (parent === undefined) return;
+    const failed = this.#exchange.backing.statx(parent.path, stat);
+    if (failed < 0) return this.#exchange.fail(failed);
+    // Owner, group and mode come from the directory it was asked for in, although it is made in another.
+    const mode = request.u32(CREATE_IN.mode);
+    const mutation = this.#newborn(OP.create, parent, mode, request.u32(CREATE_IN.umask));
+    const directory = nameless.directory();
+    if (typeof directory === "number") return this.#exchange.fail(directory);
+    mutation.c = directory.id;
+    mutation.name = nameOf(mutation.id);
+    const result = this.#exchange.mutate(mutation);
+    const { created } = tree;
+    if (result < 0 || created === undefined) return this.#exchange.fail(result < 0 ? result : -ERRNO.EIO);
+    nameless.add(created.id);
+    created.opens++;
+    this.commitTmpfile(created);
+  }
+
+  /** The reply to TMPFILE, whose file is there. */
+  commitTmpfile(made: Held): void {
+    const parent = this.#exchange.node();
+    if (parent === undefined) return;
+    const failed = this.#hasDefaultAcl(parent) ? this.#inheritAcl(parent, made) : 0;
+    if (failed < 0) return this.#exchange.fail(failed);
+    this.#exchange.commitEntry(made, true);
+  }
+
+  /** Gives a file the ACL that the directory's default says. */
+  #inheritAcl(parent: Held, made: Held): number {
+    const { backing, mutation, request, road } = this.#exchange;
+    // The request is short: behind it is room for the longest value, where a record's payload has to be.
+    const address = request.address + request.end;
+    const length = backing.getxattr(parent.path, DEFAULT_ACL, address, XATTR_MAX);
+    if (length < 0) return length;
+    const acl = request.bytes.subarray(request.end, request.end + length);
+    if (!inheritAcl(acl, request.u32(CREATE_IN.mode))) return -ERRNO.EIO;
+    mutation.reset(OP.setxattr, made.id);
+    mutation.name = ACCESS_ACL;
+    mutation.payloadAddress = address;
+    mutation.payloadLength = length;
+    return road.mutate(mutation, 0);
+  }
+
   /** One more name. */
   link(): void {
     const request = this.#exchange.request;
     const name = request.name(LINK_IN.sizeof);
     const parent = this.#parentOf(name);
     if (parent === undefined) return;
-    const mutation = this.#exchange.mutation.reset(
-      OP.link,
-      this.#exchange.idOf(request.number(LINK_IN.oldnodeid)),
-    );
-    mutation.c = parent.id;
-    mutation.name = name;
+    const { mutation, nameless } = this.#exchange;
+    const id = this.#exchange.idOf(request.number(LINK_IN.oldnodeid));
+    if (nameless.has(id)) {
+      if (!nameless.link(mutation, id, parent, name)) return this.#exchange.fail(-ERRNO.ENOENT);
+    } else {
+      mutation.reset(OP.link, id);
+      mutation.c = parent.id;
+      mutation.name = name;
+    }
     const result = this.#exchange.mutate(mutation);
     if (result < 0) return this.#exchange.fail(result);
-    const held = this.#exchange.objects.get(mutation.id);
+    nameless.named(id);
+    const held = this.#exchange.objects.get(id);
     if (held === undefined) return this.#exchange.fail(-ERRNO.ESTALE);
     this.#exchange.commitEntry(held, false);
   }

@@ -55,6 +55,11 @@ export class FuseServer {
     return this.#exchange.granted;
   }
 
+  /** Takes away some of the temporary files that applications of a former primary left. True: there are no more. */
+  sweep(): boolean {
+    return this.#exchange.nameless.sweep();
+  }
+
   /** Closes what it opened. */
   close(): void {
     this.#directories.close();
@@ -79,6 +84,8 @@ export class FuseServer {
         return this.#looks.batchForget();
       case OPCODE.CREATE:
         return this.#names.create();
+      case OPCODE.TMPFILE:
+        return this.#names.tmpfile();
       case OPCODE.OPEN:
         return this.#contents.open();
       case OPCODE.RELEASE:
@@ -170,6 +177,13 @@ export class FuseServer {
         if (held === undefined) return this.#exchange.fail(-ERRNO.ESTALE), true;
         if (request.opcode === OPCODE.CREATE) held.opens++;
         this.#exchange.commitEntry(held, request.opcode === OPCODE.CREATE);
+        return true;
+      }
+      case OPCODE.TMPFILE: {
+        const held = this.#exchange.objects.get(logged.id);
+        if (held === undefined) return this.#exchange.fail(-ERRNO.ESTALE), true;
+        held.opens++;
+        this.#names.commitTmpfile(held);
         return true;
       }
       case OPCODE.SETATTR: {

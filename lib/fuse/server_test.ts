@@ -1,12 +1,14 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { Pair, Primary } from "../../tests/sim/data_road.ts";
 import { body, idOf, Kernel } from "../../tests/sim/kernel.ts";
 import { Killed, latin1 } from "../../tests/sim/memory_backing.ts";
 import { LIMBO_NAME } from "../replication/objects.ts";
+import { ATTR } from "./layout.ts";
 import { INIT, OPCODE } from "./opcode.ts";
 
 const ENOENT = -2;
 const EPERM = -1;
+const EEXIST = -17;
 const ENOSYS = -38;
 const ENODATA = -61;
 /** Opcodes that have no reply by the protocol. FSYNC is answered by the disk's thread. */
@@ -66,7 +68,7 @@ function whole(file: number, directory: number): Record<keyof typeof OPCODE, rea
     SETUPMAPPING: none,
     REMOVEMAPPING: none,
     SYNCFS: none,
-    TMPFILE: none,
+    TMPFILE: [1, body(0o20000002, 0o100600, 0, 0, "/")],
     STATX: none,
     COPY_FILE_RANGE_64: none,
   };
@@ -200,17 +202,72 @@ Deno.test("FuseServer lets the keeper drop a file whose last name was not taken 
   assertEquals(pair.a.keeper.size, 0);
 });
 
+Deno.test("FuseServer gives a nameless file its name whole, on both nodes", () => {
+  const { pair, kernel } = ground();
+  const id = kernel.tmpfile(1);
+  const attributes = (): DataView =>
+    new DataView(kernel.call(OPCODE.GETATTR, id, body(0, 0, 0n)).body.buffer, 16);
+  assertEquals(attributes().getUint32(ATTR.nlink, true), 0);
+  assertEquals(kernel.write(id, 0, Uint8Array.of(1, 2, 3)), 0);
+  assertEquals(kernel.call(OPCODE.LINK, 1, body(BigInt(id), "f")).error, EEXIST);
+  assertEquals(kernel.call(OPCODE.LINK, 1, body(BigInt(id), "named")).error, 0);
+  assertEquals(idOf(kernel.call(OPCODE.LOOKUP, 1, body("named"))), id);
+  assertEquals(attributes().getUint32(ATTR.nlink, true), 1);
+  assertEquals(kernel.call(OPCODE.LINK, 1, body(BigInt(id), "again")).error, 0);
+  assertEquals(attributes().getUint32(ATTR.nlink, true), 2);
+  pair.settle();
+  assertMatch(pair.b.fs.snapshot(), /^"\/named" 100600 .* size 3 /m);
+  assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
+});
+
+Deno.test("FuseServer takes a nameless file away when the kernel forgets it, on both nodes", () => {
+  const { pair, kernel } = ground();
+  const id = kernel.tmpfile(1);
+  assertMatch(pair.a.fs.snapshot(), /nameless\/1/);
+  assertEquals(kernel.all(OPCODE.FORGET, id, body(1n)), []);
+  pair.settle();
+  assertEquals(pair.a.fs.snapshot().includes("nameless/"), false);
+  assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
+});
+
+Deno.test("FuseServer knows the nameless files of a process before it, and takes them away when they are forgotten", () => {
+  const { pair, kernel } = ground();
+  const id = kernel.tmpfile(1);
+  pair.a.restart("node1");
+  const resumed = new Kernel(new Primary(pair.a, { resumed: true }), true);
+  assertEquals(resumed.call(OPCODE.GETATTR, id, body(0, 0, 0n)).error, 0);
+  assertEquals(resumed.server.sweep(), true);
+  assertEquals(resumed.all(OPCODE.FORGET, id, body(1n)), []);
+  assertEquals(pair.a.fs.snapshot().includes("nameless/"), false);
+});
+
+Deno.test("FuseServer.sweep() takes away what a former primary's applications left, and nothing that is in use", () => {
+  const { pair, kernel } = ground();
+  for (let i = 0; i < 50; i++) kernel.tmpfile(1);
+  pair.a.restart("node1");
+  const primary = new Primary(pair.a, { epoch: 2 });
+  const next = new Kernel(primary);
+  const used = next.tmpfile(1);
+  while (!next.server.sweep());
+  assertEquals(pair.a.fs.snapshot().match(/nameless\/[0-9a-f]+/g), [`nameless/${used.toString(16)}`]);
+});
+
 /** Requests that must not be done twice, each with what makes its ground. */
 const ONCE: Readonly<
   Record<
     string,
-    readonly [number, (ids: { file: number; directory: number }) => readonly [number, Uint8Array]]
+    readonly [
+      number,
+      (ids: { file: number; directory: number; nameless: number }) => readonly [number, Uint8Array],
+    ]
   >
 > = {
   "exclusive create": [OPCODE.CREATE, () => [1, body(0o302, 0o100644, 0, 0, "made")]],
   mkdir: [OPCODE.MKDIR, () => [1, body(0o755, 0, "new")]],
   mknod: [OPCODE.MKNOD, () => [1, body(0o010600, 0, 0, 0, "p")]],
   symlink: [OPCODE.SYMLINK, () => [1, body("s", "target")]],
+  tmpfile: [OPCODE.TMPFILE, () => [1, body(0o20000002, 0o100600, 0, 0, "/")]],
+  "link of a nameless file": [OPCODE.LINK, ({ nameless }) => [1, body(BigInt(nameless), "h")]],
   link: [OPCODE.LINK, ({ file }) => [1, body(BigInt(file), "h")]],
   unlink: [OPCODE.UNLINK, () => [1, body("f")]],
   rmdir: [OPCODE.RMDIR, () => [1, body("d")]],
@@ -228,13 +285,15 @@ const ONCE: Readonly<
   copy: [OPCODE.COPY_FILE_RANGE, ({ file }) => [file, body(0n, 0n, BigInt(file), 0n, 5000n, 3n, 0n)]],
 };
 
-function prepared(): ReturnType<typeof ground> {
+function prepared(): ReturnType<typeof ground> & { readonly nameless: number } {
   const made = ground();
+  const nameless = made.kernel.tmpfile(1);
+  assertEquals(made.kernel.write(nameless, 0, Uint8Array.of(7, 7)), 0);
   made.kernel.create(1, "x");
   assertEquals(made.kernel.write(made.file, 0, Uint8Array.of(9, 9, 9, 9)), 0);
   assertEquals(made.kernel.call(OPCODE.SETXATTR, made.file, body(1, 0, "user.there", "v")).error, 0);
   made.pair.settle();
-  return made;
+  return { ...made, nameless };
 }
 
 for (const [name, [opcode, make]] of Object.entries(ONCE)) {
@@ -273,7 +332,7 @@ for (const [name, [opcode, make]] of Object.entries(ONCE)) {
       const primary = new Primary(pair.a, { resumed: true });
       primary.replay(pair.secondary.stream, pair.b.copy.journal.last + 1);
       primary.connect(pair.secondary.stream);
-      const resumed = new Kernel(primary);
+      const resumed = new Kernel(primary, true);
       const reply = resumed.call(opcode, node, content, { unique, resent: true });
       assertEquals(reply.error, 0, `killed at step ${step}`);
       assertEquals(withoutTimes(pair.a.fs.snapshot()), tree, `killed at step ${step}`);
@@ -300,9 +359,10 @@ function killedAt(pair: Pair, step: number, run: () => void): boolean {
   }
 }
 
-/** Ids differ when one was spent on an attempt that did not happen. */
+/** Ids differ when one was spent on an attempt that did not happen; names of nameless files are made of them. */
 function withoutTimes(snapshot: string): string {
-  return snapshot.replaceAll(/trusted\.binome\.id=[\d,]+/g, "id");
+  const without = snapshot.replaceAll(/trusted\.binome\.id=[\d,]+/g, "id");
+  return without.replaceAll(/(nameless\/)[0-9a-f]+/g, "$1*").split("\n").sort().join("\n");
 }
 
 function namesOf(page: Uint8Array, plus = false): string[] {

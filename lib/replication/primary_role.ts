@@ -130,6 +130,8 @@ export class PrimaryRole {
   readonly #servers: FuseServer[] = [];
   #session = "";
   #catchUp: CatchUp | null = null;
+  /** What applications of a former primary left is taken away. */
+  #swept = false;
   /** No request is read any more. */
   #frozen = false;
 
@@ -234,6 +236,7 @@ export class PrimaryRole {
   /** One step of bringing the peer up to date; called between two requests. */
   step(): void {
     this.#objects.trim();
+    this.#sweep();
     const state = this.#catchUp;
     if (state === null) return;
     try {
@@ -243,6 +246,12 @@ export class PrimaryRole {
       if (!(error instanceof StreamError)) throw error;
       this.#lost(error.message);
     }
+  }
+
+  /** Not before an application has written: what was left alone is no history of its own. */
+  #sweep(): void {
+    if (this.#swept || this.#frozen || this.sequencer.counters.mutations === 0) return;
+    this.#swept = this.#servers.every((server) => server.sweep());
   }
 
   /** A secondary has come; `ids` of a reconciliation include what its activity set names. */

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { grantedBy } from "../../lib/fuse/init.ts";
 import { FuseServer } from "../../lib/fuse/server.ts";
 import { REQUEST_AT } from "../../lib/fuse/request.ts";
 import { IN_HEADER } from "../../lib/fuse/layout.ts";
@@ -37,7 +38,8 @@ export class Kernel {
   readonly logs: string[] = [];
   #unique = 2;
 
-  constructor(primary: Primary) {
+  /** @param resumed the connection is one that a former process answered INIT of. */
+  constructor(primary: Primary, resumed = false) {
     this.primary = primary;
     const { node, sequencer, request } = primary;
     this.server = new FuseServer({
@@ -49,6 +51,9 @@ export class Kernel {
       tree: node.tree,
       road: sequencer,
       request,
+      ...(resumed
+        ? { granted: grantedBy({ flags: 0n, minor: 45, maxWrite: 1 << 20, maxRead: 1 << 20 }) }
+        : {}),
       onGranted: () => {},
       log: (message) => this.logs.push(message),
       addressOf: node.memory.addressOf,
@@ -107,6 +112,11 @@ export class Kernel {
   /** Creates and opens a file; answers its id. */
   create(parent: number, name: string, flags = 0o102): number {
     return idOf(this.call(OPCODE.CREATE, parent, body(flags, 0o100644, 0, 0, name)));
+  }
+
+  /** Makes a file without a name; answers its id. */
+  tmpfile(parent: number): number {
+    return idOf(this.call(OPCODE.TMPFILE, parent, body(0o20000002, 0o100600, 0, 0, "/")));
   }
 
   /** Makes a directory; answers its id. */
