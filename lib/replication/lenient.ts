@@ -15,6 +15,7 @@
 import { OP } from "../journal/record.ts";
 import type { Backing } from "../system/backing.ts";
 import { AT, S_IF } from "../system/linux.ts";
+import { withoutRights } from "./exposure.ts";
 import type { Limbo } from "./limbo.ts";
 import { creates, type Mutation, RENAME_BITS, SETATTR, SETATTR_BITS } from "./mutation.ts";
 import type { Held, Objects } from "./objects.ts";
@@ -179,11 +180,28 @@ export class Lenient {
       return 0;
     }
     this.#save(mutation, held);
-    const result = this.#perform(mutation);
+    const result = this.#limbo.finished.has(held.id) ? this.#perform(mutation) : this.#hold(mutation, held);
     if (result >= 0) return this.#impose(mutation);
     if (REAL.includes(result)) return result;
     this.#limbo.missing(mutation.id);
     return 0;
+  }
+
+  /** Executes what gives no rights to an object that may hold something else than on the source: its last frame gives them. */
+  #hold(mutation: Mutation, held: Held): number {
+    const { a, name } = mutation;
+    const now = withoutRights(mutation, held.type);
+    if (now === null || now.a !== a || now.name !== name) {
+      // Perhaps no frame of it is to come.
+      if (!this.#limbo.whole && !this.#limbo.seen.has(held.id)) this.#limbo.missing(held.id);
+    }
+    if (now === null) return 0;
+    mutation.a = now.a;
+    mutation.name = now.name;
+    const result = this.#perform(mutation);
+    mutation.a = a;
+    mutation.name = name;
+    return result;
   }
 
   #save(mutation: Mutation, held: Held): void {

@@ -13,6 +13,7 @@ import type { Backing } from "../system/backing.ts";
 import { Dirents } from "../system/dirents.ts";
 import { O, S_IF } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
+import { AttributesTarget } from "./attributes_target.ts";
 import { sameBytes, u64 } from "./bytes.ts";
 import { ContentTarget, refusal } from "./content_target.ts";
 import { creation, type Unchangeable, unchangeable } from "./creation.ts";
@@ -24,7 +25,7 @@ import { type Limbo, nameKey, OWN_NAMES } from "./limbo.ts";
 import { Sweeper } from "./limbo_sweep.ts";
 import { CONTROL, Mutation, type ReconcileBegin } from "./mutation.ts";
 import { costOf, decodeObject, type Entry, type ObjectFrame, PART } from "./object_frame.ts";
-import { type ObjectState, sameState, StateKeeper } from "./object_state.ts";
+import { type ObjectState, StateKeeper } from "./object_state.ts";
 import { FIRST_ID, type Held, type Objects } from "./objects.ts";
 import type { Quarantine, Saved } from "./quarantine.ts";
 import { StreamError } from "./stream.ts";
@@ -73,6 +74,7 @@ export class ReconcileTarget {
   readonly #objects: Objects;
   readonly #limbo: Limbo;
   readonly #states: StateKeeper;
+  readonly #attributes: AttributesTarget;
   readonly #content: ContentTarget;
   readonly #stat = new Statx();
   readonly #entries = new Dirents(32768);
@@ -95,6 +97,7 @@ export class ReconcileTarget {
     this.#objects = options.objects;
     this.#limbo = options.limbo;
     this.#states = new StateKeeper(options.backing, options.addressOf);
+    this.#attributes = new AttributesTarget(this.#states);
     this.#content = new ContentTarget(options);
   }
 
@@ -317,17 +320,9 @@ export class ReconcileTarget {
     const held = this.#usable(state) ?? this.#make(state);
     this.#limbo.seen.add(id);
     if (held.type === S_IF.DIR) this.#limbo.listing = { id, names: new Set() };
-    this.#saveAttributes(held, state);
+    this.#attributes.begin(held, state, this.#quarantine);
     if (held.type === S_IF.REG) this.#resize(held, state, (parts & PART.content) === 0);
-    this.#done("set the attributes of", id, this.#states.impose(held, state));
     return held;
-  }
-
-  #saveAttributes(held: Held, state: ObjectState): void {
-    if (this.#quarantine === null) return;
-    const own = this.#states.read(held);
-    if (typeof own === "number") throw refusal("read the attributes of", held.id, own);
-    if (!sameState(own, state) || own.mtime !== state.mtime) this.#quarantine.attributes(held);
   }
 
   /** The object of that id, if it can become what it must be. */
@@ -415,7 +410,7 @@ export class ReconcileTarget {
   #end(held: Held, state: ObjectState): void {
     if (held.type === S_IF.DIR) this.#displaceOthers(held);
     if (held.type === S_IF.REG) this.#checkSize(held, state);
-    this.#done("set the attributes of", held.id, this.#states.impose(held, state));
+    this.#attributes.finish(held, state);
     if (!this.#reported.has(held.id)) this.#limbo.finished.add(held.id);
     this.#objectsDone++;
   }
