@@ -134,6 +134,7 @@ export class Directories {
       const size = dirent(this.#exchange.out, at, limit, held.id, entries);
       return size === 0 ? -1 : size;
     }
+    this.#exchange.road.tellTime(held.id);
     if (this.#exchange.backing.statx(held.path, this.#exchange.stat) < 0) return 0;
     const size = direntplus(this.#exchange.out, at, limit, held.id, entries);
     if (size === 0) return -1;

@@ -154,6 +154,7 @@ export class Exchange {
 
   /** Reads the attributes the application sees into {@link stat}. Answers 0 or −errno. */
   look(held: Held): number {
+    this.road.tellTime(held.id);
     const failed = this.backing.statx(held.path, this.stat);
     if (failed >= 0 && this.nameless.has(held.id)) this.stat.view.setUint32(STATX.nlink, 0, true);
     return failed;

@@ -31,6 +31,8 @@ export interface Road {
    * `size`: of the write that is answered, or −1 for an fsync.
    */
   sync(held: Held, request: Request, fd: number, dataOnly: boolean, size: number): void;
+  /** Called before the kernel is shown an object's attributes. */
+  tellTime(id: number): void;
   /** The mutation a former process logged for this request and applied, if it did. */
   logged(unique: number): Logged | undefined;
   /** Takes a fresh id. */

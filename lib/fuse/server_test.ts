@@ -327,9 +327,9 @@ for (const [name, [opcode, make]] of Object.entries(ONCE)) {
         assert(step >= 2, "the request was broken at some steps");
         return;
       }
-      pair.settle();
+      pair.secondary.receive();
       pair.a.restart("node1");
-      const primary = new Primary(pair.a, { resumed: true });
+      const primary = pair.primary = new Primary(pair.a, { resumed: true });
       primary.replay(pair.secondary.stream, pair.b.copy.journal.last + 1);
       primary.connect(pair.secondary.stream);
       const resumed = new Kernel(primary, true);

@@ -247,7 +247,10 @@ export class Lenient {
   /** Sets the times that the primary measured, of the objects that are here. */
   #impose(mutation: Mutation): number {
     const names = mutation.op >= OP.create && mutation.op <= OP.rename;
-    if (!names) return mutation.op <= OP.copy ? this.#setTime(mutation.id, mutation.time) : 0;
+    if (!names) {
+      // The time of a write is told later, see `untold_times.ts`.
+      return mutation.op <= OP.copy && mutation.time !== 0n ? this.#setTime(mutation.id, mutation.time) : 0;
+    }
     const first = this.#setTime(mutation.c, mutation.time);
     if (first < 0) return first;
     if (creates(mutation.op)) return this.#setTime(mutation.id, mutation.timeOther);

@@ -15,7 +15,15 @@ import { randomIncarnation } from "../system/clock.ts";
 import { addressOf } from "../system/libc.ts";
 import { sha256 } from "../system/sha256.ts";
 import { openStream } from "../system/stream.ts";
-import { type Authority, pause, readTo, setNonblocking, wake, writeFrom } from "../system/worker_io.ts";
+import {
+  type Authority,
+  bootNanoseconds,
+  pause,
+  readTo,
+  setNonblocking,
+  wake,
+  writeFrom,
+} from "../system/worker_io.ts";
 import type { Copy } from "./copy.ts";
 import { handleMap, rebuildMap } from "./copy.ts";
 import { ASK_KIND, CONTROL } from "./mutation.ts";
@@ -44,6 +52,8 @@ const FDS_MAX = 32768;
 const BURST = 64;
 /** Requests after which the peer gets what was gathered, though more are waiting. */
 const FLUSH_EVERY = 16;
+/** After this time at the latest the peer is told the mtimes that writes left. */
+const TELL_MS = 50;
 
 /** One replicated directory, as this process holds it. */
 export interface Mount {
@@ -128,6 +138,9 @@ export class PrimaryRole {
   readonly #objects: Objects;
   readonly #tree: Tree;
   readonly #servers: FuseServer[] = [];
+  /** Requests that the last look at a mount found. */
+  #together = 0;
+  #toldAt = 0;
   #session = "";
   #catchUp: CatchUp | null = null;
   /** What applications of a former primary left is taken away. */
@@ -160,6 +173,7 @@ export class PrimaryRole {
     world.shared.set(WORD.members, command.members);
     this.sequencer = this.#makeSequencer(command, resumed, mountedAt);
     if (resumed) this.sequencer.resolveInDoubt();
+    else this.sequencer.findUntold();
     for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.root, kept.fd);
     command.mounts.forEach((mount, root) => this.#openServer(mount, root, command.grants[root] ?? null));
     if (resumed) this.#askAgain();
@@ -178,7 +192,9 @@ export class PrimaryRole {
   }
 
   /** How long the thread may wait for something to happen, milliseconds. */
-  readonly pollMs = 500;
+  get pollMs(): number {
+    return this.sequencer.times.size > 0 ? TELL_MS : 500;
+  }
 
   /** For `status`. */
   status(): Record<string, unknown> {
@@ -200,6 +216,8 @@ export class PrimaryRole {
   serve(index: number): void {
     const server = this.#servers[index];
     if (server === undefined || this.#frozen) return;
+    this.sequencer.prompt = this.#together <= 1;
+    this.#together = 0;
     for (let i = 0; i < BURST && this.sequencer.hasRoom; i++) {
       const got = readTo(server.fd, this.#request.address + REQUEST_AT, REQUEST_MAX);
       if (got === -EAGAIN) return;
@@ -213,6 +231,7 @@ export class PrimaryRole {
         });
         return;
       }
+      this.#together++;
       server.handle();
       if (i % FLUSH_EVERY === FLUSH_EVERY - 1) this.flush();
     }
@@ -237,6 +256,7 @@ export class PrimaryRole {
   step(): void {
     this.#objects.trim();
     this.#sweep();
+    this.#tellTimes();
     const state = this.#catchUp;
     if (state === null) return;
     try {
@@ -252,6 +272,14 @@ export class PrimaryRole {
   #sweep(): void {
     if (this.#swept || this.#frozen || this.sequencer.counters.mutations === 0) return;
     this.#swept = this.#servers.every((server) => server.sweep());
+  }
+
+  #tellTimes(): void {
+    if (this.sequencer.times.size === 0) return;
+    const now = bootNanoseconds();
+    if (now - this.#toldAt < TELL_MS * 1e6) return;
+    this.#toldAt = now;
+    this.sequencer.tellTimes();
   }
 
   /** A secondary has come; `ids` of a reconciliation include what its activity set names. */
@@ -310,6 +338,7 @@ export class PrimaryRole {
   /** Serves what has come, then reads no more. Answers whether nothing waits for the peer. */
   drain(): boolean {
     for (let i = 0; i < this.#servers.length; i++) this.serve(i);
+    this.sequencer.tellTimes();
     return this.#world.shared.repliesWaiting === 0 && this.#world.shared.fsyncsWaiting === 0;
   }
 

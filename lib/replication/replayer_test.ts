@@ -16,6 +16,7 @@ for (const budget of [0, 1 << 20]) {
           program.step();
           pair.tick();
         }
+        pair.primary.sequencer.tellTimes();
         pair.primary.replay(pair.secondary.stream, pair.b.copy.journal.last + 1);
         pair.settle();
         assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot(), `seed ${seed}, round ${round}`);

@@ -15,12 +15,14 @@ import type { Request } from "../fuse/request.ts";
 import type { Backing } from "../system/backing.ts";
 import { Statx } from "../system/statx.ts";
 import { addressOf } from "../system/address.ts";
-import { decodeMutation, Mutation, packNames } from "./mutation.ts";
+import { setU64 } from "./bytes.ts";
+import { decodeMutation, Mutation, packNames, SETATTR, SETATTR_BITS } from "./mutation.ts";
 import type { Held, Objects } from "./objects.ts";
 import { RESERVE_BLOCK } from "./objects.ts";
 import { DISK_FLAG, FSYNC, FSYNC_SLOTS, REPLY, REPLY_SLOTS, type Shared, WORD } from "./shared.ts";
 import { StreamError } from "./stream.ts";
 import type { Tree } from "./tree.ts";
+import { untoldIn, UntoldTimes } from "./untold_times.ts";
 import type { Wire } from "./wire.ts";
 
 const ENOSPC = 28;
@@ -28,6 +30,9 @@ const EIO = 5;
 const ENODATA = 61;
 /** The longest range one request copies. */
 const COPY_MAX = 1 << 20;
+
+/** Files may be so long on every file system we know; beyond, the directory's own says so first. */
+const EVERYWHERE_BYTES = 2 ** 40;
 
 /** Keeps what a node knows about its own data; durable when a method returns. */
 export interface Ledger {
@@ -85,6 +90,10 @@ export class Sequencer implements Road {
   readonly mountedAt: number;
   /** Under which new records are written; grows with the membership. */
   epoch: number;
+  /** Whose mtimes the peer is still to be told. */
+  readonly times = new UntoldTimes();
+  /** One request at a time: what it has for the peer is sent before this node's own disk is written. */
+  prompt = false;
   /** Counts for `status`. */
   readonly counters = { mutations: 0, bytes: 0, fsyncs: 0, failed: 0 };
   #generation: bigint;
@@ -95,6 +104,9 @@ export class Sequencer implements Road {
   readonly #view = new RecordView();
   readonly #scratch = new Mutation();
   readonly #stat = new Statx();
+  readonly #telling = new Mutation();
+  readonly #blob = new Uint8Array(SETATTR.bytes);
+  readonly #blobView = new DataView(this.#blob.buffer);
   readonly #copied = new Uint8Array(COPY_MAX);
   readonly #copiedAddress: number;
   readonly #addressOf: (bytes: Uint8Array<ArrayBuffer>) => number;
@@ -121,8 +133,13 @@ export class Sequencer implements Road {
     this.counters.mutations++;
     if (this.#generation === 0n) this.#mint();
     if (!this.#hasSpace(mutation) || !touchAll(activity, mutation)) return -ENOSPC;
-    let position = this.#append(mutation, unique);
+    if (this.times.full) this.tellTimes();
+    const position = this.#append(mutation, unique);
     if (position < 0) return position;
+    if (mutation.op === OP.write && this.#sending && this.#surely(mutation)) {
+      return this.#writeBehind(mutation, position, unique);
+    }
+    const asked = mutation.b;
     const result = tree.execute(mutation);
     if (result < 0) {
       this.counters.failed++;
@@ -130,30 +147,129 @@ export class Sequencer implements Road {
       this.#sendFiller();
       return result;
     }
-    if (mutation.op === OP.write || mutation.op === OP.copy) {
-      // A short write is what the application is told; the peer gets just that much.
-      const short = result < mutation.b;
-      mutation.b = result;
-      if (mutation.op === OP.write) mutation.payloadLength = result;
-      this.counters.bytes += result;
-      if (short) {
-        // Nor may a replay, or a request sent again, find more in the log than was done.
-        this.#journal.settle(position, STATE.void, 0n);
-        this.#sendFiller();
-        position = this.#append(mutation, unique);
-        if (position < 0) return position;
-      }
-    }
+    const ranged = mutation.op === OP.write || mutation.op === OP.copy;
+    if (ranged) this.counters.bytes += result;
     if (this.#nameless(mutation)) {
       // Void, so that a replay leaves it out too.
       this.#journal.settle(position, STATE.void, 0n);
       this.#sendFiller();
       return result;
     }
-    tree.measure(mutation);
+    if (ranged && result < asked) {
+      // Neither a replay nor a request that comes again may find more in the log than was done.
+      this.#journal.settle(position, STATE.void, 0n);
+      this.#sendFiller();
+      return this.#appendShort(mutation, result, unique);
+    }
+    if (ranged) this.times.add(mutation.id);
+    else this.#measure(mutation);
     this.#journal.settle(position, STATE.applied, mutation.time);
     this.#send(mutation);
     return result;
+  }
+
+  /**
+   * A write goes to the peer before it goes to this node's directory: the two happen at the same time. The peer may
+   * therefore have what this node's disk then refuses; it is told what is there instead.
+   */
+  #writeBehind(mutation: Mutation, position: number, unique: number): number {
+    const { tree } = this.#options;
+    const asked = mutation.b;
+    this.#send(mutation);
+    const result = tree.execute(mutation);
+    if (result === asked) {
+      this.counters.bytes += result;
+      this.times.add(mutation.id);
+      this.#journal.settle(position, STATE.applied, 0n);
+      return result;
+    }
+    const { id, a } = mutation;
+    const done = Math.max(0, result);
+    this.counters.bytes += done;
+    if (result < 0) this.counters.failed++;
+    else if (this.#appendShort(mutation, result, unique) < 0) throw noteless();
+    this.#amend(id, a + done, asked - done);
+    // Last: until here the log names the write as one in doubt.
+    this.#journal.settle(position, STATE.void, 0n);
+    return result;
+  }
+
+  /** Whether nothing but the disk can refuse a write: the peer would refuse it too, and leave the set. */
+  #surely(mutation: Mutation): boolean {
+    const { objects } = this.#options;
+    if (mutation.a + mutation.payloadLength > EVERYWHERE_BYTES) return false;
+    const held = objects.get(mutation.id);
+    return held !== undefined && !held.orphan && objects.io(held) >= 0;
+  }
+
+  /** A short write is what the application is told; log and peer get just that much. */
+  #appendShort(mutation: Mutation, done: number, unique: number): number {
+    mutation.b = done;
+    if (mutation.op === OP.write) mutation.payloadLength = done;
+    const position = this.#append(mutation, unique);
+    if (position < 0) return position;
+    this.times.add(mutation.id);
+    this.#journal.settle(position, STATE.applied, 0n);
+    this.#send(mutation);
+    return done;
+  }
+
+  /** Notes and sends a range as it stands in the directory, and the size where the range reaches beyond it. */
+  #amend(id: number, from: number, length: number): void {
+    const { objects, backing } = this.#options;
+    const range = new Mutation().reset(OP.write, id);
+    range.a = from;
+    range.b = length;
+    if (this.#generation === 0n) this.#mint();
+    const position = this.#append(range, 0);
+    if (position < 0) throw noteless();
+    this.times.add(id);
+    this.#journal.settle(position, STATE.applied, 0n);
+    if (this.#sending) this.#sendRange(range);
+    const held = objects.get(id);
+    if (held === undefined || backing.statx(held.path, this.#stat) < 0 || this.#stat.size >= from + length) {
+      return;
+    }
+    const cut = new Mutation().reset(OP.setattr, id);
+    cut.a = SETATTR_BITS.size;
+    setU64(this.#blobView, SETATTR.size, this.#stat.size);
+    cut.name = this.#blob;
+    const after = this.#append(cut, 0);
+    if (after < 0) throw noteless();
+    cut.time = this.#stat.mtime;
+    this.#journal.settle(after, STATE.applied, cut.time);
+    this.#send(cut);
+  }
+
+  #measure(mutation: Mutation): void {
+    this.#options.tree.measure(mutation);
+    if (mutation.op === OP.setattr || mutation.op === OP.fallocate) this.times.take(mutation.id);
+  }
+
+  /** Tells the peer an object's mtime, if a write left it untold: called before anyone is shown it. */
+  tellTime(id: number): void {
+    // A node that has written nothing since it leads begins no line of history for the sake of times.
+    if (this.times.size === 0 || this.#generation === 0n && !this.#sending || !this.times.take(id)) return;
+    const held = this.#options.objects.get(id);
+    if (held === undefined || held.orphan) return;
+    const time = this.#options.tree.mtime(id);
+    const mutation = this.#telling.reset(OP.setattr, id);
+    mutation.a = SETATTR_BITS.mtime;
+    this.#blobView.setBigInt64(SETATTR.mtime, time, true);
+    mutation.name = this.#blob;
+    mutation.time = time;
+    if (this.#generation === 0n) this.#mint();
+    const position = this.#append(mutation, 0);
+    // A full disk: the object's next write, or a comparison, carries it.
+    if (position < 0) return this.times.add(id);
+    this.#journal.settle(position, STATE.applied, time);
+    this.#send(mutation);
+  }
+
+  /** Tells all times that are untold. */
+  tellTimes(): void {
+    for (const id of this.times.ids()) this.tellTime(id);
+    this.times.settle();
   }
 
   /** Whether the disk has room for it; what writes over what is there already needs none. */
@@ -169,7 +285,8 @@ export class Sequencer implements Road {
 
   answer(fd: number, bytes: Uint8Array, address: number, length: number): void {
     const shared = this.#shared;
-    if (shared.get(WORD.members) === 1 && shared.repliesWaiting === 0 && this.#options.authority.valid) {
+    const everyMember = shared.get(WORD.members) === 1 || this.#acknowledged;
+    if (everyMember && shared.repliesWaiting === 0 && this.#options.authority.valid) {
       this.#options.writeReply(fd, address, length);
       return;
     }
@@ -181,9 +298,12 @@ export class Sequencer implements Road {
     for (let i = 0; i < length; i++) shared.replyBytes[at + REPLY.bytes + i] = bytes[i] ?? 0;
     shared.set(WORD.replyTail, (tail + 1) | 0);
     // The acknowledgement may have come before the reply was in the ring: then nobody looks there any more.
-    if (((shared.get(WORD.appliedLow) - (this.#journal.last | 0)) | 0) >= 0) {
-      this.#options.wake(shared.memory.wake.acker);
-    }
+    if (this.#acknowledged) this.#options.wake(shared.memory.wake.acker);
+  }
+
+  /** Whether the peer has acknowledged all there is. */
+  get #acknowledged(): boolean {
+    return ((this.#shared.get(WORD.appliedLow) - (this.#journal.last | 0)) | 0) >= 0;
   }
 
   reply(fd: number, address: number, length: number): number {
@@ -197,6 +317,7 @@ export class Sequencer implements Road {
 
   sync(held: Held, request: Request, fd: number, dataOnly: boolean, size: number): void {
     const { backing, objects } = this.#options;
+    this.tellTime(held.id);
     const io = objects.io(held);
     const copy = io < 0 ? io : backing.dup(io);
     const mutation = this.#scratch.reset(OP.fsync, held.id);
@@ -280,6 +401,7 @@ export class Sequencer implements Road {
   resolveInDoubt(): void {
     // What the former process gave to the kernel is unknown: any of its objects may be open.
     this.#options.objects.unknownBelow = this.#nextId;
+    this.findUntold();
     const position = this.#journal.positionOf(this.#journal.last);
     const record = position === undefined ? undefined : this.#journal.at(position, this.#view);
     if (position === undefined || record === undefined || record.state !== STATE.intention) return;
@@ -287,7 +409,9 @@ export class Sequencer implements Road {
     const bytes = record.bytes;
     decodeMutation(bytes, new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0, 0, mutation);
     if (mutation.op === OP.write || mutation.op === OP.copy) {
-      this.#repeatRange(mutation);
+      // Its data comes again with the request, and must be written then: the old record may not answer for it. What is
+      // there now, a part perhaps, goes to the peer under a record that answers for no request.
+      this.#amend(mutation.id, mutation.a, mutation.b);
       this.#journal.settle(position, STATE.void, 0n);
       return;
     }
@@ -298,22 +422,9 @@ export class Sequencer implements Road {
     this.#journal.settle(position, happened ? STATE.applied : STATE.void, happened ? mutation.time : 0n);
   }
 
-  /**
-   * The data of a write that is in doubt comes again with the request, and must be written then: the old record may not
-   * answer for it. What is there now, a part perhaps, goes to the peer under a record that answers for no request.
-   */
-  #repeatRange(mutation: Mutation): void {
-    const { id, a, b } = mutation;
-    const range = new Mutation().reset(OP.write, id);
-    range.a = a;
-    range.b = b;
-    if (this.#generation === 0n) this.#mint();
-    const position = this.#append(range, 0);
-    if (position < 0) {
-      throw new DiskFullError("Cannot note a write in doubt: the log's disk is full; make room on it");
-    }
-    this.#options.tree.measure(range);
-    this.#journal.settle(position, STATE.applied, range.time);
+  /** What the log says was written and not told, by a process or a primary that is no more. */
+  findUntold(): void {
+    for (const id of untoldIn(this.#journal)) this.times.add(id);
   }
 
   #happened(mutation: Mutation): boolean {
@@ -425,8 +536,9 @@ export class Sequencer implements Road {
           address: request.address,
           at: mutation.payloadAddress - request.address,
         });
+        if (this.prompt) link.wire.flush();
       } else if (mutation.op === OP.copy) {
-        this.#sendCopied(link, mutation);
+        this.#sendRange(mutation);
       } else {
         const payload = mutation.payloadLength > 0 ? this.#payload(mutation) : null;
         link.wire.record(fields, mutation, payload);
@@ -436,8 +548,13 @@ export class Sequencer implements Road {
     }
   }
 
-  /** The peer gets what a copy made, not the order to make it: its own source might not be compared yet. */
-  #sendCopied(link: Link, mutation: Mutation): void {
+  /**
+   * Sends what is in a range now. A copy travels so: the peer gets what it made, not the order to make it, whose source
+   * might not be compared yet.
+   */
+  #sendRange(mutation: Mutation): void {
+    const { link } = this;
+    if (link === null) return;
     const { objects, backing } = this.#options;
     const held = objects.get(mutation.id);
     const fd = held === undefined ? -1 : objects.io(held);
@@ -452,7 +569,11 @@ export class Sequencer implements Road {
     }
     this.#fields.op = sent.op;
     fillFields(this.#fields, sent);
-    link.wire.record(this.#fields, sent, got > 0 ? this.#copied.subarray(0, got) : null);
+    try {
+      link.wire.record(this.#fields, sent, got > 0 ? this.#copied.subarray(0, got) : null);
+    } catch (error) {
+      this.#lose(error);
+    }
   }
 
   #sendFiller(): void {
@@ -488,6 +609,10 @@ export class Sequencer implements Road {
     shared.set(WORD.fsyncTail, (tail + 1) | 0);
     return tail & (FSYNC_SLOTS - 1);
   }
+}
+
+function noteless(): DiskFullError {
+  return new DiskFullError("Cannot note a write in doubt: the log's disk is full; make room on it");
 }
 
 /** The fields of a record that a mutation determines. */

@@ -115,6 +115,7 @@ Deno.test("Sequencer.mutate() logs as much of a short write as was written: for 
   const { journal } = pair.a.copy;
   const unique = journal.at(journal.positionOf(journal.last) ?? 0, new RecordView())?.unique ?? 0;
   assertEquals(pair.primary.sequencer.logged(unique), { op: OP.write, id, length: 700 });
+  pair.primary.sequencer.tellTimes();
   pair.primary.replay(pair.secondary.stream, pair.b.copy.journal.last + 1);
   pair.settle();
   assertEquals(pair.b.fs.find("f")?.content.size, 800);
@@ -132,6 +133,7 @@ Deno.test("Sequencer.mutate() answers ENOSPC and changes nothing when the direct
   pair.a.fs.capacity = 0;
   assertEquals(kernel.write(id, 0, chunk), -28);
   pair.a.fs.capacity = Number.MAX_SAFE_INTEGER;
+  pair.settle();
   const last = pair.a.copy.journal.last;
   pair.a.storage.before = (action) => {
     if (action === "append") throw new DiskFullError("no room");
@@ -198,6 +200,8 @@ Deno.test("Sequencer.answer() holds a reply while the peer is a member or the au
   const { shared, authority, replies, sequencer } = primary;
   const bytes = new Uint8Array(16);
   const answer = (): void => sequencer.answer(900, bytes, memory.addressOf(bytes), bytes.length);
+  new Kernel(primary).mkdir(1, "d");
+  replies.length = 0;
   shared.set(WORD.members, 2);
   answer();
   assertEquals([shared.repliesWaiting, replies.length], [1, 0]);
@@ -213,4 +217,8 @@ Deno.test("Sequencer.answer() holds a reply while the peer is a member or the au
   primary.takeWaiting();
   answer();
   assertEquals([shared.repliesWaiting, replies.length], [0, 4]);
+  shared.set(WORD.members, 2);
+  shared.set(WORD.appliedLow, primary.node.copy.journal.last);
+  answer();
+  assertEquals([shared.repliesWaiting, replies.length], [0, 5], "every member has all there is");
 });

@@ -89,17 +89,17 @@ export class Tree {
   /** Reads the resulting times into the mutation: the primary's, which the secondary then imposes. */
   measure(mutation: Mutation): void {
     if (mutation.op >= OP.create && mutation.op <= OP.rename) {
-      mutation.time = this.#mtime(mutation.c);
-      if (creates(mutation.op)) mutation.timeOther = this.#mtime(mutation.id);
+      mutation.time = this.mtime(mutation.c);
+      if (creates(mutation.op)) mutation.timeOther = this.mtime(mutation.id);
       else if (mutation.op === OP.rename) {
-        mutation.timeOther = mutation.a === mutation.c ? mutation.time : this.#mtime(mutation.a);
+        mutation.timeOther = mutation.a === mutation.c ? mutation.time : this.mtime(mutation.a);
       }
       return;
     }
-    if (mutation.op <= OP.copy) mutation.time = this.#mtime(mutation.id);
+    if (mutation.op <= OP.copy) mutation.time = this.mtime(mutation.id);
   }
 
-  /** Sets the times that the primary measured. */
+  /** Sets the times that the primary measured; a write's is told later, see `untold_times.ts`. */
   impose(mutation: Mutation): number {
     if (mutation.op >= OP.create && mutation.op <= OP.rename) {
       const first = this.#setMtime(mutation.c, mutation.time);
@@ -109,10 +109,11 @@ export class Tree {
         ? this.#setMtime(mutation.a, mutation.timeOther)
         : 0;
     }
-    return mutation.op <= OP.copy ? this.#setMtime(mutation.id, mutation.time) : 0;
+    return mutation.op <= OP.copy && mutation.time !== 0n ? this.#setMtime(mutation.id, mutation.time) : 0;
   }
 
-  #mtime(id: number): bigint {
+  /** The modification time of an object, nanoseconds; 0 when it cannot be told. */
+  mtime(id: number): bigint {
     const held = this.#objects.get(id);
     return held === undefined || this.#backing.statx(held.path, this.#stat) < 0 ? 0n : this.#stat.mtime;
   }

@@ -203,6 +203,7 @@ export class Primary {
       addressOf: memory.addressOf,
     }, { epoch: options.epoch ?? 1, mountedAt, generation: resumed ? copy.lastGeneration : 0n });
     if (resumed) this.sequencer.resolveInDoubt();
+    else this.sequencer.findUntold();
   }
 
   /** Joins a secondary that stands where this node stands. */
@@ -351,6 +352,7 @@ export class Pair {
 
   /** Lets the secondary catch up by its link. */
   settle(): void {
+    this.primary.sequencer.tellTimes();
     this.secondary.receive();
   }
 

@@ -1,0 +1,79 @@
+/**
+ * Objects that were written to and whose resulting mtime the secondary has not been told.
+ *
+ * To read the mtime after each write and to set it on the other node costs two system calls and, worse, an inode to be
+ * journalled per write on both nodes: the kernel gives a time of its own to each write whose mtime was looked at since
+ * the last one. So a write is sent without, and the time follows in a record of its own before anyone is shown it: a look
+ * at the attributes, an fsync, and in any case soon.
+ *
+ * @module
+ */
+
+import { type Journal, OP, RecordView, STATE } from "../journal/mod.ts";
+
+/** Times are told at the latest when so many objects wait for it. */
+const OBJECTS_MAX = 1024;
+/** Or so many writes: a later process, which finds the rest in the log, need not look back further. */
+const WRITES_MAX = 4096;
+
+/** Whose times are still to be told. */
+export class UntoldTimes {
+  readonly #ids = new Set<number>();
+  #latest = 0;
+  #writes = 0;
+
+  /** How many objects wait. */
+  get size(): number {
+    return this.#ids.size;
+  }
+
+  /** All must be told before the next write. */
+  get full(): boolean {
+    return this.#writes >= WRITES_MAX || this.#ids.size >= OBJECTS_MAX;
+  }
+
+  /** An object was written to. */
+  add(id: number): void {
+    this.#writes++;
+    if (id === this.#latest) return;
+    this.#latest = id;
+    this.#ids.add(id);
+  }
+
+  /** Whether the object's time is to be told; it counts as told from here. */
+  take(id: number): boolean {
+    if (id === this.#latest) this.#latest = 0;
+    return this.#ids.delete(id);
+  }
+
+  /** All that wait, in no order that means anything. */
+  ids(): number[] {
+    return [...this.#ids];
+  }
+
+  /** What could be told was told: writes are counted anew. */
+  settle(): void {
+    this.#writes = 0;
+  }
+}
+
+/**
+ * What the end of the log says was written and not told: by a process that was killed, or a primary that was lost. Bounded
+ * by the rules above, which that one kept too.
+ */
+export function untoldIn(journal: Journal): Set<number> {
+  const ids = new Set<number>();
+  // Each object told is a record as well.
+  const from = Math.max(journal.first, journal.last + 1 - WRITES_MAX - 2 * OBJECTS_MAX);
+  const cursor = journal.read(from);
+  if (cursor === null) return ids;
+  const view = new RecordView();
+  while (cursor.next(view)) {
+    if (view.state === STATE.void) continue;
+    if (view.op < OP.setattr || view.op > OP.copy) continue;
+    if (view.mtimeNs === 0n) ids.add(view.id);
+    else ids.delete(view.id);
+  }
+  cursor.close();
+  return ids;
+}
