@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { Pair } from "../../tests/sim/data_road.ts";
+import { Pair, Primary, Secondary } from "../../tests/sim/data_road.ts";
 import { body, Kernel } from "../../tests/sim/kernel.ts";
 import { Program } from "../../tests/sim/program.ts";
 import { OPCODE } from "../fuse/opcode.ts";
@@ -121,6 +121,40 @@ Deno.test("Sequencer.mutate() logs as much of a short write as was written: for 
   assertEquals(pair.b.fs.find("f")?.content.size, 800);
   assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
   assertEquals(pair.b.copy.journal.last, journal.last);
+});
+
+Deno.test("Sequencer.mutate() amends what the peer has of a write that this node's disk cut short or refused", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary);
+  const id = kernel.create(1, "f");
+  kernel.write(id, 0, new Uint8Array(1000).fill(1));
+  for (
+    const [shorten, capacity, offset] of [[700, 2 ** 40, 500], [300, 2 ** 40, 100], [0, 0, 2000]] as const
+  ) {
+    pair.a.fs.shorten = shorten;
+    pair.a.fs.capacity = capacity;
+    kernel.call(OPCODE.WRITE, id, body(0n, BigInt(offset), 3000, 0, 0n, 2, 0, new Uint8Array(3000).fill(7)));
+    pair.a.fs.capacity = 2 ** 40;
+    pair.settle();
+    assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot(), `${offset}`);
+  }
+  assertEquals(pair.a.fs.find("f")?.content.size, 1200);
+});
+
+Deno.test("Sequencer.findUntold() has a primary that took over tell the times it gave to its predecessor's writes", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary);
+  kernel.write(kernel.create(1, "f"), 0, new Uint8Array(1000).fill(1));
+  pair.secondary.receive();
+  assert(pair.b.fs.snapshot() !== pair.a.fs.snapshot(), "the time is untold");
+  const next = new Primary(pair.b, { epoch: 2 });
+  next.sequencer.tellTimes();
+  assertEquals(pair.b.copy.journal.last, pair.a.copy.journal.last, "nobody is there to be told");
+  const back = new Secondary(pair.a);
+  next.connect(back.stream);
+  next.sequencer.tellTimes();
+  back.receive();
+  assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
 });
 
 Deno.test("Sequencer.mutate() answers ENOSPC and changes nothing when the directory's disk, the log or the activity set is full", () => {
