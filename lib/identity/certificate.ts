@@ -2,21 +2,12 @@
  * The cluster's own certificate authority: made at `init`, copied to every node that joins.
  *
  * ECDSA on P-256: small, fast to sign, known to every TLS library a node or a `curl` may use.
+ *
+ * The library that makes certificates is loaded by what makes one: an agent that has just died is waited for, and loading
+ * it would be half of that time.
  */
-import {
-  BasicConstraintsExtension,
-  cryptoProvider,
-  ExtendedKeyUsage,
-  ExtendedKeyUsageExtension,
-  KeyUsageFlags,
-  KeyUsagesExtension,
-  PemConverter,
-  Pkcs10CertificateRequest,
-  Pkcs10CertificateRequestGenerator,
-  SubjectAlternativeNameExtension,
-  X509Certificate,
-  X509CertificateGenerator,
-} from "./x509.ts";
+import { decodePem, encodePem } from "./pem.ts";
+import type { Pkcs10CertificateRequest } from "./x509.ts";
 
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
 const DAY = 86_400_000;
@@ -50,6 +41,14 @@ export interface NodeIdentity {
  * @param options.at now, milliseconds since 1970.
  */
 export async function createAuthority(options: { cluster: string; at: number }): Promise<Credentials> {
+  const {
+    BasicConstraintsExtension,
+    cryptoProvider,
+    KeyUsageFlags,
+    KeyUsagesExtension,
+    X509CertificateGenerator,
+  } = await import("./x509.ts");
+  cryptoProvider.set(crypto);
   const keys = await newKeys();
   const certificate = await X509CertificateGenerator.createSelfSigned({
     name: [{ CN: [`Binome ${options.cluster}`] }],
@@ -68,6 +67,8 @@ export async function createAuthority(options: { cluster: string; at: number }):
 
 /** Makes a node's key and the request the authority signs. */
 export async function createRequest(node: string): Promise<CertificateRequest> {
+  const { cryptoProvider, Pkcs10CertificateRequestGenerator } = await import("./x509.ts");
+  cryptoProvider.set(crypto);
   const keys = await newKeys();
   const request = await Pkcs10CertificateRequestGenerator.create({
     name: [{ CN: [node] }],
@@ -87,17 +88,18 @@ export async function issueCertificate(
   request: string,
   options: NodeIdentity & { readonly at: number },
 ): Promise<string> {
+  const x509 = await import("./x509.ts");
   let parsed: Pkcs10CertificateRequest;
   try {
-    parsed = new Pkcs10CertificateRequest(request);
+    parsed = new x509.Pkcs10CertificateRequest(request);
   } catch (cause) {
     throw new TypeError("Cannot sign the certificate request: it is no PKCS #10 request", { cause });
   }
   if (!await parsed.verify()) {
     throw new TypeError("Cannot sign the certificate request: its signature does not match its key");
   }
-  const issuer = new X509Certificate(authority.certificate);
-  const certificate = await X509CertificateGenerator.create({
+  const issuer = new x509.X509Certificate(authority.certificate);
+  const certificate = await x509.X509CertificateGenerator.create({
     subject: [{ CN: [options.node] }],
     issuer: issuer.subject,
     notBefore: new Date(options.at - DAY),
@@ -106,10 +108,13 @@ export async function issueCertificate(
     publicKey: parsed.publicKey,
     signingKey: await crypto.subtle.importKey("pkcs8", keyBytes(authority.key), ALGORITHM, false, ["sign"]),
     extensions: [
-      new BasicConstraintsExtension(false, undefined, true),
-      new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
-      new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth, ExtendedKeyUsage.clientAuth]),
-      new SubjectAlternativeNameExtension([
+      new x509.BasicConstraintsExtension(false, undefined, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+      new x509.ExtendedKeyUsageExtension([
+        x509.ExtendedKeyUsage.serverAuth,
+        x509.ExtendedKeyUsage.clientAuth,
+      ]),
+      new x509.SubjectAlternativeNameExtension([
         { type: "dns", value: options.node },
         { type: "dns", value: "localhost" },
         ...[...new Set([...options.addresses, "127.0.0.1"])].map((value) => ({ type: "ip" as const, value })),
@@ -119,33 +124,30 @@ export async function issueCertificate(
   return certificate.toString("pem");
 }
 
-/** DER bytes of a certificate in PEM, the shorter form for a join token. */
-export function certificateBytes(pem: string): Uint8Array {
-  return new Uint8Array(new X509Certificate(pem).rawData);
+/** DER bytes of a certificate in PEM, the shorter form for a join token. Throws when it is none. */
+export function certificateBytes(pem: string): Uint8Array<ArrayBuffer> {
+  return decodePem(pem, "CERTIFICATE");
 }
 
 /** PEM of a certificate in DER. Throws when it is none. */
 export function certificatePem(der: Uint8Array): string {
-  return new X509Certificate(der.slice()).toString("pem");
+  return encodePem(der, "CERTIFICATE");
 }
 
 /** SHA-256 of a certificate in PEM, hexadecimal: what a person compares. */
 export async function fingerprint(pem: string): Promise<string> {
-  const digest = await crypto.subtle.digest("SHA-256", certificateBytes(pem).slice());
+  const digest = await crypto.subtle.digest("SHA-256", certificateBytes(pem));
   return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 async function newKeys(): Promise<CryptoKeyPair> {
-  cryptoProvider.set(crypto);
   return await crypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
 }
 
 async function privatePem(key: CryptoKey): Promise<string> {
-  return PemConverter.encode(await crypto.subtle.exportKey("pkcs8", key), PemConverter.PrivateKeyTag);
+  return encodePem(new Uint8Array(await crypto.subtle.exportKey("pkcs8", key)), "PRIVATE KEY");
 }
 
 function keyBytes(pem: string): Uint8Array<ArrayBuffer> {
-  const [der] = PemConverter.decode(pem);
-  if (der === undefined) throw new TypeError("Cannot read the authority's key: no PEM block in ca.key");
-  return new Uint8Array(der);
+  return decodePem(pem, "PRIVATE KEY");
 }
