@@ -63,8 +63,8 @@ export interface Spawn {
   /** Program (looked up in PATH) and arguments. */
   readonly argv: readonly string[];
   readonly environment: Readonly<Record<string, string>>;
-  /** Output and errors are appended here. */
-  readonly output: string;
+  /** Output and errors are appended here. Null: they go where ours go, and the child stays in our session. */
+  readonly output: string | null;
   readonly directory: string;
 }
 
@@ -72,7 +72,7 @@ export interface Spawn {
 export type Exit = { readonly code: number } | { readonly signal: number };
 
 /**
- * Starts a program in a session of its own.
+ * Starts a program, in a session of its own unless it shares our output.
  *
  * @returns its pid, which stays ours until {@link reap} has answered how it ended.
  * @throws {SystemError} also when the program does not exist.
@@ -81,15 +81,21 @@ export function spawn(child: Spawn): number {
   const [program = ""] = child.argv;
   const actions = new Uint8Array(SPAWN_ACTIONS_SIZE);
   const attributes = new Uint8Array(SPAWN_ATTRIBUTES_SIZE);
-  const output = cstring(child.output);
+  const { output } = child;
   c.posix_spawn_file_actions_init(actions);
   c.posix_spawnattr_init(attributes);
   try {
     c.posix_spawn_file_actions_addopen(actions, 0, cstring("/dev/null"), O.RDONLY, 0);
-    c.posix_spawn_file_actions_addopen(actions, 1, output, O.WRONLY | O.CREAT | O.APPEND, 0o600);
-    c.posix_spawn_file_actions_adddup2(actions, 1, 2);
+    if (output !== null) {
+      const flags = O.WRONLY | O.CREAT | O.APPEND;
+      c.posix_spawn_file_actions_addopen(actions, 1, cstring(output), flags, 0o600);
+      c.posix_spawn_file_actions_adddup2(actions, 1, 2);
+    }
     c.posix_spawn_file_actions_addchdir_np(actions, cstring(child.directory));
-    c.posix_spawnattr_setflags(attributes, SPAWN.SETSID | SPAWN.SETSIGDEF | SPAWN.SETSIGMASK);
+    c.posix_spawnattr_setflags(
+      attributes,
+      (output === null ? 0 : SPAWN.SETSID) | SPAWN.SETSIGDEF | SPAWN.SETSIGMASK,
+    );
     // Deno ignores SIGPIPE, and what is ignored stays so across exec: shells in pipelines rely on it.
     c.posix_spawnattr_setsigdefault(attributes, new Uint8Array(SIGSET_SIZE).fill(0xff));
     c.posix_spawnattr_setsigmask(attributes, new Uint8Array(SIGSET_SIZE));

@@ -9,6 +9,7 @@ import { findCgroups, groupPids, makeGroup, populated } from "./cgroup.ts";
 import { libc } from "./libc.ts";
 import { openPidfd, signalPidfd } from "./pidfd.ts";
 import { Poller } from "./poller.ts";
+import { atOrdinaryPriority } from "./priority.ts";
 import { capLog, isGone, ownEnvironment, reap, SIGNAL, spawn } from "./process.ts";
 
 /** A service's log is cut when it has grown past this, at each start, stop and look. */
@@ -53,12 +54,10 @@ function run(poller: Poller, command: Command, base: string | null, output: stri
   const enter = ["sh", "-c", `echo 0 > /proc/self/oom_score_adj; ${join}exec "$@"`];
   enter.push(group === null ? "sh" : `${group}/cgroup.procs`);
   const mark = command.member ? { [MARK]: command.module } : {};
-  const pid = spawn({
-    argv: [...enter, ...command.argv],
-    environment: { ...ownEnvironment(), ...command.environment, ...mark },
-    output,
-    directory: "/",
-  });
+  const environment = { ...ownEnvironment(), ...command.environment, ...mark };
+  const pid = atOrdinaryPriority(() =>
+    spawn({ argv: [...enter, ...command.argv], environment, output, directory: "/" })
+  );
   const pidfd = openPidfd(pid);
   let open = true;
   const ended = (async () => {
