@@ -5,10 +5,11 @@
  */
 
 import { Agent } from "./agent/agent.ts";
+import type { Authority } from "./agent/seams.ts";
 import type { AgentStart, RunningAgent } from "./system/agent_role.ts";
 import { AuthorityFile } from "./system/authority_file.ts";
 import { bootId } from "./system/boot_id.ts";
-import { clock, randomIncarnation, timers } from "./system/clock.ts";
+import { boottimeMs, clock, randomIncarnation, timers } from "./system/clock.ts";
 import { openProbes, openServices, openVips } from "./system/effects.ts";
 import { hmacSha256 } from "./system/hmac.ts";
 import { logLine } from "./system/log.ts";
@@ -28,7 +29,7 @@ export function runAgent(start: AgentStart): Promise<RunningAgent> {
     throw new Error(`Cannot start the agent: "${node}" is no node of ${state}/cluster.yaml`);
   }
   const boot = bootId(run);
-  const store = new SqliteStore(`${state}/agent.db`);
+  const store = new SqliteStore(`${state}/agent.db`, logLine);
   const { transport, open } = lateTransport(me.addresses, cluster.ports.heartbeat);
   const agent = new Agent({ node, cluster, modules }, {
     clock,
@@ -42,7 +43,7 @@ export function runAgent(start: AgentStart): Promise<RunningAgent> {
     incarnation: randomIncarnation(),
     bootId: boot,
     socket: (name) => `${run}/${name}.sock`,
-    openAuthority: (module) => new AuthorityFile(`${run}/${module}.authority`),
+    openAuthority: (module) => tellFirst(module, new AuthorityFile(`${run}/${module}.authority`)),
     openTransport: open,
     log: logLine,
   });
@@ -52,9 +53,26 @@ export function runAgent(start: AgentStart): Promise<RunningAgent> {
     async close() {
       await agent.close();
       await transport()?.close();
-      store.close();
+      await store.close();
     },
   });
+}
+
+/** Says how soon after its start an agent has renewed the authority that a former one had granted. */
+function tellFirst(module: string, file: Authority): Authority {
+  const began = boottimeMs();
+  let said = false;
+  return {
+    write(untilMs, epoch) {
+      file.write(untilMs, epoch);
+      if (said || untilMs === 0) return;
+      said = true;
+      logLine(
+        `${clock.wall()} ${module} authority renewed ${boottimeMs() - began} ms after the agent's start`,
+      );
+    },
+    close: () => file.close(),
+  };
 }
 
 /** The sockets are opened by the agent, once there is someone to receive; closed by us, after it has ended. */

@@ -111,9 +111,18 @@ class Host implements AsyncDisposable {
   }
 }
 
-async function until(what: string, holds: () => boolean): Promise<void> {
+/** An agent that does not know yet what runs says that it is busy. */
+async function accepted(host: Host, verb: "start" | "start-primary"): Promise<void> {
+  await until(`${host.name} accepts ${verb}`, async () => {
+    const code = (await host.agent?.control.command("m", verb, { by: "test" }))?.code;
+    if (code !== "busy") assertEquals(code, "accepted");
+    return code === "accepted";
+  });
+}
+
+async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
   const limit = Date.now() + 10_000;
-  while (!holds()) {
+  while (!await holds()) {
     if (Date.now() > limit) throw new Error(`not within 10 s: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
@@ -128,9 +137,8 @@ Deno.test("runAgent() makes a pair over real sockets and SQLite, and resumes aft
   await n2.start();
   await until("n1 waits for orders", () => n1.shows() === "stopped not-ready");
   await until("it knows what runs", () => n1.agent?.control.status().peers[0]?.heard === true);
-  await until("accepted", () => n1.agent?.control.events(0, 10).length !== 0);
-  assertEquals((await n1.agent?.control.command("m", "start-primary", { by: "test" }))?.code, "accepted");
-  assertEquals((await n2.agent?.control.command("m", "start", { by: "test" }))?.code, "accepted");
+  await accepted(n1, "start-primary");
+  await accepted(n2, "start");
   const paired = (): boolean => n1.shows() === "primary ready" && n2.shows() === "secondary ready";
   await until("a pair", paired);
   const authority = new DataView((await Deno.readFile(`${n1.dir}/m.authority`)).buffer);
@@ -145,40 +153,50 @@ Deno.test("runAgent() makes a pair over real sockets and SQLite, and resumes aft
   assertEquals(n1.mounted, true);
 });
 
-Deno.test("SqliteStore keeps records and the latest events in order", () => {
-  const dir = Deno.makeTempDirSync();
-  const store = new SqliteStore(`${dir}/agent.db`);
+Deno.test("SqliteStore keeps records and the latest events in order", async () => {
+  const dir = await Deno.makeTempDir();
+  const log: string[] = [];
+  const open = (): SqliteStore => new SqliteStore(`${dir}/agent.db`, (line) => void log.push(line));
+  const store = open();
   assertEquals(store.load("m"), null);
   const record = { ...newRecord("boot"), epoch: 7, members: ["a"] };
   store.save("m", { ...record, epoch: 6 });
   store.save("m", record);
   const event = { time: "t", node: "n", module: "m", epoch: 7, level: "warning", why: "w" } as const;
   for (let i = 1; i <= 5; i++) store.append({ ...event, what: `event ${i}` });
-  store.close();
-  const again = new SqliteStore(`${dir}/agent.db`);
+  await store.close();
+  const again = open();
   assertEquals(again.load("m"), record);
   assertEquals(again.events(0, 2).map((row) => row.what), ["event 4", "event 5"]);
   assertEquals(again.events(1, 2).map((row) => row.what), ["event 2", "event 3"]);
   again.forget("m");
   assertEquals(again.load("m"), null);
-  again.close();
-  Deno.removeSync(dir, { recursive: true });
+  await again.close();
+  assertEquals(log, []);
+  await Deno.remove(dir, { recursive: true });
 });
 
-function onTmpfs(size: string, work: (dir: string) => void): void {
-  const dir = Deno.makeTempDirSync({ prefix: "binome-full-" });
-  const run = (command: string, ...args: string[]): boolean =>
-    new Deno.Command(command, { args, stderr: "null" }).outputSync().success;
-  if (!run("mount", "-t", "tmpfs", "-o", `size=${size}`, "tmpfs", dir)) {
-    Deno.removeSync(dir);
+async function onTmpfs(size: string, work: (dir: string) => Promise<void>): Promise<void> {
+  const dir = await Deno.makeTempDir({ prefix: "binome-full-" });
+  const run = async (command: string, ...args: string[]): Promise<boolean> =>
+    (await new Deno.Command(command, { args, stderr: "null" }).output()).success;
+  if (!await run("mount", "-t", "tmpfs", "-o", `size=${size}`, "tmpfs", dir)) {
+    await Deno.remove(dir);
     throw new Error("Cannot test a full disk: mounting a tmpfs needs root");
   }
   try {
-    work(dir);
+    await work(dir);
   } finally {
-    run("umount", "-l", dir);
-    Deno.removeSync(dir);
+    await run("umount", "-l", dir);
+    await Deno.remove(dir);
   }
+}
+
+function smallStore(dir: string): SqliteStore {
+  const log = (line: string): never => {
+    throw new Error(line);
+  };
+  return new SqliteStore(`${dir}/agent.db`, log, 512 << 10);
 }
 
 /** Takes every block there is. */
@@ -193,9 +211,9 @@ function fill(path: string): void {
   }
 }
 
-Deno.test("SqliteStore saves records on a full disk, keeps events readable, and writes both down once there is room", () => {
-  onTmpfs("4m", (dir) => {
-    const store = new SqliteStore(`${dir}/agent.db`, 512 << 10);
+Deno.test("SqliteStore saves records on a full disk, keeps events readable, and writes both down once there is room", async () => {
+  await onTmpfs("4m", async (dir) => {
+    const store = smallStore(dir);
     const record = newRecord("boot");
     const event = {
       time: "t",
@@ -225,27 +243,27 @@ Deno.test("SqliteStore saves records on a full disk, keeps events readable, and 
       }
     }
     assertEquals(refused, true);
-    Deno.removeSync(`${dir}/filler`);
+    await Deno.remove(`${dir}/filler`);
     store.append({ ...event, what: "after" });
     store.save("m", { ...record, epoch: 2000 });
-    store.close();
-    const again = new SqliteStore(`${dir}/agent.db`, 512 << 10);
+    await store.close();
+    const again = smallStore(dir);
     assertEquals(again.events(0, 200).map(({ id }) => id), Array.from({ length: 102 }, (_, i) => i + 1));
     assertEquals(again.load("m")?.epoch, 2000);
-    again.close();
+    await again.close();
   });
 });
 
-Deno.test("SqliteStore opens on a full disk in the room it set aside", () => {
-  onTmpfs("4m", (dir) => {
-    const store = new SqliteStore(`${dir}/agent.db`, 512 << 10);
+Deno.test("SqliteStore opens on a full disk in the room it set aside", async () => {
+  await onTmpfs("4m", async (dir) => {
+    const store = smallStore(dir);
     store.save("m", newRecord("boot"));
-    store.close();
+    await store.close();
     fill(`${dir}/filler`);
-    const again = new SqliteStore(`${dir}/agent.db`, 512 << 10);
+    const again = smallStore(dir);
     again.save("m", { ...newRecord("boot"), epoch: 3 });
     assertEquals(again.load("m")?.epoch, 3);
-    again.close();
+    await again.close();
   });
 });
 

@@ -1,8 +1,11 @@
 /**
  * What the agent remembers: `STATE/agent.db`, by the SQLite built into the runtime.
  *
- * WAL with `synchronous=FULL`: a record that was saved is there after a power cut. On a full disk records are saved in
- * room set aside for them; events wait in memory, where they can be read all the same.
+ * WAL. A record is on the disk when `save` returns (`synchronous=FULL`). An event is in the file when `append` returns, and
+ * on the disk a moment later, by another thread: the loop that renews the authority must not wait for a busy disk to hold
+ * what nothing depends on. A record saved after it takes it along.
+ *
+ * On a full disk records are saved in room set aside for them; events wait in memory, where they can be read all the same.
  *
  * @module
  */
@@ -40,9 +43,15 @@ export class SqliteStore {
   /** Oldest first, with the ids they will have. */
   #waiting: EventRow[] = [];
   #lastId: number;
+  /** The write-ahead log. SQLite keeps its locks on other files: closing this descriptor frees none. */
+  readonly #wal: Deno.FsFile;
+  readonly #log: (line: string) => void;
+  #syncing: Promise<void> | null = null;
+  #unsynced = false;
 
   /** Opens or creates. A file of a later version is refused. */
-  constructor(path: string, reserveBytes = RESERVE_BYTES) {
+  constructor(path: string, log: (line: string) => void, reserveBytes = RESERVE_BYTES) {
+    this.#log = log;
     this.#reserve = new Reserve(`${path}.reserve`, reserveBytes);
     // Opening says no code that tells a full disk from others: whatever it was, more room does no harm.
     this.#db = withReserve(this.#reserve, () => true, () => open(path));
@@ -55,6 +64,7 @@ export class SqliteStore {
     this.#trim = this.#db.prepare("DELETE FROM event WHERE id <= ?");
     const newest = this.#db.prepare("SELECT seq FROM sqlite_sequence WHERE name = 'event'").get();
     this.#lastId = Number(newest?.["seq"] ?? 0);
+    this.#wal = Deno.openSync(`${path}-wal`, { read: true });
   }
 
   /** Null: the module was never seen here. */
@@ -85,6 +95,7 @@ export class SqliteStore {
     this.#db.prepare("DELETE FROM record WHERE module = ?").run(module);
   }
 
+  /** Returns once it survives the death of this process; a power cut soon after may take it. */
   append(event: Omit<EventRow, "id">): EventRow {
     const row = { id: ++this.#lastId, ...event };
     this.#waiting.push(row);
@@ -115,12 +126,15 @@ export class SqliteStore {
     return [...written, ...waiting].slice(0, limit);
   }
 
-  close(): void {
+  async close(): Promise<void> {
+    await this.#syncing;
+    this.#wal.close();
     this.#db.close();
   }
 
   /** Writes the events that wait, as far as there is room. */
   #write(): void {
+    this.#db.exec("PRAGMA synchronous=NORMAL");
     try {
       for (let row = this.#waiting[0]; row !== undefined; row = this.#waiting[0]) {
         const { id, time, node, module, epoch, level, what, why } = row;
@@ -132,8 +146,24 @@ export class SqliteStore {
       // Room set aside is for what decisions depend on.
       if (!isFull(error)) throw error;
       return;
+    } finally {
+      this.#db.exec("PRAGMA synchronous=FULL");
+      this.#unsynced = true;
+      this.#syncing ??= this.#sync().finally(() => this.#syncing = null);
     }
     this.#reserve.take();
+  }
+
+  async #sync(): Promise<void> {
+    while (this.#unsynced) {
+      this.#unsynced = false;
+      try {
+        await this.#wal.syncData();
+      } catch (error) {
+        const why = error instanceof Error ? error.message : String(error);
+        this.#log(`events: the last ones may not survive a power cut: ${why}`);
+      }
+    }
   }
 }
 
