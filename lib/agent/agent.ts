@@ -101,6 +101,8 @@ export class Agent implements AgentControl {
     this.#keeper.want(true);
     for (const { config, generation } of identity.modules) this.#add(config, generation);
     const { heartbeatMs } = identity.cluster.timings;
+    // The peer is greeted while it is found out what runs here: an authority that is running out waits for its echo.
+    this.#stops.push(world.timers.after(0, () => this.#heartbeats.sendAll()));
     this.#stops.push(world.timers.every(heartbeatMs, () => this.#heartbeats.sendAll()));
     this.#stops.push(
       world.timers.every(Math.max(TICK_MIN_MS, Math.floor(heartbeatMs / 4)), () => this.#tick()),
@@ -273,7 +275,8 @@ export class Agent implements AgentControl {
     while (this.#modules.get(module)?.runner === runner) {
       try {
         await this.#keeper.ready(5000, signal);
-        return await runner.boot(this.#world.bootId, signal);
+        await runner.boot(this.#world.bootId, signal);
+        return this.#heartbeats.send(runner.state.settings.peer);
       } catch (error) {
         if (signal.aborted) return;
         if (!said) {

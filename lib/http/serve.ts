@@ -9,6 +9,8 @@ import { errorBody } from "./errors.ts";
 
 /** How often other nodes are asked for configurations applied while this one was away. */
 const CATCH_UP_MS = 10_000;
+/** And how long after the start at first: what has just taken over has more urgent things to do. */
+const BEGIN_MS = 1000;
 
 /** What {@link serveControlPlane} touches. */
 export interface ControlPlaneWorld {
@@ -65,8 +67,13 @@ export async function serveControlPlane(
           busy = false;
         }
       };
-      stopCatchingUp = world.every(CATCH_UP_MS, () => void ask());
-      void ask();
+      let restMs = BEGIN_MS;
+      stopCatchingUp = world.every(BEGIN_MS, () => {
+        restMs -= BEGIN_MS;
+        if (restMs > 0) return;
+        restMs = CATCH_UP_MS;
+        void ask();
+      });
     },
     async close() {
       stopCatchingUp();
