@@ -16,11 +16,20 @@ async function main(args: readonly string[]): Promise<number> {
   switch (role) {
     // Imported where they are used: a command line must not pay for the data road.
     case "agent": {
+      if (args[1] === "--end" && args.length === 2) {
+        const { endAgent } = await import("./lib/system/agent_turn.ts");
+        await endAgent(run);
+        return 0;
+      }
+      await beFirst();
+      const { AgentTurn } = await import("./lib/system/agent_turn.ts");
+      const turn = await AgentTurn.announce({ run, spareOf: spareOf(args.slice(1)) });
       const { agentRole } = await import("./lib/system/agent_role.ts");
       const { runAgent } = await import("./lib/agent.ts");
-      return await agentRole({ state, run, version: VERSION, runAgent });
+      return await agentRole({ state, run, version: VERSION, turn, runAgent });
     }
     case "keeper": {
+      await beFirst();
       const { runKeeper } = await import("./lib/keeper.ts");
       const watchdog = Deno.env.get("BINOME_WATCHDOG") || null;
       await runKeeper({ state, run, watchdog, ...await openRole(run) });
@@ -30,6 +39,7 @@ async function main(args: readonly string[]): Promise<number> {
       if (module === undefined || rest.length > 0) {
         throw new Error("Cannot start a replicator: expected one MODULE");
       }
+      await beFirst();
       const { runReplicator } = await import("./lib/replicator.ts");
       return await runReplicator({ module, state, run });
     }
@@ -39,6 +49,24 @@ async function main(args: readonly string[]): Promise<number> {
       return await runCli(args, openWorld({ state, version: VERSION }));
     }
   }
+}
+
+/** Before anything else is loaded: on a busy machine loading takes seconds. */
+async function beFirst(): Promise<void> {
+  const { raisePriority } = await import("./lib/system/priority.ts");
+  for (const warning of raisePriority()) await tell(warning);
+}
+
+/** `binome agent`, as systemd or a person writes it: null; `binome agent --spare PID`, as the agent does. */
+function spareOf(options: readonly string[]): number | null {
+  if (options.length === 0) return null;
+  const [option, pid = ""] = options;
+  if (option === "--spare" && /^[1-9][0-9]*$/.test(pid) && options.length === 2) return Number(pid);
+  throw new Error("Cannot start the agent: it takes no arguments; write `binome agent`");
+}
+
+async function tell(text: string): Promise<void> {
+  await Deno.stderr.write(new TextEncoder().encode(`binome: ${text}\n`));
 }
 
 if (import.meta.main) {
@@ -53,7 +81,7 @@ if (import.meta.main) {
       : error instanceof Error
       ? error.stack ?? error.message
       : String(error);
-    await Deno.stderr.write(new TextEncoder().encode(`binome: ${text}\n`));
+    await tell(text);
     exit = 1;
   }
   Deno.exit(exit);

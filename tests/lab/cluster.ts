@@ -337,9 +337,12 @@ export class Cluster implements AsyncDisposable {
     return await this.lab.compare({ node: "node1", path: BENEATH }, { node: "node2", path: BENEATH });
   }
 
-  /** The program's processes on a node, by number inside it. */
+  /** The program's processes on a node, by number inside it; of the agent the one that serves. */
   async pid(node: NodeName, role: "agent" | "keeper" | "replicator"): Promise<number> {
-    const pattern = role === "replicator" ? `^[^ ]*binome replicator ${MODULE}$` : `^[^ ]*binome ${role}$`;
+    if (role === "agent") {
+      return Number((await this.lab.sh(node, "cat /run/binome/agent.turn")).split(" ")[0]);
+    }
+    const pattern = `^[^ ]*binome ${role}${role === "replicator" ? ` ${MODULE}` : ""}$`;
     const result = await this.lab.exec(node, ["pgrep", "-o", "-f", pattern]);
     if (result.code !== 0) throw new Error(`Cannot find the ${role} of ${node}: is it running?`);
     return Number(result.stdout);

@@ -234,7 +234,7 @@ Deno.test("two labs with the same addresses run at once and do not hear each oth
 
 /** Stands in for the program: counts its starts per role, and ends cleanly on SIGTERM. */
 const FAKE = `#!/bin/sh
-[ "$1" != halt ] || exit 0
+[ "$1" != halt ] && [ "$2" != --end ] || exit 0
 echo start >> /var/log/starts.$1
 trap 'echo ended >> /var/log/starts.$1; exit 0' TERM
 while :; do sleep 0.02; done

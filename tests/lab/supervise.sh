@@ -12,7 +12,8 @@ mkdir -p $home /var/log/binome
 role() { # NAME: the loop of one role
   trap 'exit 0' TERM
   while [ ! -e $home/stopping ]; do
-    binome "$1" >>"/var/log/binome/$1.log" 2>&1 &
+    # In a session of its own, as systemd does.
+    setsid binome "$1" >>"/var/log/binome/$1.log" 2>&1 &
     echo $! >"$home/$1.new"
     mv "$home/$1.new" "$home/$1.pid"
     wait $!
@@ -54,6 +55,8 @@ stop | shutdown)
   # What config/systemd/binome-halt.service does.
   [ "$1" = stop ] || binome halt --wait 60 >>/var/log/binome/supervise.log 2>&1 || status=1
   end agent 60 || status=1
+  # What ExecStopPost of config/systemd/binome-agent.service does.
+  binome agent --end >>/var/log/binome/agent.log 2>&1 || status=1
   end keeper 20 || status=1
   exit $status
   ;;

@@ -3,7 +3,7 @@
  * most. `writer.c` checks every answer it gets.
  */
 import { assertEquals, assertMatch, assertNotEquals } from "@std/assert";
-import { Cluster, DATA, NODES, story, VIP } from "./cluster.ts";
+import { Cluster, DATA, MODULE, NODES, story, VIP } from "./cluster.ts";
 import { type HostProcess, must, type NodeName, until } from "./lab.ts";
 
 const KILLS = 20;
@@ -69,6 +69,17 @@ async function connected(cluster: Cluster): Promise<void> {
   }
 }
 
+/** When the authority of a node's module ends, in its own time. */
+async function authority(cluster: Cluster, node: NodeName): Promise<bigint> {
+  return BigInt((await cluster.lab.sh(node, `od -An -tu8 -N8 /run/binome/${MODULE}.authority`)).trim());
+}
+
+/** Processes of the agent on a node. */
+async function agents(cluster: Cluster, node: NodeName): Promise<number> {
+  const found = await cluster.lab.exec(node, ["pgrep", "-c", "-f", "^[^ ]*binome agent( --spare [0-9]+)?$"]);
+  return Number(found.stdout);
+}
+
 /** What must stay as it is: membership, roles, the service's process, the address. */
 async function standing(cluster: Cluster): Promise<unknown> {
   await cluster.waitPair("node1");
@@ -124,12 +135,27 @@ Deno.test("kills of replicator, agent and keeper are a pause to the application,
     await using writer = await startWriter(cluster, "agent");
     for (let kills = 0; kills < KILLS; kills++) {
       await kill(cluster, "node1", "agent");
+      const granted = await authority(cluster, "node1");
       // One that never lives long enough to renew its authority loses it: that is what authority is for.
-      await cluster.waitState("node1", "primary");
+      await until("the authority to be renewed", async () => await authority(cluster, "node1") > granted, {
+        timeoutMs: 15_000,
+        everyMs: 20,
+      });
     }
     await endWriter(writer, `${KILLS} kills of the primary's agent`);
     assertEquals(await standing(cluster), before);
     assertEquals(await cluster.differences(), []);
+  });
+
+  await step("a stop of the agent ends what serves, though another was started since", async () => {
+    for (let kills = 0; kills < 3; kills++) {
+      await kill(cluster, "node2", "agent");
+      await until("a spare", async () => await agents(cluster, "node2") === 2, { timeoutMs: 30_000 });
+    }
+    await cluster.lab.stopBinome("node2");
+    assertEquals(await agents(cluster, "node2"), 0);
+    await cluster.lab.startBinome("node2");
+    await cluster.waitPair("node1");
   });
 
   await step("the keeper is killed 5 times on each node", async () => {
