@@ -2,7 +2,7 @@
  * Our list of POSIX promises: name → function over any directory. Runs over a plain directory (where the disk's own file
  * system must pass, which tests the checks), and over a mount.
  *
- *   deno run -A tests/fuse/posix.ts DIRECTORY [PART OF A NAME]
+ *   deno run -A tests/conformance/posix.ts DIRECTORY [PART OF A NAME]
  *
  * prints a line for each check and ends with `N passed, N failed`. It needs root, since owners are among the promises.
  * Never run it in the process that serves the mount: {@link runPosix} starts a child with a deadline.
@@ -13,11 +13,12 @@
 import { backing } from "../../lib/system/backing.ts";
 import { ATTRIBUTES } from "./posix/attributes.ts";
 import { CONTENT } from "./posix/content.ts";
+import { EXTREMES } from "./posix/extremes.ts";
 import { type Check, type Checks, Ground } from "./posix/ground.ts";
 import { NAMES } from "./posix/names.ts";
 
 /** All checks by name. */
-export const CHECKS: Checks = { ...NAMES, ...CONTENT, ...ATTRIBUTES };
+export const CHECKS: Checks = { ...NAMES, ...CONTENT, ...ATTRIBUTES, ...EXTREMES };
 
 /** How a run over a directory went. */
 export interface Outcome {

@@ -34,6 +34,8 @@ const SYMBOLS = {
   msync: { parameters: ["usize", "usize", "i32"], result: "i32" },
   /** `int munmap(void *addr, size_t length)` */
   munmap: { parameters: ["usize", "usize"], result: "i32" },
+  /** `int ioctl(int fd, unsigned long request, void *argument)` */
+  ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
   /** `ssize_t write(int fd, const void *buf, size_t count)` */
   write: { parameters: ["i32", "buffer", "usize"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;

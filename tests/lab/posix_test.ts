@@ -1,0 +1,28 @@
+/**
+ * Our list of POSIX checks over a mount that replicates, and what is left of them on both disks.
+ */
+import { assertEquals } from "@std/assert";
+import { CHECKS, runPosix } from "../conformance/posix.ts";
+import { Cluster, DATA, NODES, other, story } from "./cluster.ts";
+
+Deno.test("every POSIX check passes over the mount, and both disks end equal", async (t) => {
+  await using cluster = await Cluster.up({ prefix: "lt-posix" });
+  const step = story(t);
+  await cluster.startBoth();
+  const passed = Object.keys(CHECKS).length;
+  for (const node of NODES) {
+    if (node !== "node1") {
+      await step("the nodes change their roles", async () => {
+        await cluster.must("node1", ["switchover", "files"], 60_000);
+        await cluster.waitPair(node);
+      });
+    }
+    await step(`the checks on ${node}`, async () => {
+      const root = `/proc/${cluster.lab.init(node)}/root${DATA}`;
+      assertEquals(await runPosix(root, 180_000), { passed, failed: [] });
+    });
+    await step(`${other(node)} has the same tree`, async () => {
+      assertEquals(await cluster.differences(), []);
+    });
+  }
+});
