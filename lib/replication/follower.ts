@@ -11,7 +11,7 @@ import { type Journal, KEEP, OFFSET, OP, STATE } from "../journal/mod.ts";
 import { emptyFields, type RecordFields } from "../journal/record.ts";
 import type { Backing } from "../system/backing.ts";
 import { u64 } from "./bytes.ts";
-import { decodeMutation, Mutation } from "./mutation.ts";
+import { decodeMutation, Mutation, RecordError } from "./mutation.ts";
 import type { Objects } from "./objects.ts";
 import { type Activity, touchParts } from "./sequencer.ts";
 import type { Tree } from "./tree.ts";
@@ -79,7 +79,7 @@ export class Follower {
     const fields = this.#read(view, offset);
     this.#check(fields);
     const mutation = this.#mutation;
-    decodeMutation(bytes, view, offset, address, mutation);
+    this.#decode(bytes, view, offset, address);
     const { ledger } = this.#options;
     if (fields.generation !== ledger.lastGeneration) {
       ledger.begin({ generation: fields.generation as bigint, epoch: fields.epoch, first: fields.sequence });
@@ -116,6 +116,15 @@ export class Follower {
     fields.b = view.getBigUint64(offset + OFFSET.b, true);
     fields.c = u64(view, offset + OFFSET.c);
     return fields;
+  }
+
+  #decode(bytes: Uint8Array, view: DataView, offset: number, address: number): void {
+    try {
+      decodeMutation(bytes, view, offset, address, this.#mutation);
+    } catch (error) {
+      if (!(error instanceof RecordError)) throw error;
+      throw new ApplyError(`Cannot apply record ${this.#fields.sequence}: ${error.message}`, 0);
+    }
   }
 
   #check(fields: RecordFields): void {

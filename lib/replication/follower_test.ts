@@ -3,6 +3,7 @@ import { Pair, Secondary } from "../../tests/sim/data_road.ts";
 import { body, Kernel } from "../../tests/sim/kernel.ts";
 import { Killed } from "../../tests/sim/memory_backing.ts";
 import { OPCODE } from "../fuse/opcode.ts";
+import { OFFSET } from "../journal/record.ts";
 import { ApplyError } from "./follower.ts";
 
 function served(): { pair: Pair; kernel: Kernel } {
@@ -92,4 +93,37 @@ function killed(run: () => void): boolean {
     if (!(error instanceof Killed)) throw error;
     return true;
   }
+}
+
+/** Sends a record that no primary makes: `forge` changes the one that is on its way. */
+function forged(forge: (frame: Uint8Array, view: DataView) => void): { pair: Pair; error: ApplyError } {
+  const { pair, kernel } = served();
+  const decode = pair.secondary.follower;
+  kernel.mkdir(1, "name");
+  const before = pair.b.fs.snapshot();
+  const { last } = pair.b.copy.journal;
+  const apply = decode.apply.bind(decode);
+  decode.apply = (bytes, view, offset, address) => {
+    forge(bytes.subarray(offset), new DataView(bytes.buffer, bytes.byteOffset + offset));
+    apply(bytes, view, offset, address);
+  };
+  const error = assertThrows(() => pair.settle(), ApplyError);
+  assertEquals(pair.b.fs.snapshot(), before);
+  assertEquals(pair.b.copy.journal.last, last);
+  return { pair, error };
+}
+
+for (
+  const [what, forge] of [
+    ["a name that leads elsewhere", (frame) => frame.set([0x2e, 0x2e, 0], 96)],
+    ["a name with a slash", (frame) => frame.set([0x2f], 97)],
+    ["a name without an end", (frame) => frame.fill(0x61, 96, 101)],
+    ["no name", (_, view) => view.setUint16(OFFSET.namesLength, 0, true)],
+  ] satisfies [string, (frame: Uint8Array, view: DataView) => void][]
+) {
+  Deno.test(`Follower.apply() ends the session for a record with ${what}, and touches nothing`, () => {
+    const { error } = forged(forge);
+    assertEquals(error.errno, 0);
+    assert(/^Cannot apply record \d+: Cannot read a record/.test(error.message), error.message);
+  });
 }

@@ -173,7 +173,17 @@ export function packNames(mutation: Mutation, into: Uint8Array, view: DataView):
   return at;
 }
 
-/** Decodes the record at `offset` of `bytes`, which lie at `address`. Throws when its names are not of its operation. */
+/** A record that no primary writes: damaged, or forged. */
+export class RecordError extends RangeError {
+  override readonly name = "RecordError";
+}
+
+/** Whether an operation makes no sense without its names region. */
+function needsNames(op: number): boolean {
+  return renames(op) || op === OP.setattr || op === OP.copy || op === OP.setxattr || op === OP.removexattr;
+}
+
+/** Decodes the record at `offset` of `bytes`, which lie at `address`. Throws {@link RecordError} when its names are not of its operation. */
 export function decodeMutation(
   bytes: Uint8Array,
   view: DataView,
@@ -199,11 +209,14 @@ export function decodeMutation(
 }
 
 function decodeNames(bytes: Uint8Array, view: DataView, start: number, end: number, into: Mutation): void {
-  if (start === end) return;
+  if (start === end) {
+    if (needsNames(into.op)) throw new RecordError(`Cannot read a record: operation ${into.op} has no name`);
+    return;
+  }
   if (into.op === OP.setattr || into.op === OP.copy) {
     into.name = bytes.subarray(start, end);
     if (into.name.length !== (into.op === OP.copy ? 8 : SETATTR.bytes)) {
-      throw new RangeError(
+      throw new RecordError(
         `Cannot read a record: ${into.name.length} bytes of fields do not fit operation ${into.op}`,
       );
     }
@@ -211,12 +224,12 @@ function decodeNames(bytes: Uint8Array, view: DataView, start: number, end: numb
   }
   const last = into.op === OP.rename ? end - 8 : end;
   const first = nulFrom(bytes, start, last) + 1;
-  if (first > last) throw new RangeError(`Cannot read a record: a name of operation ${into.op} has no end`);
+  if (first > last) throw new RecordError(`Cannot read a record: a name of operation ${into.op} has no end`);
   into.name = bytes.subarray(start, first);
   if (first < last) into.other = bytes.subarray(first, last);
   if (into.op === OP.rename) into.displaced = u64(view, last);
   // A name that leads elsewhere would let whoever can forge a record write anywhere on this host.
   if (renames(into.op) && !(isName(into.name) && (into.op !== OP.rename || isName(into.other)))) {
-    throw new RangeError(`Cannot read a record: a name of operation ${into.op} is no name`);
+    throw new RecordError(`Cannot read a record: a name of operation ${into.op} is no name`);
   }
 }

@@ -5,7 +5,7 @@
  */
 
 import { crc32 } from "node:zlib";
-import { decodeGenerations, DiskFullError } from "../journal/mod.ts";
+import { DiskFullError } from "../journal/mod.ts";
 import { backing } from "../system/backing.ts";
 import { addressOf } from "../system/libc.ts";
 import { sha256 } from "../system/sha256.ts";
@@ -17,6 +17,7 @@ import {
   CONTROL_FIRST,
   dataFrames,
   encodeLittle,
+  FRAME_HEADER,
   FRAME_MAX,
   FrameReader,
   kinds,
@@ -24,13 +25,14 @@ import {
 } from "./frame.ts";
 import { Lenient } from "./lenient.ts";
 import { Limbo } from "./limbo.ts";
-import { ACK, CONTROL, MUTATIONS, type ReconcileBegin } from "./mutation.ts";
+import { ACK, CONTROL, MUTATIONS } from "./mutation.ts";
 import { Objects } from "./objects.ts";
 import { orphanKey } from "./orphan_key.ts";
 import { type Plan, positionOf } from "./position.ts";
 import { checkRoots, type KeptOrphan, type Mount } from "./primary_role.ts";
 import { Quarantine } from "./quarantine.ts";
 import { haveRoom, isDiskRefusal, type Refusal } from "./refusal.ts";
+import { type Beginning, decodeBegin } from "./reconcile_begin.ts";
 import { ReconcileTarget } from "./reconcile_target.ts";
 import { DISK_FLAG, type Shared, WORD } from "./shared.ts";
 import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
@@ -340,18 +342,14 @@ export class SecondaryRole {
           u64(reader.view, reader.offset + OFFSET.b),
         );
       case CONTROL.reconcile:
-        return this.#begin(this.#json(reader) as ReconcileBegin);
+        return this.#begin(
+          decodeBegin(reader.bytes.subarray(reader.offset + FRAME_HEADER, reader.offset + reader.length)),
+        );
       case CONTROL.idle:
         return;
       default:
         this.#target.frame(op, reader.bytes, reader.view, reader.offset, reader.length, this.#address);
     }
-  }
-
-  #json(reader: FrameReader): unknown {
-    return JSON.parse(
-      new TextDecoder().decode(reader.bytes.subarray(reader.offset + 96, reader.offset + reader.length)),
-    );
   }
 
   #replay(end: number, hollow: number): void {
@@ -364,10 +362,10 @@ export class SecondaryRole {
     this.#live();
   }
 
-  #begin(begin: ReconcileBegin): void {
+  #begin(begin: Beginning): void {
     // What was written here alone must go to quarantine also when this comparison is cut short and begun again.
     if (begin.preserve) this.#copy.meta.update({ role: "primary" });
-    this.#copy.adopt(decodeGenerations(begin.history), begin.sequence, begin.nextId);
+    this.#copy.adopt(begin.generations, begin.sequence, begin.nextId);
     this.#acknowledged = begin.sequence;
     this.#follower.lenient = true;
     this.#follower.repeat = false;
