@@ -338,6 +338,7 @@ class Replicator {
       module: this.#options.module,
       node: this.#node,
       expected: [peer.name],
+      known: peer.addresses,
       decide: (hello) => this.#decide(hello),
       onSession: (session) => void this.#attach(session),
       onRefused: (refusal) =>

@@ -2,8 +2,9 @@
  * The primary's side of the channel: lets the secondary's connections in.
  *
  * Whatever comes to the port costs little and a bounded time: few connections are looked at at once, each for a few
- * seconds; nothing is read into memory before the peer has proved itself; and a source that floods the port pushes out
- * its own connections, not the secondary's.
+ * seconds; nothing is read into memory before the peer has proved itself; a source that floods the port pushes out
+ * its own connections; and however many sources there are, strangers push out strangers: the addresses where the peer is
+ * known to be have room of their own.
  *
  * @module
  */
@@ -17,7 +18,7 @@ import { type Session, StreamError, type StreamTimeouts } from "./stream.ts";
 
 /** Limits of a door; {@link DOOR_LIMITS} unless said otherwise. */
 export interface DoorLimits extends StreamTimeouts {
-  /** Connections not yet authenticated, together and of one source. */
+  /** Connections not yet authenticated: of strangers together, and of one source, known or not. */
   readonly pendingMax: number;
   readonly pendingPerSource: number;
   /** From `accept` to a complete hello, and from the first to the last connection of a session. Milliseconds. */
@@ -77,6 +78,8 @@ export interface DoorOptions {
   readonly node: string;
   /** The nodes that may come in. */
   readonly expected: readonly string[];
+  /** Where they are known to come from. Others are let in too, by another way of the network, but may have to wait. */
+  readonly known: readonly string[];
   /**
    * Asked when all three connections are there; the peer's session before has been cut. Must answer before the
    * handshake's time is over.
@@ -126,7 +129,7 @@ export class Door {
   readonly #limits: DoorLimits;
   readonly #listener: Listener;
   readonly #closing = new AbortController();
-  /** In order of arrival. At most `pendingMax`. */
+  /** In order of arrival. Of strangers at most `pendingMax`, of each source at most `pendingPerSource`. */
   readonly #pending = new Set<Pending>();
   /** By node, so at most one for each expected one. */
   readonly #gathering = new Map<string, Gathering>();
@@ -176,7 +179,10 @@ export class Door {
     }
   }
 
-  /** Makes room for one more: the oldest of the source that holds most gives way, so a flood pushes out only itself. */
+  /**
+   * Makes room for one more: of a source that has too many its oldest gives way, of too many strangers the oldest of the one
+   * that holds most. A known source is bounded by itself alone.
+   */
   #makeRoom(source: string): void {
     const bySource = new Map<string, Pending[]>();
     for (const pending of this.#pending) {
@@ -186,15 +192,21 @@ export class Door {
       else held.push(pending);
     }
     const own = bySource.get(source) ?? [];
-    const most = [...bySource.values()].reduce((one, other) => other.length > one.length ? other : one, own);
-    const crowded = own.length >= this.#limits.pendingPerSource
-      ? own[0]
-      : this.#pending.size >= this.#limits.pendingMax
-      ? most[0]
-      : undefined;
-    if (crowded === undefined) return;
-    this.#pending.delete(crowded);
-    crowded.abort.abort(new CrowdedError());
+    if (own.length >= this.#limits.pendingPerSource) return this.#pushOut(own[0]);
+    if (this.#isKnown(source)) return;
+    const strangers = [...bySource].filter(([address]) => !this.#isKnown(address)).map(([, held]) => held);
+    if (strangers.reduce((sum, held) => sum + held.length, 0) < this.#limits.pendingMax) return;
+    this.#pushOut(strangers.reduce((one, other) => other.length > one.length ? other : one, own)[0]);
+  }
+
+  #isKnown(address: string): boolean {
+    return this.#options.known.includes(address);
+  }
+
+  #pushOut(pending: Pending | undefined): void {
+    if (pending === undefined) return;
+    this.#pending.delete(pending);
+    pending.abort.abort(new CrowdedError());
   }
 
   /** Takes one connection from its first byte to its place in a session. Never rejects. */

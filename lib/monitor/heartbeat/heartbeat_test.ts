@@ -160,7 +160,19 @@ Deno.test("PeerLink takes a datagram once, by whichever network comes first", ()
   const heartbeat = datagram(n1, ["n1", "n2"], 1250);
   assertEquals(n2.receive(heartbeat, "lan", 1251).kind, "fresh");
   assertEquals(n2.receive(heartbeat, "repl", 1252).kind, "duplicate");
-  assertEquals([...n2.networks], [["lan", 1251], ["repl", 1252]]);
+  assertEquals([...n2.networks], [["lan", 1251], ["repl", 1251]]);
+});
+
+Deno.test("PeerLink is kept alive on no network by datagrams that were recorded", () => {
+  const { n1, n2 } = acquainted();
+  const recorded = datagram(n1, ["n1", "n2"], 1250);
+  assertEquals(n2.receive(recorded, "lan", 1251).kind, "fresh");
+  // The peer is dead from here on.
+  for (let at = 1300; at < 60_000; at += 100) {
+    assertEquals(n2.receive(recorded, "lan", at).kind, "duplicate");
+    assertEquals(n2.receive(recorded, "repl", at).kind, "duplicate");
+  }
+  assertEquals([...n2.networks], [["lan", 1251], ["repl", 1251]]);
 });
 
 Deno.test("PeerLink refuses replays: old counters, and all of a finished run", () => {

@@ -38,7 +38,8 @@ export class PeerLink {
   readonly #nextCounter: () => bigint;
   readonly #retired: bigint[] = [];
   readonly #networks = new Map<string, number>();
-  #run: { readonly incarnation: bigint; counter: bigint; sentAt: number } | null = null;
+  /** `freshAt`: when its newest datagram came first. */
+  #run: { readonly incarnation: bigint; counter: bigint; sentAt: number; freshAt: number } | null = null;
   #greetedAt = -Infinity;
 
   constructor(options: {
@@ -75,25 +76,27 @@ export class PeerLink {
     }
     if (!this.#proves(heartbeat, at)) return this.#greet(heartbeat, at);
     if (this.#run !== null) this.#retire(this.#run.incarnation);
-    this.#run = { incarnation, counter, sentAt: heartbeat.sentAt };
+    this.#run = { incarnation, counter, sentAt: heartbeat.sentAt, freshAt: at };
     this.#networks.set(network, at);
     return { kind: "fresh", echoedAt: heartbeat.echoSentAt, newRun: true };
   }
 
   #receiveKnown(
-    run: { counter: bigint; sentAt: number },
+    run: { counter: bigint; sentAt: number; freshAt: number },
     heartbeat: Heartbeat,
     network: string,
     at: number,
   ): Received {
     if (heartbeat.counter <= run.counter) {
-      // The same datagram by a second network keeps that network alive; anything much older is a replay.
       if (run.counter - heartbeat.counter > 64n) return { kind: "refused", why: "it is a replay" };
-      this.#networks.set(network, at);
+      // The same datagram by a second network says that this network lives, but no longer than the peer was heard at all:
+      // one that was recorded and is sent again and again must not keep a dead peer alive.
+      this.#networks.set(network, Math.max(this.#networks.get(network) ?? 0, run.freshAt));
       return { kind: "duplicate" };
     }
     run.counter = heartbeat.counter;
     run.sentAt = heartbeat.sentAt;
+    run.freshAt = at;
     this.#networks.set(network, at);
     const ours = heartbeat.echoIncarnation === this.#incarnation && heartbeat.echoSentAt <= at;
     return { kind: "fresh", echoedAt: ours ? heartbeat.echoSentAt : null, newRun: false };

@@ -60,6 +60,7 @@ export class TestDoor {
       module: "bms",
       node: "node1",
       expected: ["node2"],
+      known: [],
       decide: (hello) => ({ accept: true, body: { echo: hello.body } }),
       onSession: (session, replaces) => {
         this.sessions.push(session);
