@@ -74,7 +74,13 @@ export async function agentRole(
     ambient: ambient(),
     host: openHostChecks([state, run]),
     openPeers: (clusterKey) => openPeerClient(identity, clusterKey),
-    listen: (handler) => serveHttps({ port: identity.cluster.ports.api, ...identity.credentials, handler }),
+    listen: (handler) =>
+      serveHttps({
+        port: identity.cluster.ports.api,
+        ...identity.credentials,
+        known: ["127.0.0.1", ...identity.cluster.nodes.flatMap(({ addresses }) => Object.values(addresses))],
+        handler,
+      }),
     every: (millis, callback) => {
       const timer = setInterval(callback, millis);
       return () => clearInterval(timer);

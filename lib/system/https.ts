@@ -1,5 +1,7 @@
 /** HTTPS with the cluster's own authority, on both ends. */
 
+import { Front, type FrontLimits } from "./front.ts";
+
 /** Answers longer than this are not ours. */
 const ANSWER_MAX = 8 * 1024 * 1024;
 
@@ -77,29 +79,33 @@ export interface HttpsServer {
   close(): Promise<void>;
 }
 
-/**
- * Serves HTTPS. Where connections cannot be accepted any more (no descriptors are left), it drops those that are open
- * and listens again: whoever floods the port must not end the process.
- *
- * @throws {Error} when the port is taken or the certificate and key do not fit.
- */
-export function serveHttps(options: {
+/** How to serve. */
+export interface HttpsOptions {
   /** Default: all IPv4 addresses. */
   readonly hostname?: string;
   readonly port: number;
   readonly certificate: string;
   readonly key: string;
+  /** Addresses of this cluster's nodes: a flood of strangers does not keep them out. */
+  readonly known?: readonly string[];
+  readonly limits?: Partial<FrontLimits>;
   readonly handler: (request: Request) => Response | Promise<Response>;
-}): HttpsServer {
-  const { port } = options;
+}
+
+/**
+ * Serves HTTPS, behind a {@link Front} that bounds how many connections there are and for how long. Where the server behind
+ * it cannot accept any more (no descriptors are left), it listens again: whoever floods the port must not end the process.
+ *
+ * @throws {Error} when the port is taken or the certificate and key do not fit.
+ */
+export function serveHttps(options: HttpsOptions): HttpsServer {
   let stop = new AbortController();
-  let server: Deno.HttpServer<Deno.NetAddr>;
   let again = 0;
   let closed = false;
-  const listen = (at: number): Deno.HttpServer<Deno.NetAddr> => {
+  const listen = (): Deno.HttpServer<Deno.NetAddr> => {
     const serving = Deno.serve({
-      hostname: options.hostname ?? "0.0.0.0",
-      port: at,
+      hostname: "127.0.0.1",
+      port: 0,
       cert: options.certificate,
       key: options.key,
       signal: stop.signal,
@@ -109,38 +115,34 @@ export function serveHttps(options: {
         return Response.json({ error: { code: "internal", message, hint: "" } }, { status: 500 });
       },
     }, options.handler);
-    serving.finished.catch(() => relisten(serving.addr.port));
+    serving.finished.catch(relisten);
     return serving;
   };
-  const relisten = (at: number): void => {
+  const relisten = (): void => {
     stop.abort();
     if (closed) return;
     again = setTimeout(() => {
       stop = new AbortController();
       try {
-        server = listen(at);
+        server = listen();
       } catch {
-        relisten(at); // still none left
+        relisten(); // still none left
       }
     }, LISTEN_AGAIN_MS);
   };
+  const front = openFront(options, () => server.addr.port);
+  let server: Deno.HttpServer<Deno.NetAddr>;
   try {
-    server = listen(port);
+    server = listen();
   } catch (error) {
-    if (error instanceof Deno.errors.AddrInUse) {
-      throw new Error(
-        `Cannot listen on TCP port ${port}: it is taken by another program (ss -ltnp "sport = :${port}" names it); stop that program, or set ports.api in cluster.yaml on all nodes`,
-        { cause: error },
-      );
-    }
-    throw new Error(`Cannot listen on TCP port ${port}: ${error instanceof Error ? error.message : error}`, {
-      cause: error,
-    });
+    void front.close();
+    throw error;
   }
   return {
-    port: server.addr.port,
+    port: front.port,
     async close() {
       closed = true;
+      front.stop();
       clearTimeout(again);
       const late = setTimeout(() => stop.abort(), CLOSE_MS);
       try {
@@ -149,9 +151,25 @@ export function serveHttps(options: {
         stop.abort(); // it had ended by itself
       } finally {
         clearTimeout(late);
+        await front.close();
       }
     },
   };
+}
+
+function openFront(options: HttpsOptions, to: () => number): Front {
+  const { hostname = "0.0.0.0", port, known = [], limits = {} } = options;
+  try {
+    return new Front({ hostname, port, to, known, limits });
+  } catch (error) {
+    const taken = error instanceof Deno.errors.AddrInUse;
+    const why = taken
+      ? `it is taken by another program (ss -ltnp "sport = :${port}" names it); stop that program, or set ports.api in cluster.yaml on all nodes`
+      : error instanceof Error
+      ? error.message
+      : String(error);
+    throw new Error(`Cannot listen on TCP port ${port}: ${why}`, { cause: error });
+  }
 }
 
 async function readBounded(response: Response): Promise<string> {
