@@ -681,13 +681,14 @@ class Replicator {
       };
       const pidfd = openPidfd(list.pid);
       try {
-        this.#mounts = this.#config.replicate.map(({ path }) => {
+        this.#mounts = this.#config.replicate.map(({ path, durability }) => {
           const found = list.mounts.find((mount) => mount.path === path);
           if (found === undefined) throw new Error(`Cannot take over ${path}: the keeper does not hold it`);
           return {
             path,
             backing: copyDescriptor(pidfd, found.backing),
             fuse: found.fuse === null ? null : copyDescriptor(pidfd, found.fuse),
+            durability,
           };
         });
         const kept = list.kept.filter(({ key }) => key.startsWith(ORPHAN_PREFIX)).map(({ key, fd }) => ({

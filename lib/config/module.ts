@@ -25,7 +25,7 @@ const exclude = z.string({ error: 'a pattern such as "*.tmp" or "cache/**"' }).m
 
 const replicate = strict({
   path: absolutePath("the absolute path of the directory"),
-  durability: z.enum(["each-write"]).default("each-write"),
+  durability: z.enum(["each-write", "fsync", "relaxed"]).default("fsync"),
   // Refused, not ignored: who excludes a path relies on it staying on its node.
   exclude: z.array(exclude, { error: "a list of patterns" }).max(0, {
     error: "an empty list: this version replicates everything in the directory, keep such files elsewhere",

@@ -42,7 +42,7 @@ Deno.test("parseModule() gives every value, units in the names", () => {
     nodes: ["node1", "node2"],
     network: "direct",
     port: 9020,
-    replicate: [{ path: "/srv/bms", durability: "each-write", exclude: [] }],
+    replicate: [{ path: "/srv/bms", durability: "fsync", exclude: [] }],
     virtualIps: [{ address: "10.0.0.100", prefix: 24, interface: null }],
     service: {
       start: ["/etc/binome/bms/start"],
@@ -79,7 +79,7 @@ log_budget: 12
 failovr: {}
 `),
     [
-      'bms.yaml:5: replicate[0].durability: "fast" is not one of each-write (expected each-write)',
+      'bms.yaml:5: replicate[0].durability: "fast" is not one of each-write, fsync, relaxed (expected each-write or fsync or relaxed)',
       'bms.yaml:6: replicate[1].path: "srv/../x" is not valid (expected the absolute path of the directory: starting with "/", without "//", "." or "..", not ending in "/")',
       'bms.yaml:7: peer_timeout: "3 seconds" is not valid (expected a time from 100ms to 1m, such as 250ms, 5s or 1m)',
       "bms.yaml:8: log_budget: 12 is not valid (expected a size from 1 MiB to 1 TiB, such as 64MiB or 2GiB)",

@@ -81,11 +81,21 @@ export interface ModuleConfig {
   readonly onDivergence: "wait";
 }
 
+/**
+ * What an application may rely on when a call returns.
+ *
+ * `each-write`: every `write` is applied on both nodes. `fsync`: the kernel keeps written pages, as for a local file
+ * system; what it has flushed, and everything at close, is applied on both. In both, fsync and O_SYNC mean both disks.
+ * `relaxed`: as `fsync`, but nothing waits for the secondary, which may be up to a second behind; fsync means this node's
+ * disk.
+ */
+export type Durability = "each-write" | "fsync" | "relaxed";
+
 /** One replicated directory, in place. */
 export interface ReplicateConfig {
   /** Absolute, normalized. */
   readonly path: string;
-  readonly durability: "each-write";
+  readonly durability: Durability;
   /** Name patterns (`*.tmp`) or paths beneath (`/cache/**`) that stay on the node. */
   readonly exclude: readonly string[];
 }

@@ -105,7 +105,7 @@ export class Contents {
     if (!durable) return this.#exchange.commit(writeOut(this.#exchange.out, OUT_HEADER.sizeof, result));
     const held = this.#exchange.objects.get(mutation.id);
     if (held === undefined) return this.#exchange.fail(-ERRNO.ESTALE);
-    this.#exchange.road.sync(held, request, this.#exchange.fd, true, result);
+    this.#sync(held, true, result);
   }
 
   /** Answers when everything written so far is on the disks. */
@@ -114,7 +114,12 @@ export class Contents {
     if (held === undefined) return;
     const request = this.#exchange.request;
     const dataOnly = (request.u32(FSYNC_IN.fsyncFlags) & FSYNC_FDATASYNC) !== 0;
-    this.#exchange.road.sync(held, request, this.#exchange.fd, dataOnly, -1);
+    this.#sync(held, dataOnly, -1);
+  }
+
+  #sync(held: Held, dataOnly: boolean, size: number): void {
+    const { road, request, fd, relaxed } = this.#exchange;
+    road.sync(held, request, fd, { dataOnly, size, relaxed });
   }
 
   /** Reserves, punches, zeroes, or moves a range. */

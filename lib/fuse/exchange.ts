@@ -7,6 +7,7 @@
  * @module
  */
 
+import type { Durability } from "../config/types.ts";
 import { addressOf } from "../system/address.ts";
 import type { Backing } from "../system/backing.ts";
 import { STATX, Statx } from "../system/statx.ts";
@@ -41,6 +42,8 @@ export interface ExchangeOptions {
   readonly request: Request;
   /** What INIT granted, when a former process answered it. */
   readonly granted?: Granted;
+  /** What a call that returns promises; `each-write` where nothing is said. */
+  readonly durability?: Durability;
   readonly log: (message: string) => void;
   /** Where the reply buffer lies; a test has its own memory. */
   readonly addressOf?: (bytes: Uint8Array<ArrayBuffer>) => number;
@@ -57,6 +60,8 @@ export class Exchange {
   readonly road: Road;
   readonly request: Request;
   readonly log: (message: string) => void;
+  /** Answers need not wait for the secondary. */
+  readonly relaxed: boolean;
   /** Undefined until INIT is done. */
   granted: Granted | undefined;
   /** Reply buffer: header, body. */
@@ -78,6 +83,7 @@ export class Exchange {
     this.road = options.road;
     this.request = options.request;
     this.log = options.log;
+    this.relaxed = options.durability === "relaxed";
     this.granted = options.granted;
     this.replyAddress = (options.addressOf ?? addressOf)(this.reply);
     this.nameless = new Nameless(this, options.granted !== undefined);
@@ -127,7 +133,7 @@ export class Exchange {
   commit(length: number): void {
     const { uniqueLow, uniqueHigh } = this.request;
     outHeader(this.out, 0, OUT_HEADER.sizeof + length, 0, uniqueLow, uniqueHigh);
-    this.road.answer(this.fd, this.reply, this.replyAddress, OUT_HEADER.sizeof + length);
+    this.road.answer(this.fd, this.reply, this.replyAddress, OUT_HEADER.sizeof + length, this.relaxed);
   }
 
   /** Hands a mutation to the data road. Answers what was done, or −errno. */

@@ -50,6 +50,9 @@ export const INIT_OPTIONS: InitOptions = {
   pageSize: 4096,
 };
 
+/** The same where the kernel may keep written pages until an fsync, a close, or its own time to flush. */
+export const WRITE_BACK: InitOptions = { ...INIT_OPTIONS, want: WANTED | INIT.WRITEBACK_CACHE };
+
 /** What both sides agreed on. */
 export interface Granted {
   /** Minor version of the protocol in use. */

@@ -15,6 +15,13 @@ export interface Logged {
   readonly length: number;
 }
 
+/** How an fsync is to be answered. */
+export interface SyncHow {
+  readonly dataOnly: boolean;
+  readonly size: number;
+  readonly relaxed: boolean;
+}
+
 /** The data road, as a connection sees it. */
 export interface Road {
   /**
@@ -22,15 +29,18 @@ export interface Road {
    * follows goes through {@link answer}.
    */
   mutate(mutation: Mutation, unique: number): number;
-  /** Gives the reply to the last mutation, of `length` bytes at `address`, when every member has it. */
-  answer(fd: number, bytes: Uint8Array, address: number, length: number): void;
+  /**
+   * Gives the reply to the last mutation, of `length` bytes at `address`, when every member has it; `relaxed`: while the
+   * secondary is not too far behind.
+   */
+  answer(fd: number, bytes: Uint8Array, address: number, length: number, relaxed: boolean): void;
   /** Gives a reply that waits for nobody: bytes, or −errno. */
   reply(fd: number, address: number, length: number): number;
   /**
    * Answers once object `held`, or all that was written to it so far, is on every member's disk.
-   * `size`: of the write that is answered, or −1 for an fsync.
+   * `size`: of the write that is answered, or −1 for an fsync. `relaxed`: this node's disk is enough.
    */
-  sync(held: Held, request: Request, fd: number, dataOnly: boolean, size: number): void;
+  sync(held: Held, request: Request, fd: number, how: SyncHow): void;
   /** Called before the kernel is shown an object's attributes. */
   tellTime(id: number): void;
   /** The mutation a former process logged for this request and applied, if it did. */

@@ -12,7 +12,7 @@ import { Contents } from "./contents.ts";
 import { Directories } from "./directories.ts";
 import { ERRNO } from "./errno.ts";
 import { Exchange, type ExchangeOptions } from "./exchange.ts";
-import { type Granted, INIT_OPTIONS, negotiate } from "./init.ts";
+import { type Granted, INIT_OPTIONS, negotiate, WRITE_BACK } from "./init.ts";
 import { MKDIR_IN, MKNOD_IN, OUT_HEADER, RENAME2_IN, RENAME_IN } from "./layout.ts";
 import { Looks } from "./looks.ts";
 import { Names } from "./names.ts";
@@ -224,7 +224,7 @@ export class FuseServer {
       request.end - request.body,
       this.#exchange.out,
       OUT_HEADER.sizeof,
-      INIT_OPTIONS,
+      (this.#options.durability ?? "each-write") === "each-write" ? INIT_OPTIONS : WRITE_BACK,
     );
     if (result.kind === "refused") {
       this.#options.log(result.reason);

@@ -6,6 +6,7 @@
  */
 
 import { crc32 } from "node:zlib";
+import type { Durability } from "../config/types.ts";
 import { FuseServer } from "../fuse/server.ts";
 import { type Granted, grantedBy } from "../fuse/init.ts";
 import { NOTIFY } from "../fuse/opcode.ts";
@@ -62,6 +63,7 @@ export interface Mount {
   readonly backing: number;
   /** `/dev/fuse`; null for a secondary. */
   readonly fuse: number | null;
+  readonly durability: Durability;
 }
 
 /** A descriptor of an orphan that a former process held. */
@@ -207,6 +209,7 @@ export class PrimaryRole {
       members: this.#world.shared.get(WORD.members),
       counters: this.sequencer.counters,
       waiting: this.#world.shared.repliesWaiting,
+      behind: this.sequencer.behind,
       resync: state === null || state.kind === "live" ? null : progressOf(state),
       resend: this.#servers.every((server) => server.granted?.resend !== false),
     };
@@ -337,9 +340,16 @@ export class PrimaryRole {
 
   /** Serves what has come, then reads no more. Answers whether nothing waits for the peer. */
   drain(): boolean {
-    for (let i = 0; i < this.#servers.length; i++) this.serve(i);
+    // An answer may be what the kernel waited for to send the next of its dirty pages.
+    let quiet = true;
+    for (let i = 0; i < this.#servers.length; i++) {
+      this.serve(i);
+      quiet &&= this.#together === 0;
+    }
     this.sequencer.tellTimes();
-    return this.#world.shared.repliesWaiting === 0 && this.#world.shared.fsyncsWaiting === 0;
+    this.flush();
+    const { shared } = this.#world;
+    return quiet && shared.repliesWaiting === 0 && shared.fsyncsWaiting === 0 && this.sequencer.behind === 0;
   }
 
   /** Reads no more requests. */
@@ -393,6 +403,7 @@ export class PrimaryRole {
       dropOrphan: world.dropOrphan,
       pause: () => pause(200),
       onLinkLost: (error) => this.#lost(error.message),
+      now: bootNanoseconds,
     }, {
       epoch: command.epoch,
       mountedAt,
@@ -423,6 +434,7 @@ export class PrimaryRole {
         tree: this.#tree,
         road: this.sequencer,
         request: this.#request,
+        durability: mount.durability,
         ...granted,
         onGranted: (result) => this.#world.say({ kind: "granted", root, grant: keptGrant(result) }),
         log: (message) => this.#world.say({ kind: "log", message }),

@@ -10,7 +10,8 @@
 
 import { DiskFullError, type Journal, KEEP, OP, RecordView, STATE } from "../journal/mod.ts";
 import { emptyFields, type RecordFields } from "../journal/record.ts";
-import type { Logged, Road } from "../fuse/road.ts";
+import type { Logged, Road, SyncHow } from "../fuse/road.ts";
+import { LagBound } from "./lag_bound.ts";
 import type { Request } from "../fuse/request.ts";
 import type { Backing } from "../system/backing.ts";
 import { Statx } from "../system/statx.ts";
@@ -68,6 +69,8 @@ export interface SequencerOptions {
   readonly dropOrphan: (id: number) => void;
   readonly pause: () => void;
   readonly onLinkLost: (error: StreamError) => void;
+  /** Nanoseconds of a clock that only goes forward. */
+  readonly now: () => number;
   /** Where a buffer lies; a test has its own memory. */
   readonly addressOf?: (bytes: Uint8Array<ArrayBuffer>) => number;
 }
@@ -98,6 +101,7 @@ export class Sequencer implements Road {
   readonly counters = { mutations: 0, bytes: 0, fsyncs: 0, failed: 0 };
   #generation: bigint;
   #nextId: number;
+  readonly #lag = new LagBound();
   readonly #fields: RecordFields = emptyFields();
   readonly #names = new Uint8Array(65536);
   readonly #namesView = new DataView(this.#names.buffer);
@@ -283,27 +287,38 @@ export class Sequencer implements Road {
     return mutation.a + mutation.payloadLength <= this.#stat.size;
   }
 
-  answer(fd: number, bytes: Uint8Array, address: number, length: number): void {
+  answer(fd: number, bytes: Uint8Array, address: number, length: number, relaxed = false): void {
     const shared = this.#shared;
-    const everyMember = shared.get(WORD.members) === 1 || this.#acknowledged;
-    if (everyMember && shared.repliesWaiting === 0 && this.#options.authority.valid) {
+    const required = relaxed ? this.#relaxed() : this.#journal.last;
+    const enough = shared.get(WORD.members) === 1 || this.#acknowledged >= required;
+    if (enough && (relaxed || shared.repliesWaiting === 0) && this.#options.authority.valid) {
       this.#options.writeReply(fd, address, length);
       return;
     }
     const tail = shared.get(WORD.replyTail);
     const at = shared.replySlot(tail);
-    shared.replies.setFloat64(at + REPLY.sequence, this.#journal.last, true);
+    shared.replies.setFloat64(at + REPLY.sequence, required, true);
     shared.replies.setInt32(at + REPLY.fd, fd, true);
     shared.replies.setInt32(at + REPLY.length, length, true);
     for (let i = 0; i < length; i++) shared.replyBytes[at + REPLY.bytes + i] = bytes[i] ?? 0;
     shared.set(WORD.replyTail, (tail + 1) | 0);
     // The acknowledgement may have come before the reply was in the ring: then nobody looks there any more.
-    if (this.#acknowledged) this.#options.wake(shared.memory.wake.acker);
+    if (this.#acknowledged >= required) this.#options.wake(shared.memory.wake.acker);
   }
 
-  /** Whether the peer has acknowledged all there is. */
-  get #acknowledged(): boolean {
-    return ((this.#shared.get(WORD.appliedLow) - (this.#journal.last | 0)) | 0) >= 0;
+  /** What the peer has acknowledged; told in its lowest 32 bits, never further behind than they reach. */
+  get #acknowledged(): number {
+    const { last } = this.#journal;
+    return last - (((last | 0) - this.#shared.get(WORD.appliedLow)) | 0);
+  }
+
+  /** Records a member has not acknowledged yet. */
+  get behind(): number {
+    return this.#shared.get(WORD.members) === 2 ? Math.max(0, this.#journal.last - this.#acknowledged) : 0;
+  }
+
+  #relaxed(): number {
+    return this.#lag.required(this.#journal.last, this.#acknowledged, this.#options.now());
   }
 
   reply(fd: number, address: number, length: number): number {
@@ -315,7 +330,8 @@ export class Sequencer implements Road {
     return this.#shared.repliesWaiting < REPLY_SLOTS - 64 && this.#shared.fsyncsWaiting < FSYNC_SLOTS - 64;
   }
 
-  sync(held: Held, request: Request, fd: number, dataOnly: boolean, size: number): void {
+  sync(held: Held, request: Request, fd: number, how: SyncHow): void {
+    const { dataOnly, size, relaxed } = how;
     const { backing, objects } = this.#options;
     this.tellTime(held.id);
     const io = objects.io(held);
@@ -330,7 +346,12 @@ export class Sequencer implements Road {
       this.#send(mutation);
     }
     this.counters.fsyncs++;
-    const index = this.#pushFsync(request, fd, { size, id: held.id, error: position < 0 ? -position : 0 });
+    const index = this.#pushFsync(request, fd, {
+      size,
+      id: held.id,
+      error: position < 0 ? -position : 0,
+      sequence: relaxed ? 0 : this.#journal.last,
+    });
     if (position < 0) {
       if (copy >= 0) backing.close(copy);
       this.#options.wake(this.#shared.memory.wake.acker);
@@ -384,6 +405,8 @@ export class Sequencer implements Road {
     for (let index = shared.get(WORD.fsyncHead); index !== tail; index = (index + 1) | 0) {
       const at = shared.fsyncSlot(index);
       if (shared.fsyncs.getInt32(at + FSYNC.answered, true) !== 0) continue;
+      // One that waits for nobody else's disk.
+      if (shared.fsyncs.getFloat64(at + FSYNC.sequence, true) === 0) continue;
       const mutation = this.#scratch.reset(OP.fsync, shared.fsyncs.getFloat64(at + FSYNC.id, true));
       mutation.c = this.#options.objects.peek(mutation.id)?.orphan === true ? 1 : 0;
       const position = this.#append(mutation, 0);
@@ -592,12 +615,16 @@ export class Sequencer implements Road {
     this.#options.onLinkLost(error);
   }
 
-  #pushFsync(request: Request, fd: number, of: { size: number; id: number; error: number }): number {
+  #pushFsync(
+    request: Request,
+    fd: number,
+    of: { size: number; id: number; error: number; sequence: number },
+  ): number {
     const shared = this.#shared;
-    const { size, error } = of;
+    const { size, error, sequence } = of;
     const tail = shared.get(WORD.fsyncTail);
     const at = shared.fsyncSlot(tail);
-    shared.fsyncs.setFloat64(at + FSYNC.sequence, this.#journal.last, true);
+    shared.fsyncs.setFloat64(at + FSYNC.sequence, sequence, true);
     shared.fsyncs.setInt32(at + FSYNC.fd, fd, true);
     shared.fsyncs.setInt32(at + FSYNC.local, error === 0 ? 0 : 1, true);
     shared.fsyncs.setInt32(at + FSYNC.error, error === 0 ? 0 : Math.max(error, EIO), true);

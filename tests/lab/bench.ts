@@ -10,10 +10,17 @@
 import { Cluster, DATA, MODULE, NODES } from "./cluster.ts";
 import { must } from "./process.ts";
 
-const SYSTEMS = ["native", "bindfs", "binome", "binome-plain"] as const;
+const SYSTEMS = ["native", "bindfs", "binome", "binome-plain", "binome-fsync"] as const;
 type System = typeof SYSTEMS[number];
 
-const FIO_CASES = ["write_4k_d1", "write_4k_d16", "write_fsync_4k", "seq_write_1m"] as const;
+const FIO_CASES = [
+  "write_4k_d1",
+  "write_4k_d16",
+  "write_fsync_4k",
+  "seq_write_1m",
+  "buffered_4k",
+  "read_4k",
+] as const;
 type FioCase = typeof FIO_CASES[number];
 const FILE_CASES = ["create", "unlink"] as const;
 type Case = FioCase | typeof FILE_CASES[number];
@@ -29,16 +36,26 @@ const FIO: Readonly<Record<FioCase, readonly string[]>> = {
   "write_4k_d16": ["--rw=randwrite", "--bs=4k", `--numjobs=${DEPTH}`, "--thread"],
   "write_fsync_4k": ["--rw=randwrite", "--bs=4k", "--fsync=1"],
   "seq_write_1m": ["--rw=write", "--bs=1m"],
+  // A megabyte at a time is synced, as a database's checkpoint or an editor's save does.
+  "buffered_4k": ["--rw=randwrite", "--bs=4k", "--fsync=256"],
+  "read_4k": ["--rw=randread", "--bs=4k"],
 };
 
 const BINARY = new URL("../../dist/binome", import.meta.url).pathname;
-const PLAIN_MODULE = "plain";
-/** `binome` is encrypted, the default; `binome-plain` has `encryption: off`. */
+/** Beside the module of the lab: name → what its file says. */
+const MODULES: Readonly<
+  Record<string, { readonly folder: string; readonly port: number; readonly how: string }>
+> = {
+  plain: { folder: "/srv/plain", port: 9021, how: "encryption: off\n" },
+  fsync: { folder: "/srv/fsync", port: 9022, how: "" },
+};
+/** `binome` has `each-write` and is encrypted; `binome-plain` has `encryption: off`; `binome-fsync` is the default. */
 const FOLDER: Readonly<Record<System, string>> = {
   native: "/srv/native",
   bindfs: "/srv/bindfs",
   binome: DATA,
   "binome-plain": "/srv/plain",
+  "binome-fsync": "/srv/fsync",
 };
 const BINDFS_BENEATH = "/srv/bindfs-beneath";
 /** Over all rounds. */
@@ -124,13 +141,16 @@ class Bench {
   async prepare(): Promise<void> {
     const { lab } = this.#cluster;
     await this.#cluster.startBoth();
-    for (const node of NODES) await lab.sh(node, `mkdir -p ${FOLDER["binome-plain"]}`);
-    await this.#cluster.apply(
-      `module: ${PLAIN_MODULE}\nkind: directory\nport: 9021\nencryption: off\n` +
-        `replicate:\n  - path: ${FOLDER["binome-plain"]}\n`,
-    );
-    await this.#cluster.must("node1", ["start", PLAIN_MODULE, "--as", "primary"], 60_000);
-    await this.#cluster.must("node2", ["start", PLAIN_MODULE], 60_000);
+    for (const [name, { folder, port, how }] of Object.entries(MODULES)) {
+      const durability = name === "fsync" ? "fsync" : "each-write";
+      for (const node of NODES) await lab.sh(node, `mkdir -p ${folder}`);
+      await this.#cluster.apply(
+        `module: ${name}\nkind: directory\nport: ${port}\n${how}` +
+          `replicate:\n  - path: ${folder}\n    durability: ${durability}\n`,
+      );
+      await this.#cluster.must("node1", ["start", name, "--as", "primary"], 60_000);
+      await this.#cluster.must("node2", ["start", name], 60_000);
+    }
     await this.waitForSecondaries();
     const helper = `${lab.folder}/shared/files`;
     await must(["gcc", "-O2", "-o", helper, new URL("files.c", import.meta.url).pathname]);
@@ -154,7 +174,7 @@ class Bench {
    */
   async waitForSecondaries(): Promise<string[]> {
     const away: string[] = [];
-    for (const module of [MODULE, PLAIN_MODULE]) {
+    for (const module of [MODULE, ...Object.keys(MODULES)]) {
       const end = performance.now() + 30_000;
       for (;;) {
         const text = await this.#cluster.must("node2", ["status", module, "--json"]);
@@ -273,6 +293,7 @@ interface FioLatency {
 }
 interface FioReport {
   readonly jobs: readonly {
+    readonly read: { readonly iops: number; readonly bw_bytes: number; readonly clat_ns: FioLatency };
     readonly write: { readonly iops: number; readonly bw_bytes: number; readonly clat_ns: FioLatency };
     readonly sync: { readonly lat_ns: FioLatency };
   }[];
@@ -283,14 +304,15 @@ function sampleOf(text: string, name: FioCase): Sample {
   // A note of fio's own may stand before the report.
   const report = JSON.parse(text.slice(text.indexOf("{"))) as FioReport;
   const [job] = report.jobs;
-  const write = job?.write.clat_ns.percentile;
-  if (job === undefined || write === undefined) {
+  const side = name === "read_4k" ? job?.read : job?.write;
+  const write = side?.clat_ns.percentile;
+  if (job === undefined || side === undefined || write === undefined) {
     throw new Error(`Cannot read fio's report of ${name}: ${text}`);
   }
   const sync = name === "write_fsync_4k" ? job.sync.lat_ns.percentile : undefined;
   return {
-    iops: job.write.iops,
-    mbPerSecond: job.write.bw_bytes / 1e6,
+    iops: side.iops,
+    mbPerSecond: side.bw_bytes / 1e6,
     p50Us: (write["50.000000"] + (sync?.["50.000000"] ?? 0)) / 1000,
     p99Us: (write["99.000000"] + (sync?.["99.000000"] ?? 0)) / 1000,
   };
@@ -308,8 +330,8 @@ function median(values: readonly number[]): number {
 function ratiosOf(rows: readonly Row[]): Record<string, number | null> {
   const iops = (name: Case, system: System): number | undefined =>
     rows.find((row) => row.case === name && row.system === system)?.iops;
-  const ratio = (name: Case, beside: System): number | null => {
-    const [ours, theirs] = [iops(name, "binome"), iops(name, beside)];
+  const ratio = (name: Case, beside: System, system: System = "binome"): number | null => {
+    const [ours, theirs] = [iops(name, system), iops(name, beside)];
     return ours === undefined || theirs === undefined ? null : Math.round(ours / theirs * 1000) / 1000;
   };
   return {
@@ -317,6 +339,11 @@ function ratiosOf(rows: readonly Row[]): Record<string, number | null> {
     "fsync_rate_vs_native": ratio("write_fsync_4k", "native"),
     "seq_write_vs_native": ratio("seq_write_1m", "native"),
     "create_vs_bindfs": ratio("create", "bindfs"),
+    "fsync_buffered_vs_bindfs": ratio("buffered_4k", "bindfs", "binome-fsync"),
+    "fsync_mode_fsync_rate_vs_native": ratio("write_fsync_4k", "native", "binome-fsync"),
+    "fsync_mode_seq_write_vs_native": ratio("seq_write_1m", "native", "binome-fsync"),
+    "fsync_mode_create_vs_bindfs": ratio("create", "bindfs", "binome-fsync"),
+    "read_4k_vs_native": ratio("read_4k", "native"),
   };
 }
 

@@ -43,6 +43,8 @@ export interface ClusterOptions {
   readonly vip?: boolean;
   /** Default on. */
   readonly encryption?: boolean;
+  /** Default `fsync` for a database, `each-write` where a test goes by each write. */
+  readonly durability?: "each-write" | "fsync" | "relaxed";
   /** Default `auto`. */
   readonly mode?: "auto" | "strict";
   /** More lines of the module's YAML. */
@@ -131,9 +133,15 @@ export class Cluster implements AsyncDisposable {
   /** The module's file. */
   moduleYaml(): string {
     const { service = "none", vip, encryption = true, module } = this.options;
+    const { durability = service === "postgresql" ? "fsync" : "each-write" } = this.options;
     const lines = [`module: ${MODULE}`, `kind: ${service === "none" ? "directory" : "service"}`];
     if (this.lab.options.repl === true) lines.push("network: repl");
-    lines.push("replicate:", `  - path: ${DATA}`, `encryption: ${encryption ? "on" : "off"}`);
+    lines.push(
+      "replicate:",
+      `  - path: ${DATA}`,
+      `    durability: ${durability}`,
+      `encryption: ${encryption ? "on" : "off"}`,
+    );
     if (vip ?? service !== "none") lines.push("virtual_ips:", `  - { address: ${VIP}, prefix: 24 }`);
     if (service === "http") {
       lines.push(

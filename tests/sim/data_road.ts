@@ -201,6 +201,7 @@ export class Primary {
       },
       onLinkLost: (error) => this.lost = error.message,
       addressOf: memory.addressOf,
+      now: () => Number(fs.now),
     }, { epoch: options.epoch ?? 1, mountedAt, generation: resumed ? copy.lastGeneration : 0n });
     if (resumed) this.sequencer.resolveInDoubt();
     else this.sequencer.findUntold();
