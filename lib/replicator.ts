@@ -693,7 +693,6 @@ class Replicator {
         });
         const kept = list.kept.filter(({ key }) => key.startsWith(ORPHAN_PREFIX)).map(({ key, fd }) => ({
           id: Number(key.slice(ORPHAN_PREFIX.length)),
-          root: 0,
           fd: copyDescriptor(pidfd, fd),
         }));
         return { kept };

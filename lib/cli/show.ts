@@ -62,6 +62,10 @@ function remarks(module: ModuleStatus): string[] {
       }${total}${rate} (${resync.why})`,
     );
   }
+  const behind = module.replicator?.["behind"];
+  if (typeof behind === "number" && behind > 0) {
+    lines.push(`${module.module}: ${behind} records are under way to the secondary`);
+  }
   if (module.maintenance) lines.push(`${module.module}: maintenance is on: nothing is decided automatically`);
   return lines.length === 0 ? [] : ["", ...lines];
 }

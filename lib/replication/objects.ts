@@ -247,7 +247,8 @@ export class Objects {
   }
 
   /** Takes an orphan that a former process of ours held. */
-  adoptOrphan(id: number, root: number, fd: number): void {
+  adoptOrphan(id: number, fd: number): void {
+    const root = (this.#handles.get(id, this.#handle) ?? 0) >>> 16;
     const held = this.#enter(id, root, S_IF.REG, fd);
     held.io = fd;
     held.opens = Infinity;

@@ -68,7 +68,7 @@ Deno.test("Objects.adoptOrphan() takes what still has a name as an object as any
   const { id, path } = file(of, "a");
   const fd = of.node.fs.dup(path);
   of.objects.close();
-  of.objects.adoptOrphan(id, 0, fd);
+  of.objects.adoptOrphan(id, fd);
   assertEquals(of.objects.peek(id)?.orphan, false);
   assertEquals(of.objects.orphans(), []);
 });

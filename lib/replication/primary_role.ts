@@ -69,7 +69,6 @@ export interface Mount {
 /** A descriptor of an orphan that a former process held. */
 export interface KeptOrphan {
   readonly id: number;
-  readonly root: number;
   readonly fd: number;
 }
 
@@ -176,7 +175,7 @@ export class PrimaryRole {
     this.sequencer = this.#makeSequencer(command, resumed, mountedAt);
     if (resumed) this.sequencer.resolveInDoubt();
     else this.sequencer.findUntold();
-    for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.root, kept.fd);
+    for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.fd);
     command.mounts.forEach((mount, root) => this.#openServer(mount, root, command.grants[root] ?? null));
     if (resumed) this.#askAgain();
   }

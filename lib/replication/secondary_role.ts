@@ -140,7 +140,7 @@ export class SecondaryRole {
     }
     // Until a crashed copy was compared it stays one, also for a process that comes after this.
     if (world.copy.exact) world.copy.begin("secondary");
-    for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.root, kept.fd);
+    for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.fd);
     const tree = new Tree({ backing, objects: this.#objects });
     const limbo = new Limbo({ backing, objects: this.#objects, addressOf, keepOrphan: world.keepOrphan });
     const lenient = new Lenient({

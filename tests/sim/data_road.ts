@@ -112,7 +112,7 @@ export class Node {
     this.copy = this.#openCopy(name);
     this.objects = this.#openObjects();
     this.tree = new Tree({ backing: this.fs, objects: this.objects });
-    for (const [id, fd] of this.keeper) this.objects.adoptOrphan(id, 0, this.fs.dup(fd));
+    for (const [id, fd] of this.keeper) this.objects.adoptOrphan(id, this.fs.dup(fd));
   }
 
   readonly keepOrphan = (id: number, _root: number, fd: number): boolean => {
