@@ -794,13 +794,25 @@ class Replicator {
   #fromDisk(message: DiskMessage): void {
     if (message.kind === "checkpoint") {
       this.#tell({ kind: "checkpointed", token: message.token, failed: message.failed });
+      if (message.failed !== 0) void this.#diskRefused(message.failed);
     } else if (message.kind === "stream-lost") void this.#lose(message.session, message.reason);
-    else if (message.kind === "disk-error") {
-      const reason = `the disk refused a sync: errno ${message.errno}`;
-      // The kernel says it once and forgets the pages: only a comparison can make this copy a member again.
-      this.#tell({ kind: "spoil" });
-      this.#server?.broadcast("failed", { reason, errno: message.errno });
-      void this.#lose(this.#session?.id ?? "", reason);
+    else if (message.kind === "disk-error") void this.#diskRefused(message.errno);
+  }
+
+  /**
+   * The kernel says it once and forgets the pages: only a comparison that reads from the disk can make this copy a member
+   * again.
+   */
+  async #diskRefused(errno: number): Promise<void> {
+    const reason = `the disk refused a sync: errno ${errno}`;
+    try {
+      const { news, secondary } = await this.#ask({ kind: "doubt" }) as { news: boolean; secondary: boolean };
+      if (news || secondary) this.#server?.broadcast("failed", { reason, errno });
+      if (secondary) await this.#lose(this.#session?.id ?? "", reason);
+      else logLine(`${reason}; this copy is compared when it follows another`);
+    } catch (error) {
+      // A copy that cannot even be marked must not go on as if nothing was.
+      this.#die(`${reason}, which could not be written down: ${messageOf(error)}`);
     }
   }
 

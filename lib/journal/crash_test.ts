@@ -243,6 +243,7 @@ Deno.test("MetaStore is at the last update or the one cut, when the power is cut
     role: "none",
     nextId: 2,
     servedFrom: 0,
+    suspect: false,
   };
   underSeeds((chance) => {
     let storage = new MemoryStorage();

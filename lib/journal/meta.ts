@@ -48,6 +48,11 @@ export interface Meta {
    * start, so a request id only means something from here on.
    */
   readonly servedFrom: number;
+  /**
+   * The disk refused a sync since the copy was last compared. The kernel says so once and then takes the lost pages for
+   * clean: memory may show what the disk does not have, and no later sync tells.
+   */
+  readonly suspect: boolean;
 }
 
 /** The fields a writer may change. */
@@ -176,6 +181,8 @@ function readMeta(meta: Fields): Meta {
     role: oneOf(meta, "role", ["none", "primary", "secondary"]),
     nextId: count(meta, "nextId"),
     servedFrom: count(meta, "servedFrom"),
+    // Files from before it was known do not have it.
+    suspect: meta["suspect"] === undefined ? false : flag(meta, "suspect"),
   };
 }
 

@@ -15,10 +15,16 @@ const META: Meta = {
   role: "secondary",
   nextId: 300,
   servedFrom: 0,
+  suspect: false,
 };
 
 Deno.test("decodeMeta() reads what encodeMeta() writes", () => {
   assertEquals(decodeMeta(encodeMeta(META)), META);
+});
+
+Deno.test("decodeMeta() reads a file from before `suspect` was known", () => {
+  const { suspect: _, ...before } = META;
+  assertEquals(decodeMeta(encodeMeta(before as Meta)), META);
 });
 
 Deno.test("decodeMeta() refuses the file cut at any byte, or with any byte changed", () => {

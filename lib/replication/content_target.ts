@@ -58,6 +58,13 @@ export class ContentTarget {
     this.#bufferAddress = options.addressOf(this.#buffer);
   }
 
+  /** Has the file read from the disk next time. What is still to be written goes there first: it is refused, or it is there. */
+  forget(held: Held): void {
+    const fd = this.#io(held);
+    this.#done("bring to disk", held, this.#backing.fdatasync(fd));
+    this.#done("read from the disk", held, this.#backing.dropCache(fd));
+  }
+
   /** The whole content of a small file, which lies at `address`; the file has that size already. */
   replace(held: Held, content: Uint8Array, address: number): void {
     if (content.length > PIECE_BYTES) {

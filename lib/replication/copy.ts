@@ -107,6 +107,7 @@ export class Copy {
       role: "none",
       nextId: FIRST_ID,
       servedFrom: 0,
+      suspect: false,
     });
     return new Copy(options, meta);
   }
@@ -118,7 +119,22 @@ export class Copy {
 
   /** The tree stands at exactly {@link Journal.last}, with at most the last record in doubt. */
   get exact(): boolean {
-    return !this.crashed && !this.fresh && this.meta.value.copy !== "inconsistent";
+    return !this.crashed && !this.fresh && !this.suspect && this.meta.value.copy !== "inconsistent";
+  }
+
+  /** The disk may lack what memory shows: see {@link doubt}. */
+  get suspect(): boolean {
+    return this.meta.value.suspect;
+  }
+
+  /**
+   * The disk refused a sync. Neither a later sync that succeeds nor a restart makes this copy good: only a comparison that
+   * reads from the disk. Answers whether that is news.
+   */
+  doubt(): boolean {
+    if (this.suspect) return false;
+    this.meta.update({ suspect: true });
+    return true;
   }
 
   /** What the data went through. */
@@ -173,7 +189,7 @@ export class Copy {
   /** The copy was compared and is the primary's again, all of it on disk. */
   recovered(): void {
     this.begin("secondary", { copy: "uptodate" });
-    this.meta.update({ checkpoint: this.journal.last });
+    this.meta.update({ checkpoint: this.journal.last, suspect: false });
     this.crashed = false;
   }
 
@@ -247,7 +263,7 @@ export class Copy {
     this.activity.cool();
   }
 
-  /** A checkpoint that failed: what it was for stays active. */
+  /** A checkpoint that could not be written down: what it was for is synced again. */
   checkpointFailed(dirty: Iterable<number>): void {
     for (const id of dirty) this.#dirty.add(id);
   }

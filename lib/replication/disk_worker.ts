@@ -99,7 +99,7 @@ class DiskThread {
     const result = fd < 0 ? 0 : flags & DISK_FLAG.dataOnly ? backing.fdatasync(fd) : backing.fsync(fd);
     if (fd >= 0) backing.close(fd);
     if (flags & DISK_FLAG.checkpoint) return this.#checkpointed(flags, token, result);
-    if (slot >= 0) this.#done(slot, -result);
+    if (slot >= 0) this.#done(slot, token, -result);
     else if (result < 0 || ((head - this.#from) | 0) >= 0) this.#acknowledge(token, -result);
   }
 
@@ -119,7 +119,8 @@ class DiskThread {
   }
 
   /** The primary's: the application is answered by the acknowledging thread. */
-  #done(slot: number, errno: number): void {
+  #done(slot: number, sequence: number, errno: number): void {
+    if (errno !== 0) this.say({ kind: "disk-error", errno, sequence });
     const shared = this.#shared;
     const at = slot * FSYNC.bytes;
     shared.fsyncs.setInt32(at + FSYNC.error, errno, true);

@@ -280,8 +280,11 @@ export class Objects {
   syncDescriptor(id: number): number {
     const held = this.get(id);
     if (held === undefined || (held.type !== S_IF.REG && held.type !== S_IF.DIR)) return -1;
-    const io = this.io(held);
-    return io < 0 ? -1 : this.#backing.dup(io);
+    // A description of its own: the kernel tells each of a failed write once, and the application's must hear of it too.
+    return Math.max(
+      -1,
+      this.#backing.reopen(held.path, held.type === S_IF.DIR ? O.RDONLY | O.DIRECTORY : O.RDONLY),
+    );
   }
 
   /** The orphans that were open when they lost their names, by the descriptors that keep them. */

@@ -58,6 +58,8 @@ export interface ReconcileTargetOptions {
    * compares should this one be cut short.
    */
   readonly touch: (id: number) => void;
+  /** Memory may show what the disk does not have: what is compared is read from the disk. */
+  readonly suspect: () => boolean;
   /** The keeper may close the descriptor of an orphan that the source does not have. */
   readonly dropOrphan: (id: number) => void;
   /**
@@ -321,6 +323,7 @@ export class ReconcileTarget {
     this.#limbo.seen.add(id);
     if (held.type === S_IF.DIR) this.#limbo.listing = { id, names: new Set() };
     this.#attributes.begin(held, state, this.#quarantine);
+    if (held.type === S_IF.REG && this.#options.suspect()) this.#content.forget(held);
     if (held.type === S_IF.REG) this.#resize(held, state, (parts & PART.content) === 0);
     return held;
   }

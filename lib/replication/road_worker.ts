@@ -8,6 +8,7 @@
  * @module
  */
 
+import { DiskFullError } from "../journal/mod.ts";
 import { FileStorage } from "../system/durable_file.ts";
 import { syncfs } from "../system/syncfs.ts";
 import { KeeperLine } from "../system/keeper_line.ts";
@@ -52,7 +53,7 @@ export type RoadCommand =
     | { readonly kind: "accept"; readonly epoch: number }
     | { readonly kind: "close"; readonly epoch: number; readonly force: boolean }
     | { readonly kind: "orphans" }
-    | { readonly kind: "spoil" }
+    | { readonly kind: "doubt" }
     | { readonly kind: "drain" }
     | { readonly kind: "release" }
     | { readonly kind: "retire"; readonly roots: readonly number[] }
@@ -222,9 +223,8 @@ class RoadThread {
         return this.#secondary().accept(command.epoch);
       case "close":
         return this.#close(command.epoch, command.force);
-      case "spoil":
-        if (this.#role instanceof SecondaryRole) this.#copy.setCopy("inconsistent");
-        return undefined;
+      case "doubt":
+        return this.#doubt();
       case "orphans":
         return this.#role?.orphans() ?? [];
       case "drain":
@@ -406,9 +406,21 @@ class RoadThread {
     if (checkpoint === null || checkpoint.sequence !== token) return undefined;
     this.#checkpoint = null;
     this.#checkpointAt = bootNanoseconds();
-    if (failed !== 0) this.#copy.checkpointFailed(checkpoint.dirty);
-    else this.#copy.checkpointed(token);
+    try {
+      if (failed === 0) return this.#copy.checkpointed(token);
+    } catch (error) {
+      if (!(error instanceof DiskFullError)) throw error;
+    }
+    this.#copy.checkpointFailed(checkpoint.dirty);
     return undefined;
+  }
+
+  /** The disk refused a sync: a secondary's copy is out of the set, a primary's is compared once it follows another. */
+  #doubt(): { readonly news: boolean; readonly secondary: boolean } {
+    const secondary = this.#role instanceof SecondaryRole;
+    const news = this.#copy.doubt();
+    if (secondary) this.#copy.setCopy("inconsistent");
+    return { news, secondary };
   }
 }
 

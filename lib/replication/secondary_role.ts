@@ -160,6 +160,7 @@ export class SecondaryRole {
       touch: (id) => world.copy.touch(id),
       dropOrphan: world.dropOrphan,
       sync: (fd) => this.#syncFileSystem(fd),
+      suspect: () => world.copy.suspect,
       emit: {
         want: (id, ranges) => this.#emitWant(id, ranges),
         missing: (ids) => this.#emitIds(ACK.missing, ids, 0),
@@ -472,9 +473,10 @@ export class SecondaryRole {
       if (error instanceof ApplyError || error instanceof DiskFullError) {
         const errno = error instanceof ApplyError ? error.errno : 28;
         this.#tellFailed(error.message);
-        // A disk that refuses leaves the tree at a known place; anything else means that the copies differ.
+        // A disk that refuses leaves the tree at a known place (EIO: what it shows); else the copies differ.
         if (isDiskRefusal(errno)) this.#world.refusal.note(errno);
         else this.#copy.setCopy("inconsistent");
+        if (errno === 5) this.#copy.doubt();
         this.detach(session);
         this.#world.say({ kind: "apply-failed", reason: error.message, errno });
         return;

@@ -77,6 +77,8 @@ export interface Backing {
   fsync(fd: number): number;
   /** As {@link fsync}, without attributes that reading does not need. */
   fdatasync(fd: number): number;
+  /** Has what the disk holds of a file read from there next time: what is clean leaves memory (`posix_fadvise(2)`). */
+  dropCache(fd: number): number;
 
   /** Sets permission bits by `/proc/self/fd`. −EOPNOTSUPP for a symbolic link, which has none. */
   chmod(fd: number, mode: number): number;
@@ -156,6 +158,8 @@ const SYMBOLS = {
   lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
   /** `int fsync(int fd)` */
   fsync: { parameters: ["i32"], result: "i32" },
+  /** `int posix_fadvise(int fd, off_t offset, off_t len, int advice)`: answers the errno */
+  posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32" },
   /** `int fdatasync(int fd)` */
   fdatasync: { parameters: ["i32"], result: "i32" },
   /** `int chmod(const char *path, mode_t mode)` */
@@ -189,6 +193,8 @@ const c = openLibrary("libc.so.6", SYMBOLS);
 const ENAMETOOLONG = 36;
 const EINVAL = 22;
 const F_DUPFD_CLOEXEC = 1030;
+/** `fcntl.h` */
+const FADV_DONTNEED = 4;
 /** `MAX_RW_COUNT` of the kernel: what one call moves at most. */
 const COUNT_MAX = 0x7fff_f000;
 /**
@@ -369,6 +375,9 @@ export const backing: Backing = {
   },
   fdatasync(fd) {
     return answer(c.fdatasync(fd));
+  },
+  dropCache(fd) {
+    return -c.posix_fadvise(fd, 0n, 0n, FADV_DONTNEED);
   },
 
   chmod(fd, mode) {

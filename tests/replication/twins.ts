@@ -18,7 +18,7 @@ import { fillFields } from "../../lib/replication/sequencer.ts";
 import type { Stream } from "../../lib/replication/stream.ts";
 import { Tree } from "../../lib/replication/tree.ts";
 import { Wire } from "../../lib/replication/wire.ts";
-import { backing } from "../../lib/system/backing.ts";
+import { type Backing, backing } from "../../lib/system/backing.ts";
 import type { FileHandle } from "../../lib/system/handle.ts";
 import { addressOf, cstring, memoryAt } from "../../lib/system/libc.ts";
 import { AT, O } from "../../lib/system/linux.ts";
@@ -109,6 +109,10 @@ export interface SessionOptions {
   readonly touched?: Set<number>;
   /** Where a quarantine goes; left out: nothing is preserved. */
   readonly quarantine?: string;
+  /** The target's disk refused a sync before. */
+  readonly suspect?: boolean;
+  /** What the target is reached by. */
+  readonly targetBacking?: Backing;
 }
 
 /** One session between two sides: every move is made by hand. */
@@ -192,7 +196,7 @@ export class Session {
       onMissing: (id) => this.target.missing(id),
     });
     this.target = new ReconcileTarget({
-      backing,
+      backing: options.targetBacking ?? backing,
       objects: targetSide.objects,
       limbo: this.limbo,
       lenient: this.lenient,
@@ -212,6 +216,7 @@ export class Session {
       touch: (id) => options.touched?.add(id),
       dropOrphan: (id) => targetSide.kept.delete(id),
       sync: (root) => syncfs(root),
+      suspect: () => options.suspect === true,
     });
     const preserve = options.quarantine !== undefined;
     const quarantine = options.quarantine === undefined

@@ -322,6 +322,9 @@ export class MemoryBacking implements Backing {
   fdatasync(fd: number): number {
     return this.#on("fdatasync", fd, () => 0);
   }
+  dropCache(): number {
+    return 0;
+  }
 
   chmod(fd: number, mode: number): number {
     return this.#on("chmod", fd, (inode) => {
