@@ -1,6 +1,6 @@
 /** What people, programs and disks do wrong: each time a clear word that says what to do, and nothing is lost. */
 import { assertEquals, assertMatch, assertNotEquals } from "@std/assert";
-import { Cluster, DATA, MODULE, NODES, story } from "./cluster.ts";
+import { Cluster, DATA, MODULE, NODES, PATIENT, story } from "./cluster.ts";
 import { type ExecResult, type NodeName, until } from "./lab.ts";
 
 /** Runs a command that must be refused; answers what it said. */
@@ -64,7 +64,7 @@ Deno.test("wrong files are refused with file, line, key, value and what was expe
 
   await t.step("a directory with a mount inside is not taken", async () => {
     await lab.sh("node1", `mkdir ${DATA}/inside; mount -t tmpfs none ${DATA}/inside`);
-    await cluster.binome("node1", ["start", MODULE, "--as", "primary"], 60_000);
+    await cluster.binome("node1", ["start", MODULE, "--as", "primary"], 150_000);
     const { reason } = await cluster.waitState("node1", "waiting");
     assertMatch(reason, /Cannot .*\/srv\/data\/inside.*(unmount|umount)/i);
     await lab.sh("node1", `umount ${DATA}/inside; rmdir ${DATA}/inside`);
@@ -76,19 +76,19 @@ Deno.test("wrong files are refused with file, line, key, value and what was expe
       "-c",
       `f = open("${DATA}/held", "w"); print("open", flush=True); import time; time.sleep(600)`,
     ]);
-    await holder.line((line) => line === "open", 10_000);
-    await cluster.binome("node1", ["start", MODULE, "--as", "primary"], 60_000);
+    await holder.line((line) => line === "open", 60_000);
+    await cluster.binome("node1", ["start", MODULE, "--as", "primary"], 150_000);
     const { reason } = await cluster.waitState("node1", "waiting");
     assertMatch(reason, /Cannot .*python3.*held/s);
     await holder.kill();
-    await cluster.must("node1", ["start", MODULE, "--as", "primary"], 60_000);
+    await cluster.must("node1", ["start", MODULE, "--as", "primary"], 150_000);
     await cluster.waitState("node1", "alone");
     assertEquals(await lab.sh("node1", `ls ${DATA}`), "held\n");
   });
 });
 
 Deno.test("garbage, wrong keys and taken ports are refused, and nothing that runs notices", async (t) => {
-  await using cluster = await Cluster.up({ prefix: "lt-garbage" });
+  await using cluster = await Cluster.up({ prefix: "lt-garbage", module: PATIENT });
   const { lab } = cluster;
   const step = story(t);
   await cluster.startBoth();
@@ -145,8 +145,8 @@ Deno.test("garbage, wrong keys and taken ports are refused, and nothing that run
           lab.address("node2")
         }", ${port})); ${listen}print("bound", flush=True); time.sleep(600)`,
       ]);
-      await thief.line((line) => line === "bound", 10_000);
-      const result = await lab.exec("node2", ["binome", "agent"], { timeoutMs: 20_000 });
+      await thief.line((line) => line === "bound", 60_000);
+      const result = await lab.exec("node2", ["binome", "agent"], { timeoutMs: 60_000 });
       assertEquals(result.code, 1, result.stderr);
       assertMatch(result.stderr, new RegExp(`Cannot listen .*${port}.*taken.*stop`));
     }
@@ -161,39 +161,39 @@ Deno.test("garbage, wrong keys and taken ports are refused, and nothing that run
       );
       await lab.startBinome("node2");
       await until("the refusal", async () => /wrong cluster key/.test(await lab.log("node1", "agent")), {
-        timeoutMs: 20_000,
+        timeoutMs: 60_000,
         everyMs: 200,
       });
       await cluster.waitState("node1", "alone");
       await lab.stopBinome("node2");
       await lab.sh("node2", "cp -p /root/cluster.key /var/lib/binome/cluster.key");
       await lab.startBinome("node2");
-      await cluster.waitPair("node1", 45_000);
+      await cluster.waitPair("node1");
       assertEquals(await cluster.differences(), []);
     },
   );
 
   await step("the replication port is taken", async () => {
-    await cluster.must("node2", ["stop", MODULE], 60_000);
-    await cluster.must("node1", ["stop", MODULE], 60_000);
+    await cluster.must("node2", ["stop", MODULE], 150_000);
+    await cluster.must("node1", ["stop", MODULE], 150_000);
     await using thief = lab.spawn("node1", [
       "/usr/bin/python3",
       "-c",
       `import socket, time; s = socket.socket(); s.setsockopt(1, 2, 1); s.bind(("0.0.0.0", 9020)); s.listen(); print("bound", flush=True); time.sleep(600)`,
     ]);
-    await thief.line((line) => line === "bound", 10_000);
-    await cluster.binome("node1", ["start", MODULE], 60_000);
+    await thief.line((line) => line === "bound", 60_000);
+    await cluster.binome("node1", ["start", MODULE], 150_000);
     const { reason } = await cluster.waitState("node1", "waiting");
     assertMatch(reason, /Cannot listen .*9020.*taken/);
     await thief.kill();
-    await cluster.must("node1", ["start", MODULE], 60_000);
+    await cluster.must("node1", ["start", MODULE], 150_000);
     await cluster.waitState("node1", "alone");
     assertMatch(await lab.sh("node1", `head -n 1 ${DATA}/file`), /before/);
   });
 });
 
 Deno.test("a full disk is told to the application on the primary; on the secondary it is an alarm", async (t) => {
-  await using cluster = await Cluster.up({ prefix: "lt-full", lab: { storeMiB: 512 } });
+  await using cluster = await Cluster.up({ prefix: "lt-full", lab: { storeMiB: 512 }, module: PATIENT });
   const { lab } = cluster;
   const step = story(t);
   // node2 keeps its copy on a file system of its own, as servers do; node1's disk holds everything.
@@ -225,7 +225,7 @@ Deno.test("a full disk is told to the application on the primary; on the seconda
     assertMatch(result.stderr, /No space left on device/);
     await lab.sh("node1", `rm -f /run/lab/disk/filler ${DATA}/too-much`);
     assertEquals((await write("after", 5)).code, 0);
-    await cluster.waitPair("node1", 45_000);
+    await cluster.waitPair("node1");
     assertEquals(await differences(), []);
   });
 
@@ -242,14 +242,14 @@ Deno.test("a full disk is told to the application on the primary; on the seconda
 
   await step("and comes back by itself once there is room", async () => {
     await lab.sh("node2", "rm /run/lab/disk/own/filler");
-    await cluster.waitPair("node1", 45_000);
+    await cluster.waitPair("node1");
     assertEquals(await differences(), []);
     assertEquals(await lab.sh("node2", `stat -c %s ${DATA}/large`), `${120 << 20}\n`);
   });
 });
 
 Deno.test("a disk that others fill on the secondary costs a membership, no process and no byte", async (t) => {
-  await using cluster = await Cluster.up({ prefix: "lt-filled", lab: { storeMiB: 512 } });
+  await using cluster = await Cluster.up({ prefix: "lt-filled", lab: { storeMiB: 512 }, module: PATIENT });
   const { lab } = cluster;
   const step = story(t);
   await cluster.startBoth();
@@ -278,7 +278,7 @@ Deno.test("a disk that others fill on the secondary costs a membership, no proce
 
   await step("meanwhile nothing dies, and nothing is tried again and again", async () => {
     await lab.sh("node1", `for i in 1 2 3 4 5 6 7 8 9 10; do echo $i >> ${DATA}/list; sleep 1; done`, {
-      timeoutMs: 30_000,
+      timeoutMs: 60_000,
     });
     assertEquals(await processes(), before);
     const events = await cluster.events("node2", since);
@@ -289,7 +289,7 @@ Deno.test("a disk that others fill on the secondary costs a membership, no proce
 
   await step("and it comes back by itself once there is room", async () => {
     await lab.sh("node2", "rm /run/lab/disk/filler*");
-    await cluster.waitPair("node1", 45_000);
+    await cluster.waitPair("node1");
     assertEquals(await processes(), before);
     assertEquals(await cluster.differences(), []);
   });

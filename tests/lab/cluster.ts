@@ -53,8 +53,16 @@ export interface ClusterOptions {
   readonly apply?: boolean;
 }
 
-const READY_MS = 20_000;
-const STATE_MS = 30_000;
+// They bound a hang; on a slow machine that does other things too, what they wait for takes several times its usual time.
+const READY_MS = 90_000;
+const STATE_MS = 120_000;
+const COMMAND_MS = 90_000;
+
+/**
+ * Line of a module's YAML, for tests that are not about a peer that is slow: a busy machine, or its disk, may hold an answer
+ * back for longer than the default of 3 s, and the membership would change under a test that does not expect it.
+ */
+export const PATIENT = "peer_timeout: 15s";
 
 /** The other node. */
 export function other(node: NodeName): NodeName {
@@ -209,8 +217,8 @@ export class Cluster implements AsyncDisposable {
 
   /** Starts node1 as primary, then node2 as its secondary, and waits until both copies are equal. */
   async startBoth(): Promise<void> {
-    await this.must("node1", ["start", MODULE, "--as", "primary"], 60_000);
-    await this.must("node2", ["start", MODULE], 60_000);
+    await this.must("node1", ["start", MODULE, "--as", "primary"], 150_000);
+    await this.must("node2", ["start", MODULE], 150_000);
     await this.waitPair("node1");
   }
 
@@ -221,12 +229,12 @@ export class Cluster implements AsyncDisposable {
   }
 
   /** Runs the program on a node. */
-  async binome(node: NodeName, args: readonly string[], timeoutMs = 30_000): Promise<ExecResult> {
+  async binome(node: NodeName, args: readonly string[], timeoutMs = COMMAND_MS): Promise<ExecResult> {
     return await this.lab.exec(node, ["/usr/local/bin/binome", ...args], { timeoutMs });
   }
 
   /** {@link binome}, which must succeed; answers what it printed. */
-  async must(node: NodeName, args: readonly string[], timeoutMs = 30_000): Promise<string> {
+  async must(node: NodeName, args: readonly string[], timeoutMs = COMMAND_MS): Promise<string> {
     const result = await this.binome(node, args, timeoutMs);
     if (result.code !== 0 || result.timedOut) {
       throw new CommandError(`${node}: binome ${args.join(" ")}`, result);
@@ -240,7 +248,7 @@ export class Cluster implements AsyncDisposable {
    */
   async api(node: NodeName, path: string): Promise<ExecResult> {
     const state = "/var/lib/binome";
-    const script = `exec curl -sS --fail-with-body --max-time 10 --cacert ${state}/ca.crt \
+    const script = `exec curl -sS --fail-with-body --max-time 30 --cacert ${state}/ca.crt \
       -H "Authorization: Bearer $(cat ${state}/token)" "https://${this.lab.address(node)}:9010/api/v1$1"`;
     return await this.lab.exec(node, ["sh", "-c", script, "sh", path]);
   }

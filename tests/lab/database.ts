@@ -28,7 +28,7 @@ export class CheckError extends Error {
 }
 
 const NOTES = "/run/lab/shared/receipts";
-const READY_MS = 60_000;
+const READY_MS = 120_000;
 
 /** The service: PostgreSQL as its own user, then the other client, whose changes need root (owners, trusted.*). */
 const START = `#!/bin/sh
@@ -203,6 +203,7 @@ function moduleYaml(seed: number): string {
   return `module: ${MODULE}
 kind: service
 network: repl
+peer_timeout: 8s
 replicate:
   - path: ${DATA}
 virtual_ips:

@@ -62,7 +62,7 @@ wire() { # INTERFACE ADDRESS
   tries=0
   until [ -e "/sys/class/net/$1" ]; do
     tries=$((tries + 1))
-    [ $tries -lt 500 ] || { echo "Cannot boot $NAME: no interface $1 after 5 s" >&2; exit 1; }
+    [ $tries -lt 3000 ] || { echo "Cannot boot $NAME: no interface $1 after 30 s" >&2; exit 1; }
     sleep 0.01
   done
   ip addr add "$2" brd + dev "$1"

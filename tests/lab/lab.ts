@@ -52,7 +52,7 @@ export interface ExecOptions {
 
 const HERE = new URL(".", import.meta.url).pathname.replace(/\/$/, "");
 const BINARY = new URL("../../dist/binome", import.meta.url).pathname;
-const BOOT_TIMEOUT_MS = 10_000;
+const BOOT_TIMEOUT_MS = 60_000;
 
 /** Where the labs of this machine keep their folders; must be a real file system, not an overlay's upper half. */
 function labFolder(): string {
@@ -165,12 +165,12 @@ export class Lab {
 
   /**
    * Runs a command inside a host and waits for it. It dies and freezes with the host. When the limit passes (default
-   * 20 s) it is killed with all it started.
+   * 60 s) it is killed with all it started.
    */
   async exec(host: HostName, argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
     const group = this.#execGroup(host);
     const result = await run(this.#enter(host, group, argv, options), {
-      timeoutMs: options.timeoutMs ?? 20_000,
+      timeoutMs: options.timeoutMs ?? 60_000,
       ...(options.stdin === undefined ? {} : { stdin: options.stdin }),
       onTimeout: () => killAll(group),
     });
@@ -237,7 +237,7 @@ export class Lab {
   /** An orderly halt: the agent is asked to stop, the file system is unmounted clean. */
   async shutdown(node: NodeName): Promise<void> {
     await this.sh(node, "[ ! -e /run/lab/supervise ] || sh /run/lab/tests/supervise.sh shutdown", {
-      timeoutMs: 90_000,
+      timeoutMs: 180_000,
     });
     await this.#network.setWires(node, this.#networks(node), false);
     await this.#end(node);
@@ -250,7 +250,7 @@ export class Lab {
 
   /** Stops the agent and the keeper of a node by SIGTERM. */
   async stopBinome(node: NodeName): Promise<void> {
-    await this.sh(node, "sh /run/lab/tests/supervise.sh stop", { timeoutMs: 90_000 });
+    await this.sh(node, "sh /run/lab/tests/supervise.sh stop", { timeoutMs: 180_000 });
   }
 
   /** The log of one of a node's processes: `keeper`, `agent` or `supervise`. Works when the node is on. */
@@ -466,7 +466,7 @@ export class Lab {
   async #end(host: HostName): Promise<void> {
     const group = this.#hostGroup(host);
     killAll(group);
-    await emptied(group, 10_000);
+    await emptied(group, BOOT_TIMEOUT_MS);
     removeTree(group);
     await this.#network.removePorts(host, this.#networks(host));
     Deno.removeSync(`${this.folder}/${host}/pid`);

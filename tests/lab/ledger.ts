@@ -102,7 +102,7 @@ export class Ledger implements AsyncDisposable {
     const acknowledged = [...this.acknowledged.keys()];
     const running = this.#client !== undefined;
     const text = await this.#lab.sh("client", `python3 ${PROGRAM} ${this.#host} --list`, {
-      timeoutMs: 90_000,
+      timeoutMs: 180_000,
     });
     this.read();
     const lines = text.split("\n").filter(Boolean);

@@ -5,7 +5,7 @@
  * under load and both of its cables at once.
  */
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
-import { BENEATH, Cluster, DATA, MODULE, other, story, VIP } from "./cluster.ts";
+import { BENEATH, Cluster, DATA, MODULE, other, PATIENT, story, VIP } from "./cluster.ts";
 import { type NodeName, until } from "./lab.ts";
 
 /** What the service answers at the virtual address: the node it runs on and its process. */
@@ -21,7 +21,7 @@ async function served(cluster: Cluster): Promise<{ readonly node: string; readon
     ]);
     answer = result.stdout;
     return result.code === 0;
-  }, { timeoutMs: 10_000, everyMs: 20 });
+  }, { timeoutMs: 60_000, everyMs: 20 });
   const [node = "", pid = ""] = answer.trim().split(" ");
   return { node, pid: Number(pid) };
 }
@@ -33,11 +33,16 @@ async function scripts(cluster: Cluster, node: NodeName): Promise<string[]> {
 }
 
 async function write(cluster: Cluster, line: string): Promise<void> {
-  await cluster.lab.sh("client", `curl -sf --max-time 5 -d '${line}' http://${VIP}:8080/ >/dev/null`);
+  await cluster.lab.sh("client", `curl -sf --max-time 30 -d '${line}' http://${VIP}:8080/ >/dev/null`);
 }
 
 Deno.test("a mirror passes the acceptance tests M1 to M9", async (t) => {
-  await using cluster = await Cluster.up({ prefix: "lt-mirror", service: "http", lab: { repl: true } });
+  await using cluster = await Cluster.up({
+    prefix: "lt-mirror",
+    service: "http",
+    lab: { repl: true },
+    module: PATIENT,
+  });
   const { lab } = cluster;
   const step = story(t);
 
@@ -53,7 +58,7 @@ Deno.test("a mirror passes the acceptance tests M1 to M9", async (t) => {
 
   await step("M2: primary and secondary are ready; the start script ran on the primary only", async () => {
     await lab.sh("node1", `echo before > ${BENEATH}/before; sync ${BENEATH}/before`);
-    await cluster.must("node1", ["start", MODULE, "--as", "primary"], 60_000);
+    await cluster.must("node1", ["start", MODULE, "--as", "primary"], 150_000);
     await cluster.waitPair("node1");
     assertEquals(await scripts(cluster, "node1"), ["start node1 primary"]);
     assertEquals(await scripts(cluster, "node2"), []);
@@ -72,7 +77,7 @@ Deno.test("a mirror passes the acceptance tests M1 to M9", async (t) => {
   await step("M3: the primary's stop hands over at once, after its stop script", async () => {
     await write(cluster, "one");
     const since = await cluster.mark("node2");
-    await cluster.must("node1", ["stop", MODULE], 60_000);
+    await cluster.must("node1", ["stop", MODULE], 150_000);
     assertEquals(await cluster.state("node1"), "stopped not-ready");
     await cluster.waitState("node2", "alone");
     assertEquals(await scripts(cluster, "node1"), ["start node1 primary", "stop node1"]);
@@ -85,7 +90,7 @@ Deno.test("a mirror passes the acceptance tests M1 to M9", async (t) => {
   await step("M4: the stopped node comes back as secondary; the service is not restarted", async () => {
     const before = await served(cluster);
     await write(cluster, "two");
-    await cluster.must("node1", ["start", MODULE], 60_000);
+    await cluster.must("node1", ["start", MODULE], 150_000);
     await cluster.waitPair("node2");
     assertEquals(await served(cluster), before);
     assertEquals(await scripts(cluster, "node2"), ["start node2 primary"]);
@@ -96,7 +101,7 @@ Deno.test("a mirror passes the acceptance tests M1 to M9", async (t) => {
     const before = await served(cluster);
     const { epoch } = await cluster.own("node2");
     const since = await cluster.mark("node2");
-    await cluster.must("node2", ["restart", MODULE], 60_000);
+    await cluster.must("node2", ["restart", MODULE], 150_000);
     await cluster.waitEvent("node2", /^Service restarted/, since);
     await cluster.waitPair("node2");
     assertEquals((await cluster.own("node2")).epoch, epoch);
@@ -117,7 +122,7 @@ Deno.test("a mirror passes the acceptance tests M1 to M9", async (t) => {
         assertEquals((await served(cluster)).node, other(to));
         assertEquals((await lab.arp()).get(VIP), lab.mac(other(to)));
         const since = await cluster.mark(to);
-        await cluster.must("node1", ["switchover", MODULE], 60_000);
+        await cluster.must("node1", ["switchover", MODULE], 150_000);
         await cluster.waitPair(to);
         assertEquals(await cluster.vipOwners(), [to]);
         // Told by the new primary: the client has asked nothing since.
@@ -146,7 +151,7 @@ Deno.test("a mirror passes the acceptance tests M1 to M9", async (t) => {
   });
 
   await step("M7c: what is written while a node is stopped is not on it", async () => {
-    await cluster.must("node1", ["stop", MODULE], 60_000);
+    await cluster.must("node1", ["stop", MODULE], 150_000);
     await cluster.waitState("node2", "alone");
     await lab.sh("node2", `dd if=/dev/urandom of=${DATA}/big bs=1M count=101 status=none; sync ${DATA}/big`, {
       timeoutMs: 60_000,
@@ -156,8 +161,8 @@ Deno.test("a mirror passes the acceptance tests M1 to M9", async (t) => {
 
   await step("M7d: its start copies what is missing, and tells how much, how long, how fast", async () => {
     const since = await cluster.mark("node2");
-    await cluster.must("node1", ["start", MODULE], 60_000);
-    await cluster.waitPair("node2", 60_000);
+    await cluster.must("node1", ["start", MODULE], 150_000);
+    await cluster.waitPair("node2");
     assertEquals(await cluster.differences(), []);
     const { why } = await cluster.waitEvent("node2", /^Has copied what node1 was missing/, since);
     assertMatch(why, /^10[12] MiB in \d+\.\d s \(\d+(\.\d)? MiB\/s\), \d+ operations of the log$/);
@@ -166,7 +171,7 @@ Deno.test("a mirror passes the acceptance tests M1 to M9", async (t) => {
   await step(
     "M8: a halt of the primary stops the service first; at boot it starts again by itself",
     async () => {
-      await cluster.must("node1", ["switchover", MODULE], 60_000);
+      await cluster.must("node1", ["switchover", MODULE], 150_000);
       await cluster.waitPair("node1");
       const before = (await scripts(cluster, "node1")).length;
       await lab.shutdown("node1");
@@ -199,7 +204,7 @@ Deno.test("a mirror passes the acceptance tests M1 to M9", async (t) => {
       assert(Object.values(peer?.networks ?? {}).length === 2);
       await write(cluster, "while it was away");
       await lab.powerOn("node2");
-      await cluster.waitPair("node1", 60_000);
+      await cluster.waitPair("node1");
       assertEquals(await cluster.differences(), []);
       assertEquals(
         await lab.sh("node2", `tail -n 2 ${BENEATH}/lines`),
@@ -214,6 +219,7 @@ Deno.test("a mirror of PostgreSQL loses its primary under load, and both of its 
     prefix: "lt-mirror-pg",
     service: "postgresql",
     lab: { repl: true },
+    module: PATIENT,
   });
   const { lab } = cluster;
   const step = story(t);
@@ -224,9 +230,9 @@ Deno.test("a mirror of PostgreSQL loses its primary under load, and both of its 
   /** Runs `disturb` while rows are inserted, goes on until some are acknowledged afterwards, and looks for all of them. */
   async function underLoad(disturb: () => Promise<void>): Promise<void> {
     await using load = lab.spawn("client", [...rows, "--first", `${first}`]);
-    await load.line((line) => line.startsWith("ack "), 20_000);
+    await load.line((line) => line.startsWith("ack "), 60_000);
     await disturb();
-    await load.line((line) => line.startsWith("ack "), 20_000, load.lines.length);
+    await load.line((line) => line.startsWith("ack "), 60_000, load.lines.length);
     load.signal("SIGTERM");
     await load.status();
     for (const line of load.lines) {
@@ -255,7 +261,7 @@ Deno.test("a mirror of PostgreSQL loses its primary under load, and both of its 
       await cluster.waitState("node2", "alone");
     });
     await lab.powerOn("node1");
-    await cluster.waitPair("node2", 60_000);
+    await cluster.waitPair("node2");
     assertEquals(await cluster.differences(), []);
   });
 
@@ -271,7 +277,7 @@ Deno.test("a mirror of PostgreSQL loses its primary under load, and both of its 
       });
       await cluster.waitEvent("node1", /^Becomes primary of epoch/, since);
       await Promise.all([lab.plug("node2", "lan"), lab.plug("node2", "repl")]);
-      await cluster.waitPair("node1", 60_000);
+      await cluster.waitPair("node1");
       assertEquals(await cluster.differences(), []);
     },
   );

@@ -13,7 +13,7 @@ Deno.test("every POSIX check passes over the mount, and both disks end equal", a
   for (const node of NODES) {
     if (node !== "node1") {
       await step("the nodes change their roles", async () => {
-        await cluster.must("node1", ["switchover", "files"], 60_000);
+        await cluster.must("node1", ["switchover", "files"], 150_000);
         await cluster.waitPair(node);
       });
     }

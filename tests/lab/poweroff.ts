@@ -69,7 +69,7 @@ export interface CutsOptions {
 
 /** Longer than any takeover with the lab's timings: a node that does not serve by then is waiting. */
 const WAITS_MS = 6000;
-const SERVES_MS = 60_000;
+const SERVES_MS = 120_000;
 /** Shorter than the peer's time-out: the primary has not yet asked whether it may go on alone. */
 const LINK_MS = 1200;
 

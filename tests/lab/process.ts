@@ -31,7 +31,8 @@ export class CommandError extends Error {
   }
 }
 
-const DEFAULT_TIMEOUT_MS = 20_000;
+/** Bounds a hang: a slow machine that does other things too may need many times the usual. */
+const DEFAULT_TIMEOUT_MS = 60_000;
 
 async function feed(stream: WritableStream<Uint8Array>, stdin: string | Uint8Array): Promise<void> {
   const writer = stream.getWriter();
@@ -87,7 +88,7 @@ export async function until(
   done: () => boolean | Promise<boolean>,
   options: { readonly timeoutMs?: number; readonly everyMs?: number } = {},
 ): Promise<void> {
-  const limit = options.timeoutMs ?? 10_000;
+  const limit = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
   const end = performance.now() + limit;
   while (!await done()) {
     if (performance.now() > end) throw new Error(`Cannot wait longer for ${what}: ${limit} ms have passed`);

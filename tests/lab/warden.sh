@@ -27,7 +27,7 @@ sweep() {
       tries=$((tries + 1))
       # Something waits for a FUSE server that will not answer: cut the connections of this lab's hosts.
       [ $tries != 200 ] || abort_fuse
-      [ $tries -lt 1000 ] || { echo "Cannot take the lab $folder away: processes left in $group" >&2; return 1; }
+      [ $tries -lt 6000 ] || { echo "Cannot take the lab $folder away: processes left in $group" >&2; return 1; }
       sleep 0.005
     done
     find "$group" -depth -type d -exec rmdir {} +
@@ -36,7 +36,7 @@ sweep() {
   tries=0
   while losetup -l -n -O BACK-FILE | grep -q "^$folder/"; do
     tries=$((tries + 1))
-    [ $tries -lt 1000 ] || { echo "Cannot free the loop devices of $folder" >&2; return 1; }
+    [ $tries -lt 6000 ] || { echo "Cannot free the loop devices of $folder" >&2; return 1; }
     sleep 0.005
   done
   rm -rf "$folder" "$folder.sweeping"
