@@ -18,6 +18,7 @@ import {
   OPEN_IN,
   OUT_HEADER,
   READ_IN,
+  RELEASE_IN,
   WRITE_IN,
 } from "./layout.ts";
 import { FOPEN, FSYNC_FDATASYNC, OPEN_KILL_SUIDGID, WRITE } from "./opcode.ts";
@@ -43,12 +44,12 @@ export class Contents {
     const flags = request.u32(OPEN_IN.flags);
     const reply = openOut(this.#exchange.out, OUT_HEADER.sizeof, 0, FOPEN.KEEP_CACHE);
     if ((flags & O.TRUNC) === 0) {
-      held.opens++;
+      this.#exchange.opened(held, flags);
       return this.#exchange.ok(reply);
     }
     const result = this.truncate(held, (request.u32(OPEN_IN.openFlags) & OPEN_KILL_SUIDGID) !== 0);
     if (result < 0) return this.#exchange.fail(result);
-    held.opens++;
+    this.#exchange.opened(held, flags);
     this.#exchange.commit(reply);
   }
 
@@ -63,8 +64,10 @@ export class Contents {
 
   /** The kernel closed one of its opens. */
   release(): void {
-    const held = this.#exchange.objects.peek(this.#exchange.id());
+    const { objects, request, writers } = this.#exchange;
+    const held = objects.peek(this.#exchange.id());
     if (held !== undefined && held.opens > 0) held.opens--;
+    writers.released(this.#exchange.id(), request.u32(RELEASE_IN.flags));
     this.#exchange.ok(0);
   }
 
@@ -140,6 +143,10 @@ export class Contents {
     if (fd < 0) return this.#exchange.fail(fd);
     const whence = this.#exchange.request.u32(LSEEK_IN.whence);
     if (whence !== SEEK.DATA && whence !== SEEK.HOLE) return this.#exchange.fail(-ERRNO.ENOSYS);
+    // The kernel asks without writing its pages out first: a copy that believed us would lose them. EINVAL, as of a file
+    // system that cannot tell, makes programs read instead; ENOSYS would be for good, and for every file.
+    const { granted, writers } = this.#exchange;
+    if (granted?.writeback === true && writers.has(held)) return this.#exchange.fail(-ERRNO.EINVAL);
     const found = this.#exchange.backing.lseek(fd, this.#exchange.request.number(LSEEK_IN.offset), whence);
     if (found < 0) return this.#exchange.fail(found);
     this.#exchange.ok(lseekOut(this.#exchange.out, OUT_HEADER.sizeof, found));

@@ -24,6 +24,7 @@ import { FOPEN } from "./opcode.ts";
 import { attrOut, createOut, entryOut, outHeader, type Validity } from "./reply.ts";
 import type { Request } from "./request.ts";
 import type { Road } from "./road.ts";
+import { Writers } from "./writers.ts";
 
 /** We alone change the tree, so what the kernel was told stays true: an hour, whole seconds. */
 export const VALIDITY: Validity = { entrySec: 3600, attrSec: 3600 };
@@ -72,6 +73,7 @@ export class Exchange {
   readonly stat: Statx = new Statx();
   readonly mutation: Mutation = new Mutation();
   readonly nameless: Nameless;
+  readonly writers: Writers = new Writers();
 
   constructor(options: ExchangeOptions) {
     this.fd = options.fd;
@@ -156,6 +158,12 @@ export class Exchange {
   /** Names in the root that are not the application's. */
   hidden(parent: Held, name: Uint8Array): boolean {
     return parent.id === this.root + 1 && isHidden(name);
+  }
+
+  /** The kernel has it open once more, with the flags of the request. */
+  opened(held: Held, flags: number): void {
+    held.opens++;
+    this.writers.opened(held.id, flags);
   }
 
   /** Reads the attributes the application sees into {@link stat}. Answers 0 or −errno. */

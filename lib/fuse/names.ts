@@ -112,7 +112,7 @@ export class Names {
     if (result === -ERRNO.EEXIST && (flags & O.EXCL) === 0) return this.#openExisting(parent, name, flags);
     const { created } = this.#exchange.tree;
     if (result < 0 || created === undefined) return this.#exchange.fail(result < 0 ? result : -ERRNO.EIO);
-    created.opens++;
+    this.#exchange.opened(created, flags);
     this.#exchange.commitEntry(created, true);
   }
 
@@ -126,7 +126,7 @@ export class Names {
       const result = this.#contents.truncate(held, true);
       if (result < 0) return this.#exchange.fail(result);
     }
-    held.opens++;
+    this.#exchange.opened(held, flags);
     this.#exchange.commitEntry(held, true);
   }
 
@@ -148,7 +148,7 @@ export class Names {
     const { created } = tree;
     if (result < 0 || created === undefined) return this.#exchange.fail(result < 0 ? result : -ERRNO.EIO);
     nameless.add(created.id);
-    created.opens++;
+    this.#exchange.opened(created, request.u32(CREATE_IN.flags));
     this.commitTmpfile(created);
   }
 

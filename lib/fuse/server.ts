@@ -13,7 +13,7 @@ import { Directories } from "./directories.ts";
 import { ERRNO } from "./errno.ts";
 import { Exchange, type ExchangeOptions } from "./exchange.ts";
 import { type Granted, INIT_OPTIONS, negotiate, WRITE_BACK } from "./init.ts";
-import { MKDIR_IN, MKNOD_IN, OUT_HEADER, RENAME2_IN, RENAME_IN } from "./layout.ts";
+import { CREATE_IN, MKDIR_IN, MKNOD_IN, OPEN_IN, OUT_HEADER, RENAME2_IN, RENAME_IN } from "./layout.ts";
 import { Looks } from "./looks.ts";
 import { Names } from "./names.ts";
 import { FOPEN, OPCODE } from "./opcode.ts";
@@ -175,14 +175,14 @@ export class FuseServer {
       case OPCODE.LINK: {
         const held = this.#exchange.objects.get(logged.id);
         if (held === undefined) return this.#exchange.fail(-ERRNO.ESTALE), true;
-        if (request.opcode === OPCODE.CREATE) held.opens++;
+        if (request.opcode === OPCODE.CREATE) this.#exchange.opened(held, request.u32(CREATE_IN.flags));
         this.#exchange.commitEntry(held, request.opcode === OPCODE.CREATE);
         return true;
       }
       case OPCODE.TMPFILE: {
         const held = this.#exchange.objects.get(logged.id);
         if (held === undefined) return this.#exchange.fail(-ERRNO.ESTALE), true;
-        held.opens++;
+        this.#exchange.opened(held, request.u32(CREATE_IN.flags));
         this.#names.commitTmpfile(held);
         return true;
       }
@@ -198,7 +198,7 @@ export class FuseServer {
         return true;
       case OPCODE.OPEN: {
         const held = this.#exchange.objects.get(logged.id);
-        if (held !== undefined) held.opens++;
+        if (held !== undefined) this.#exchange.opened(held, request.u32(OPEN_IN.flags));
         this.#exchange.commit(openOut(this.#exchange.out, OUT_HEADER.sizeof, 0, FOPEN.KEEP_CACHE));
         return true;
       }

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { Pair, Primary } from "../../tests/sim/data_road.ts";
+import { Pair, Primary, type Reply } from "../../tests/sim/data_road.ts";
 import { body, idOf, Kernel } from "../../tests/sim/kernel.ts";
 import { Killed, latin1 } from "../../tests/sim/memory_backing.ts";
 import { LIMBO_NAME } from "../replication/objects.ts";
@@ -9,6 +9,7 @@ import { INIT, OPCODE } from "./opcode.ts";
 const ENOENT = -2;
 const EPERM = -1;
 const EEXIST = -17;
+const EINVAL = -22;
 const ENOSYS = -38;
 const ENODATA = -61;
 /** Opcodes that have no reply by the protocol. FSYNC is answered by the disk's thread. */
@@ -174,6 +175,20 @@ for (const plus of [false, true]) {
   });
 }
 
+Deno.test("FuseServer tells no holes of a file that is open for writing while the kernel keeps pages of it", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary, INIT.WRITEBACK_CACHE);
+  const file = kernel.create(1, "f", 0o101);
+  assertEquals(kernel.write(file, 5000, Uint8Array.of(1)), 0);
+  const data = (): Reply => kernel.call(OPCODE.LSEEK, file, body(0n, 5000n, 3, 0));
+  assertEquals(kernel.call(OPCODE.OPEN, file, body(0, 0)).error, 0);
+  assertEquals(data().error, EINVAL);
+  assertEquals(kernel.call(OPCODE.RELEASE, file, body(0n, 0, 0, 0n)).error, 0);
+  assertEquals(data().error, EINVAL);
+  assertEquals(kernel.call(OPCODE.RELEASE, file, body(0n, 1, 0, 0n)).error, 0);
+  assertEquals(data().body, body(5000n));
+});
+
 Deno.test("FuseServer refuses RENAME_WHITEOUT: it would make an object without an id", () => {
   const { kernel } = ground();
   assertEquals(kernel.call(OPCODE.RENAME2, 1, body(1n, 4, 0, "f", "g")).error, -22);
@@ -234,7 +249,7 @@ Deno.test("FuseServer knows the nameless files of a process before it, and takes
   const { pair, kernel } = ground();
   const id = kernel.tmpfile(1);
   pair.a.restart("node1");
-  const resumed = new Kernel(new Primary(pair.a, { resumed: true }), true);
+  const resumed = new Kernel(new Primary(pair.a, { resumed: true }), 0n);
   assertEquals(resumed.call(OPCODE.GETATTR, id, body(0, 0, 0n)).error, 0);
   assertEquals(resumed.server.sweep(), true);
   assertEquals(resumed.all(OPCODE.FORGET, id, body(1n)), []);
@@ -332,7 +347,7 @@ for (const [name, [opcode, make]] of Object.entries(ONCE)) {
       const primary = pair.primary = new Primary(pair.a, { resumed: true });
       primary.replay(pair.secondary.stream, pair.b.copy.journal.last + 1);
       primary.connect(pair.secondary.stream);
-      const resumed = new Kernel(primary, true);
+      const resumed = new Kernel(primary, 0n);
       const reply = resumed.call(opcode, node, content, { unique, resent: true });
       assertEquals(reply.error, 0, `killed at step ${step}`);
       assertEquals(withoutTimes(pair.a.fs.snapshot()), tree, `killed at step ${step}`);

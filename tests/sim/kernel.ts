@@ -38,8 +38,8 @@ export class Kernel {
   readonly logs: string[] = [];
   #unique = 2;
 
-  /** @param resumed the connection is one that a former process answered INIT of. */
-  constructor(primary: Primary, resumed = false) {
+  /** @param flags of a connection that a former process answered INIT of: what it granted. */
+  constructor(primary: Primary, flags?: bigint) {
     this.primary = primary;
     const { node, sequencer, request } = primary;
     this.server = new FuseServer({
@@ -51,8 +51,8 @@ export class Kernel {
       tree: node.tree,
       road: sequencer,
       request,
-      ...(resumed
-        ? { granted: grantedBy({ flags: 0n, minor: 45, maxWrite: 1 << 20, maxRead: 1 << 20 }) }
+      ...(flags !== undefined
+        ? { granted: grantedBy({ flags, minor: 45, maxWrite: 1 << 20, maxRead: 1 << 20 }) }
         : {}),
       onGranted: () => {},
       log: (message) => this.logs.push(message),
