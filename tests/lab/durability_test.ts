@@ -54,7 +54,7 @@ async function differences(cluster: Cluster): Promise<string[]> {
 async function equal(cluster: Cluster): Promise<void> {
   let last: string[] = [];
   await until("equal trees", async () => (last = await differences(cluster)).length === 0, {
-    timeoutMs: 20_000,
+    timeoutMs: 60_000,
     everyMs: 200,
   }).catch(() => assertEquals(last, []));
 }
@@ -86,14 +86,14 @@ Deno.test("three durabilities under one order keep what each promises", async (t
       ]);
     });
     try {
-      for (const writer of writers) await writer.line((line) => line.startsWith("writes"), 20_000);
+      for (const writer of writers) await writer.line((line) => line.startsWith("writes"), 60_000);
       for (let kills = 0; kills < KILLS; kills++) {
         const node = kills % 2 === 0 ? "node1" : "node2";
         const pid = await cluster.pid(node, "replicator");
         await lab.sh(node, `kill -KILL ${pid}`);
         for (const writer of writers) {
           for (let times = 0; times < 3; times++) {
-            await writer.line((line) => line.startsWith("writes"), 20_000, writer.lines.length);
+            await writer.line((line) => line.startsWith("writes"), 60_000, writer.lines.length);
           }
         }
       }
@@ -121,11 +121,11 @@ Deno.test("three durabilities under one order keep what each promises", async (t
   await using sync = hold("sync");
   await using lax = hold("lax");
   const holders = { each, sync, lax };
-  for (const name of NAMES) await holders[name].line((line) => line === "ready", 20_000);
+  for (const name of NAMES) await holders[name].line((line) => line === "ready", 60_000);
   const tell = async (name: Name, word: string, value: string): Promise<void> => {
     const from = holders[name].lines.length;
     await lab.sh("node1", `echo ${word} ${value} > /run/lab/${name}.orders`);
-    await holders[name].line((line) => line === `done ${value}`, 20_000, from);
+    await holders[name].line((line) => line === `done ${value}`, 60_000, from);
   };
 
   await step("each-write: a write that returned is on both nodes", async () => {
@@ -152,18 +152,18 @@ Deno.test("three durabilities under one order keep what each promises", async (t
         await tell("lax", "fsync", "lax10");
         assert(await holds(cluster, "node1", "lax", "lax10"));
         await until("status to say so", async () => await behind(cluster) > 0, {
-          timeoutMs: 10_000,
+          timeoutMs: 60_000,
           everyMs: 100,
         });
       } finally {
         await lab.thaw("node2");
       }
       await until("node2 to have it", () => holds(cluster, "node2", "lax", "lax10"), {
-        timeoutMs: 20_000,
+        timeoutMs: 60_000,
         everyMs: 100,
       });
       await until("status to say so", async () => await behind(cluster) === 0, {
-        timeoutMs: 10_000,
+        timeoutMs: 60_000,
         everyMs: 100,
       });
     },
@@ -171,7 +171,7 @@ Deno.test("three durabilities under one order keep what each promises", async (t
 
   await step("a switchover takes along what applications have written and not closed", async () => {
     for (const name of NAMES) await tell(name, "write", `${name}99`);
-    await cluster.must("node1", ["switchover", MODULE], 60_000);
+    await cluster.must("node1", ["switchover", MODULE], 150_000);
     await cluster.waitPair("node2");
     for (const name of NAMES) assert(await holds(cluster, "node2", name, `${name}99`), name);
     await equal(cluster);
@@ -188,7 +188,7 @@ Deno.test("three durabilities under one order keep what each promises", async (t
     );
     await lab.powerOff("node1", "node2");
     await lab.powerOn("node1", "node2");
-    await cluster.waitPair("node2", 60_000);
+    await cluster.waitPair("node2");
     await equal(cluster);
     for (const node of NODES) {
       for (const name of ["sync", "each"] as const) {
