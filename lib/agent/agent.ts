@@ -343,7 +343,7 @@ export class Agent implements AgentControl {
 
   #reportsFor(node: string): readonly (readonly [string, Report])[] {
     return [...this.#modules]
-      .filter(([, { runner, peer }]) => peer === node && runner.booted)
+      .filter(([, { runner, peer }]) => peer === node && runner.booted && !runner.mute)
       .map(([module, { runner }]): readonly [string, Report] => [module, reportOf(runner.state)]);
   }
 

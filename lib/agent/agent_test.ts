@@ -184,3 +184,40 @@ Deno.test("Agent on a full disk goes on as it is, refuses verbs, and decides onc
   assertEquals(told.filter((what) => what === "Writes decisions down again").length, 1);
   assertEquals(told.includes("Does not hand over"), true);
 });
+
+Deno.test("Agent that cannot write a promise falls silent, and its primary goes on without it", async () => {
+  const pair = new Pair();
+  await pair.pair();
+  pair.n2.diskFull = true;
+  // The channel is gone, so the primary needs the word of n2, which it cannot give.
+  pair.n2.killReplicator();
+  const ms = await pair.time.until("n1 goes alone", () => pair.n1.records.get("m")?.members.length === 1);
+  assert(ms <= 8000, `took ${ms} ms`);
+  await pair.time.run(30_000);
+  assertEquals([pair.shows(pair.n1), pair.n2.mounted], ["alone ready", false]);
+  pair.n2.diskFull = false;
+  pair.n2.replicatorRuns = true;
+  await pair.time.until("a pair", () => pair.shows(pair.n2) === "secondary ready");
+  assertEquals(pair.shows(pair.n1), "primary ready");
+});
+
+Deno.test("Agent that cannot write its membership gives a takeover up, and does not do it later", async () => {
+  const pair = new Pair();
+  await pair.pair();
+  pair.n2.diskFull = true;
+  pair.n1.powerOff();
+  await pair.killAgent(pair.n1);
+  await pair.time.run(10_000);
+  assertEquals(pair.n2.mounted, false);
+  assert(pair.n2.events.some(({ what }) => what === "Does not become primary"));
+  // The other comes back and serves; only then there is room.
+  pair.n1.powered = true;
+  pair.startAgent(pair.n1);
+  await pair.time.run(5000);
+  pair.n2.diskFull = false;
+  await pair.time.until("a pair", () => {
+    const shown = [pair.shows(pair.n1), pair.shows(pair.n2)].sort().join();
+    return shown === "primary ready,secondary ready";
+  });
+  assertEquals(pair.n1.mounted !== pair.n2.mounted, true);
+});

@@ -12,9 +12,6 @@ import type { EventBody } from "../failover/mod.ts";
 /** Ends of work and answers of probes: one for each that is out. More is our mistake. */
 const HELD_MAX = 256;
 
-/** What becomes of an event whose record cannot be saved now. */
-type Fate = "again" | "held" | "refused";
-
 /** Keeps events in order. */
 export class HeldEvents {
   #events: EventBody[] = [];
@@ -25,20 +22,18 @@ export class HeldEvents {
 
   /** Whether the event has to wait behind those held. Others pass: they are decided as things stand. */
   blocks(event: EventBody): boolean {
-    return this.waiting && fateOf(event) === "held";
+    return this.waiting && !comesAgain(event) && event.kind !== "command";
   }
 
-  /** Takes an event that could not be decided. Answers what became of it. */
-  hold(event: EventBody): Fate {
-    const fate = fateOf(event);
-    if (fate !== "held") return fate;
+  /** Takes an event that could not be decided, unless it comes again by itself. */
+  hold(event: EventBody): void {
+    if (comesAgain(event)) return;
     const said = event.kind === "copy-failed" || event.kind === "diverged" || event.kind === "fenced";
-    if (said && this.#events.some(({ kind }) => kind === event.kind)) return fate;
+    if (said && this.#events.some(({ kind }) => kind === event.kind)) return;
     if (this.#events.length >= HELD_MAX) {
       throw new Error(`Cannot go on: ${HELD_MAX} decisions wait for room on the disk`);
     }
     this.#events.push(event);
-    return fate;
   }
 
   /** Decides what is held, oldest first; ends at the first that throws, which stays. */
@@ -50,15 +45,6 @@ export class HeldEvents {
   }
 }
 
-function fateOf(event: EventBody): Fate {
-  switch (event.kind) {
-    case "tick":
-    case "heard":
-    case "channel":
-      return "again";
-    case "command":
-      return "refused";
-    default:
-      return "held";
-  }
+function comesAgain(event: EventBody): boolean {
+  return event.kind === "tick" || event.kind === "heard" || event.kind === "channel";
 }

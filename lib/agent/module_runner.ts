@@ -13,9 +13,12 @@ import {
   type ChannelView,
   type Effect,
   type EventBody,
+  isServing,
+  learn,
   noChannel,
   type State,
   step,
+  STORE_FULL,
   type Task,
 } from "../failover/mod.ts";
 import { HeldEvents } from "./held_events.ts";
@@ -82,6 +85,7 @@ export class ModuleRunner {
   readonly #there = new Set<string>();
   readonly #held = new HeldEvents();
   #diskFull = false;
+  #unwritten = false;
   /** When the replicator's channel to the peer was made. */
   #connectedAt = 0;
 
@@ -145,19 +149,49 @@ export class ModuleRunner {
     this.#world.post({ kind: "boot", bootId, serving, following: channel.role === "secondary" });
   }
 
+  /**
+   * A decision cannot be written down: this node can promise its peer nothing, so it must not seem to be there. Its primary
+   * goes on without it, as it does when a node is dead, instead of waiting for its word.
+   */
+  get mute(): boolean {
+    return this.#unwritten && !isServing(this.#state);
+  }
+
   /** One event of the queue. On a full disk what cannot be written down is not decided; it is tried again later. */
   take(event: EventBody): void {
     try {
-      if (event.kind === "tick") this.#held.retry((held) => this.#decide(held));
+      if (event.kind === "tick") this.#retry();
       if (this.#held.blocks(event)) this.#held.hold(event);
       else this.#decide(event);
     } catch (error) {
       if (!(error instanceof StoreFullError)) throw error;
       this.#tellDisk(error.message);
-      if (this.#held.hold(event) !== "refused" || event.kind !== "command") return;
-      const message = `Cannot ${event.verb}: ${error.message}; make room on that disk`;
-      this.#do({ kind: "reply", id: event.id, ok: false, message });
+      this.#putOff(event, error.message);
     }
+  }
+
+  /** Decides what is held, as soon as the record can be written at all. */
+  #retry(): void {
+    if (!this.#diskFull) return;
+    this.#world.store.save(this.config.name, this.#state.record);
+    this.#held.retry((held) => this.#decide(held));
+    this.#unwritten = false;
+    this.#tellDisk(null);
+  }
+
+  #putOff(event: EventBody, problem: string): void {
+    if (event.kind === "command") {
+      const message = `Cannot ${event.verb}: ${problem}; make room on that disk`;
+      return this.#do({ kind: "reply", id: event.id, ok: false, message });
+    }
+    this.#unwritten = true;
+    this.#state = learn(this.#state, { at: this.#world.clock.now(), ...event });
+    const { phase } = this.#state;
+    if (event.kind === "done" && phase.kind === "promoting" && phase.step === "closing") {
+      const { work } = event;
+      return this.#decide({ kind: "failed", work, task: "close", reason: problem, code: STORE_FULL });
+    }
+    this.#held.hold(event);
   }
 
   /**
@@ -168,7 +202,6 @@ export class ModuleRunner {
     const decision = step(this.#state, { at: this.#world.clock.now(), ...event });
     if (decision.state.record !== this.#state.record) {
       this.#world.store.save(this.config.name, decision.state.record);
-      this.#tellDisk(null);
     }
     this.#state = decision.state;
     for (const effect of decision.effects) this.#do(effect);

@@ -5,7 +5,7 @@
  */
 
 export * from "./types.ts";
-export { initialState, newRecord, noChannel, step } from "./step.ts";
+export { initialState, learn, newRecord, noChannel, step } from "./step.ts";
 export {
   judgeSilence,
   judgeTakeover,
@@ -16,4 +16,4 @@ export {
   type Verdict,
 } from "./arbiter.ts";
 export { type Candidate, elect, type Election } from "./election.ts";
-export { reportOf, unreachable, type View, viewOf } from "./view.ts";
+export { isServing, reportOf, unreachable, type View, viewOf } from "./view.ts";

@@ -22,6 +22,7 @@ import {
   type Report,
   type Settings,
   type State,
+  STORE_FULL,
 } from "./types.ts";
 import { reportOf, unreachable } from "./view.ts";
 import { noteCopy, noteInconsistent } from "./copy.ts";
@@ -106,10 +107,10 @@ export function step(state: State, event: Event): Decision {
       onTick(turn);
       break;
     case "heard":
-      onHeard(turn, event.report, event.echoedAt);
+      onHeard(turn, event);
       break;
     case "channel":
-      onChannel(turn, event.channel);
+      onChannel(turn, event);
       break;
     case "diverged":
       onDiverged(turn, event.detail);
@@ -208,10 +209,21 @@ function onTick(turn: Turn): void {
   }
 }
 
-function onHeard(turn: Turn, report: Report, echoedAt: number | null): void {
-  const { peer } = turn.state;
-  const first = peer.report === null;
-  turn.set({ peer: { report, heardAt: turn.at, echoedAt: Math.max(peer.echoedAt, echoedAt ?? 0) } });
+/** What an event shows, whatever is decided about it: a peer that was heard was heard. */
+export function learn(state: State, event: Event): State {
+  if (event.kind === "heard") {
+    const echoedAt = Math.max(state.peer.echoedAt, event.echoedAt ?? 0);
+    return { ...state, peer: { report: event.report, heardAt: event.at, echoedAt } };
+  }
+  if (event.kind !== "channel") return state;
+  const since = event.channel.connected === state.channel.connected ? state.channel.since : event.at;
+  return { ...state, channel: { ...event.channel, since } };
+}
+
+function onHeard(turn: Turn, event: Extract<Event, { kind: "heard" }>): void {
+  const { report } = event;
+  const first = turn.state.peer.report === null;
+  turn.set(learn(turn.state, event));
   if (turn.peer === null) return;
   onProposal(turn, report);
   onHandoverTaken(turn, report);
@@ -250,10 +262,9 @@ function onHandoverTaken(turn: Turn, peer: Report): void {
   });
 }
 
-function onChannel(turn: Turn, channel: ChannelView): void {
-  const before = turn.channel;
-  const since = channel.connected === before.connected ? before.since : turn.at;
-  turn.set({ channel: { ...channel, since } });
+function onChannel(turn: Turn, event: Extract<Event, { kind: "channel" }>): void {
+  const { channel } = event;
+  turn.set(learn(turn.state, event));
   noteCopy(turn);
   const { phase, record } = turn;
   const lost = channel.alive && channel.role === "idle";
@@ -409,6 +420,7 @@ function onFailed(turn: Turn, event: Extract<Event, { kind: "failed" }>): void {
     case "promoting":
       if (phase.work !== work) return;
       if (phase.step === "closing" && code === INCONSISTENT) return onCopyRefused(turn, reason);
+      if (phase.step === "closing" && code === STORE_FULL) return onUnwritten(turn, reason);
       turn.alarm("Cannot become primary", why);
       return demote(turn, "person", `could not become primary: ${why}; put it right, then \`start\` again`);
     case "serving":
@@ -445,6 +457,12 @@ function onFailed(turn: Turn, event: Extract<Event, { kind: "failed" }>): void {
 function onCopyRefused(turn: Turn, reason: string): void {
   turn.alarm("Does not become primary", reason);
   noteInconsistent(turn, reason);
+  wait(turn, "transient", reason, "none");
+}
+
+/** The membership cannot be written, and by the time it can the reasons for it may be gone: it is decided anew. */
+function onUnwritten(turn: Turn, reason: string): void {
+  turn.alarm("Does not become primary", reason);
   wait(turn, "transient", reason, "none");
 }
 

@@ -202,6 +202,9 @@ export interface Findings {
 /** Code of a replicator that refuses to become primary: its copy is part of a resync. */
 export const INCONSISTENT = "inconsistent";
 
+/** Code of work that ended, but what follows from it could not be written down: the disk is full. */
+export const STORE_FULL = "store-full";
+
 /** The two queues of slow work: each in order, beside each other. */
 export type Lane = "data" | "service";
 
@@ -258,7 +261,10 @@ export type EventBody =
   | { readonly kind: "probed"; readonly round: number; readonly findings: Findings }
   | { readonly kind: "command"; readonly verb: Verb; readonly id: number; readonly force: boolean };
 
-/** What is to be done, in the order of the list: what is persisted is on disk before anything that follows it. */
+/**
+ * What is to be done, in the order of the list: what is persisted is on disk before anything that follows it. It may be written
+ * before all of them; where it cannot be written none is done, and the state stays as it was but for {@link learn}.
+ */
 export type Effect =
   | { readonly kind: "persist"; readonly record: DurableRecord }
   /** `until` 0: withdrawn, now. */
