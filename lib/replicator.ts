@@ -41,6 +41,7 @@ import {
 } from "./system/replicator_host.ts";
 import { RpcClient, RpcError, type RpcServer, serveRpc } from "./system/rpc.ts";
 import { harden } from "./system/process.ts";
+import { SEALED_BY } from "./system/sealed_stream.ts";
 import { takeTurn } from "./system/turn.ts";
 import { makeEventfd, wake } from "./system/worker_io.ts";
 
@@ -287,6 +288,7 @@ class Replicator {
       door: this.#door?.counters ?? null,
       unreachable: this.#session === null ? this.#dialError : "",
       encryption: this.#config.encryption,
+      cipher: this.#config.encryption ? SEALED_BY : null,
     };
   }
 

@@ -15,10 +15,14 @@
 import type { Crc32 } from "./frame.ts";
 import { StreamError } from "./stream.ts";
 
-/** The version of the protocol this program speaks, and the oldest it still understands. */
+/**
+ * The version of the protocol this program speaks, and the oldest it still understands.
+ *
+ * 2: after the hellos an encrypted connection carries sealed records; until then it was TLS to its end.
+ */
 export const PROTOCOL: { readonly version: number; readonly versionMin: number } = {
-  version: 1,
-  versionMin: 1,
+  version: 2,
+  versionMin: 2,
 };
 
 /** What a connection is for. */

@@ -15,7 +15,8 @@
  */
 export type StreamHandle =
   | { readonly kind: "plain"; readonly fd: number; readonly label: string }
-  | { readonly kind: "tls"; readonly fd: number; readonly ssl: number; readonly label: string };
+  /** `secrets`: the address of what its keys come from; freed by whoever adopts it. */
+  | { readonly kind: "sealed"; readonly fd: number; readonly secrets: number; readonly label: string };
 
 /** Limits of one blocking read or write. `0` is not "for ever": every wait is bounded, so it is refused. */
 export interface StreamTimeouts {
@@ -27,7 +28,7 @@ export interface StreamTimeouts {
 
 /** A connection used by one thread, blocking, with addresses and lengths as numbers. */
 export interface Stream {
-  /** The socket, for `poll` only. Under TLS, look at {@link Stream.pending} before waiting for it. */
+  /** The socket, for `poll` only. Look at {@link Stream.pending} before waiting for it. */
   readonly fd: number;
   /** Who is at the other end and for what, for messages: `"node2 10.0.0.12:40122 data"`. */
   readonly label: string;
@@ -46,11 +47,9 @@ export interface Stream {
    * Answers 0 when nothing came in that time. Throws {@link StreamError} `"closed"` at the end of the stream.
    */
   readSome(address: number, max: number): number;
-  /** Bytes that {@link Stream.readSome} gives without asking the kernel. */
+  /** Bytes that {@link Stream.readSome} has to give without asking the kernel, at least; 0 only when there are none. */
   pending(): number;
   setTimeouts(timeouts: StreamTimeouts): void;
-  /** Gives the stream away: from here only the new owner may touch it. */
-  describe(): StreamHandle;
   /** Tells the peer, frees everything. A second call does nothing. */
   close(): void;
 }

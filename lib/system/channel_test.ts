@@ -51,7 +51,7 @@ Deno.test("Door hands over a session once its three connections are there, with 
 
     assertEquals(session.agreement, {
       accept: true,
-      version: 1,
+      version: 2,
       node: "node1",
       body: { echo: { position: 7 } },
     });
@@ -113,16 +113,31 @@ Deno.test("dial() reports a refusal of the data road in its words", () =>
   }));
 
 Deno.test("dial() is told which versions do not fit, and what to do", async () => {
-  await using door = new TestDoor(PLAIN, { protocol: { version: 3, versionMin: 2 } });
+  await using door = new TestDoor(PLAIN, { protocol: { version: 5, versionMin: 4 } });
 
   const error = await refusedDial(dialAs(PLAIN, door));
 
   assertEquals(error.refusal?.code, "version");
   assertMatch(
     error.message,
-    /node1 speaks protocol 2 to 3, node2 1 to 1; install the newer Binome on the older node/,
+    /node1 speaks protocol 4 to 5, node2 2 to 2; install the newer Binome on the older node/,
   );
 });
+
+Deno.test("Door refuses a node whose Binome does not know sealed records", () =>
+  bothWays(async (security) => {
+    await using door = new TestDoor(security("node1"));
+
+    const error = await refusedDial(
+      dialAs(security("node2"), door, { protocol: { version: 1, versionMin: 1 } }),
+    );
+
+    assertEquals(error.refusal?.code, "version");
+    assertMatch(
+      error.message,
+      /node1 speaks protocol 2 to 2, node2 1 to 1; install the newer Binome on the older/,
+    );
+  }));
 
 Deno.test("dial() is told when cluster or module differ", async () => {
   await using door = new TestDoor(PLAIN);
@@ -294,7 +309,7 @@ Deno.test("Door gives a session up whose other connections never come", async ()
   const { encodeHello } = await import("../replication/hello.ts");
   const connection = await network.connect(door.door.endpoint, limit);
   await connection.authenticate(limit);
-  const hello = { version: 1, versionMin: 1, cluster: "plant", module: "bms", node: "node2" };
+  const hello = { version: 2, versionMin: 2, cluster: "plant", module: "bms", node: "node2" };
 
   await connection.write(
     encodeHello("ack", { ...hello, kind: "ack", session: "s", body: null }, crc32),

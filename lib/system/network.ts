@@ -71,6 +71,7 @@ interface Transport {
   readonly fd: number;
   read(address: number, max: number): number | Want;
   write(address: number, length: number): number | Want;
+  /** Gives the socket away. When it throws, the transport is still its owner. */
   describe(label: string): StreamHandle;
   close(): void;
 }
@@ -265,8 +266,8 @@ class SocketConnection implements Connection {
     });
     setBlocking(fd, true);
     const guard = duplicateSocket(fd);
+    const handle = describeOr(() => closeSocket(guard), transport, options.label);
     this.#open = false;
-    const handle = transport.describe(options.label);
     let isCut = false;
     const cut = () => {
       if (isCut) return;
@@ -294,6 +295,16 @@ class SocketConnection implements Connection {
   #transport(): Transport {
     if (!this.#open) throw new StreamError("closed", "Cannot go on: the connection was closed here");
     return this.#options.transport;
+  }
+}
+
+/** Gives the transport away; when it refuses to go, does `undo` first. */
+function describeOr(undo: () => void, transport: Transport, label: string): StreamHandle {
+  try {
+    return transport.describe(label);
+  } catch (error) {
+    undo();
+    throw error;
   }
 }
 

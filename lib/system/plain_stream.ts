@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Stream, StreamError, type StreamHandle, type StreamTimeouts } from "../replication/stream.ts";
+import { type Stream, StreamError, type StreamTimeouts } from "../replication/stream.ts";
 import { errno } from "./libc.ts";
 import {
   closeSocket,
@@ -71,12 +71,6 @@ export class PlainStream implements Stream {
     setSocketOptions(this.fd, { sendTimeoutMs: timeouts.sendMs, receiveTimeoutMs: timeouts.receiveMs });
   }
 
-  describe(): StreamHandle {
-    const handle = { kind: "plain", fd: this.#socket(), label: this.label } as const;
-    this.#open = false;
-    return handle;
-  }
-
   close(): void {
     if (!this.#open) return;
     this.#open = false;
@@ -87,7 +81,7 @@ export class PlainStream implements Stream {
   /** A closed number may be somebody else's socket by now. */
   #socket(): number {
     if (!this.#open) {
-      throw new StreamError("closed", `Cannot use ${this.label}: it is closed or was given away`);
+      throw new StreamError("closed", `Cannot use ${this.label}: it is closed`);
     }
     return this.fd;
   }

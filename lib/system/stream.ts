@@ -6,11 +6,9 @@
 
 import type { Stream, StreamHandle } from "../replication/stream.ts";
 import { PlainStream } from "./plain_stream.ts";
-import { TlsStream } from "./tls.ts";
+import { SealedStream } from "./sealed_stream.ts";
 
 /** Adopts a stream of this process: from here the calling thread alone uses it, and closes it. */
 export function openStream(handle: StreamHandle): Stream {
-  return handle.kind === "plain"
-    ? PlainStream.adopt(handle.fd, handle.label)
-    : TlsStream.adopt(handle.ssl, handle.fd, handle.label);
+  return handle.kind === "plain" ? PlainStream.adopt(handle.fd, handle.label) : SealedStream.adopt(handle);
 }

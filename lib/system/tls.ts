@@ -2,24 +2,24 @@
  * TLS 1.3 between the nodes of a cluster, by the system's OpenSSL: both sides show a certificate of the cluster's CA,
  * and the name in it must be the expected node's.
  *
- * An `SSL` object belongs to one thread at a time. It begins non-blocking on the main thread ({@link TlsConnection}),
- * then goes as two numbers to a worker, blocking ({@link TlsStream}). A thread that only reads never writes: key
- * updates are sent by the writer and never ask for one in return.
+ * TLS carries the handshake and the hellos, non-blocking on the main thread. When the connection is given to a worker,
+ * both ends derive secrets from the TLS session and go on as a sealed stream (`sealed_stream.ts`), which costs less
+ * (`scripts/bench-ffi`).
  *
  * @module
  */
 
 import { AuthenticationError } from "../replication/network.ts";
-import { type Stream, StreamError, type StreamHandle, type StreamTimeouts } from "../replication/stream.ts";
+import { StreamError, type StreamHandle } from "../replication/stream.ts";
 import { cstring, errno } from "./libc.ts";
-import { closeSocket, setSocketOptions, shutdownSocket, SOCKET_ERRNO, socketReason } from "./socket.ts";
+import { SealSecrets } from "./seal.ts";
+import { closeSocket, setSocketOptions, shutdownSocket, socketReason } from "./socket.ts";
 import { takeTlsErrors, type TlsLibrary, tlsLibrary, tlsText } from "./tls_library.ts";
 
 export { TlsMissingError } from "./tls_library.ts";
 
 /** `openssl/ssl.h` */
 const SSL = {
-  errorSsl: 1,
   errorWantRead: 2,
   errorWantWrite: 3,
   errorSyscall: 5,
@@ -36,18 +36,17 @@ const SSL = {
   verifyPeer: 1,
   verifyFailIfNone: 2,
   filetypePem: 1,
-  keyUpdateNotRequested: 0,
 } as const;
 const NID_COMMON_NAME = 13;
 const X509_V_OK = 0n;
 
-/** Bytes of a TLS record. */
-const RECORD = 16 * 1024;
-/**
- * Records under one key before the sender changes it. AES-GCM allows 2^24.5 full records (RFC 8446, section 5.5); this
- * leaves a wide margin and costs one small record every 64 GiB.
- */
-export const KEY_UPDATE_RECORDS: number = 2 ** 22;
+/** Exporter labels of our own (RFC 5705, section 4), by who sends under the secret. */
+const EXPORTER = {
+  client: "EXPERIMENTAL-binome-sealed-client",
+  server: "EXPERIMENTAL-binome-sealed-server",
+} as const;
+type Side = keyof typeof EXPORTER;
+
 /** Paths of PEM files: the cluster's CA, this node's certificate and its key. */
 export interface TlsFiles {
   readonly ca: string;
@@ -76,7 +75,7 @@ export class TlsContext {
   }
 
   /** A connection over a connected, non-blocking socket, which it owns from now on, even when this throws. */
-  connection(fd: number, side: "server" | "client"): TlsConnection {
+  connection(fd: number, side: Side): TlsConnection {
     const { ssl } = this.#library;
     const object = this.#context === 0n ? 0n : ssl.SSL_new(this.#context);
     if (object === 0n || ssl.SSL_set_fd(object, fd) !== 1) {
@@ -86,7 +85,7 @@ export class TlsContext {
     }
     if (side === "server") ssl.SSL_set_accept_state(object);
     else ssl.SSL_set_connect_state(object);
-    return new TlsConnection(this.#library, object, fd);
+    return new TlsConnection({ library: this.#library, ssl: object, fd, side });
   }
 
   /** Connections made before live on. */
@@ -102,10 +101,10 @@ export class TlsContext {
     ssl.SSL_CTX_ctrl(context, SSL.ctrlMaxProtocol, SSL.version13, 0n);
     ssl.SSL_CTX_ctrl(context, SSL.ctrlMode, SSL.modeAutoRetry | SSL.modeMovingWriteBuffer, 0n);
     ssl.SSL_CTX_ctrl(context, SSL.ctrlSessionCacheMode, 0n, 0n);
-    // No read-ahead: measured, moving what is left over costs more than the system calls it saves.
+    // No read-ahead: what follows the last TLS record belongs to the sealed stream.
     ssl.SSL_CTX_set_options(context, SSL.noCompression | SSL.noRenegotiation);
     ssl.SSL_CTX_set_verify(context, SSL.verifyPeer | SSL.verifyFailIfNone, 0n);
-    // A ticket would be written by the server after the handshake, on a connection it may only read from.
+    // A ticket would be written by the server after the handshake, where the client no longer reads TLS.
     ssl.SSL_CTX_set_num_tickets(context, 0n);
     if (
       ssl.SSL_CTX_set_ciphersuites(context, cstring("TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256")) !== 1
@@ -150,11 +149,20 @@ export type Want = "read" | "write";
 export class TlsConnection {
   readonly fd: number;
   readonly #library: TlsLibrary;
+  readonly #side: Side;
   #ssl: bigint;
 
   /** @internal made by {@link TlsContext.connection} */
-  constructor(library: TlsLibrary, ssl: bigint, fd: number) {
+  constructor(
+    { library, ssl, fd, side }: {
+      readonly library: TlsLibrary;
+      readonly ssl: bigint;
+      readonly fd: number;
+      readonly side: Side;
+    },
+  ) {
     this.#library = library;
+    this.#side = side;
     this.#ssl = ssl;
     this.fd = fd;
   }
@@ -210,11 +218,55 @@ export class TlsConnection {
     return sent > 0 ? sent : this.#want(sent, "write");
   }
 
-  /** Gives the connection away: only the new owner may touch it from here. */
+  /**
+   * Gives the connection away as a sealed stream: only the new owner may touch the socket from here, and TLS is over on
+   * it. Throws {@link StreamError}, and keeps the connection, when the peer has sent more under TLS than was read.
+   */
   describe(label: string): StreamHandle {
-    const handle = { kind: "tls", fd: this.fd, ssl: Number(this.#ssl), label } as const;
+    const { ssl } = this.#library;
+    if (ssl.SSL_has_pending(this.#ssl) !== 0) {
+      throw new StreamError(
+        "protocol",
+        `Cannot go on with ${label}: it has sent more than its hello under TLS`,
+      );
+    }
+    const secrets = this.#export();
+    // Frees TLS's own keys. Says nothing to the peer: an alert would stand where it expects a sealed record.
+    ssl.SSL_free(this.#ssl);
     this.#ssl = 0n;
-    return handle;
+    return { kind: "sealed", fd: this.fd, secrets: secrets.address, label };
+  }
+
+  /** One secret per direction. The peer derives the same, the other way round. */
+  #export(): SealSecrets {
+    const secrets = SealSecrets.allocate();
+    const other = this.#side === "client" ? "server" : "client";
+    try {
+      this.#exportTo(secrets.send, EXPORTER[this.#side]);
+      this.#exportTo(secrets.receive, EXPORTER[other]);
+      return secrets;
+    } catch (error) {
+      secrets.free();
+      throw error;
+    }
+  }
+
+  #exportTo(bytes: Uint8Array<ArrayBuffer>, label: string): void {
+    const text = cstring(label);
+    // TLS 1.3 makes no difference between no context and an empty one (RFC 8446, section 7.5).
+    const done = this.#library.ssl.SSL_export_keying_material(
+      this.#ssl,
+      bytes,
+      BigInt(bytes.length),
+      text,
+      BigInt(text.length - 1),
+      0n,
+      0n,
+      0,
+    );
+    if (done === 1) return;
+    const reason = takeTlsErrors(this.#library).at(-1) ?? "OpenSSL gives no reason";
+    throw new StreamError("system", `Cannot derive keys of the TLS session: ${reason}`);
   }
 
   /** Tells the peer if that goes without waiting, and frees everything. A second call does nothing. */
@@ -286,110 +338,4 @@ function end(library: TlsLibrary, ssl: bigint, fd: number): void {
   library.ssl.SSL_free(ssl);
   shutdownSocket(fd);
   closeSocket(fd);
-}
-
-/** A TLS stream in the hands of a worker: blocking, bounded by the socket's timeouts. */
-export class TlsStream implements Stream {
-  readonly fd: number;
-  readonly label: string;
-  readonly #library: TlsLibrary;
-  #ssl: bigint;
-  #records = 0;
-  readonly #updateEvery: number;
-
-  /**
-   * Takes over what {@link TlsConnection.describe} or {@link TlsStream.describe} gave away in this process.
-   *
-   * @param updateEvery TLS records under one key; for tests.
-   */
-  static adopt(ssl: number, fd: number, label: string, updateEvery: number = KEY_UPDATE_RECORDS): TlsStream {
-    return new TlsStream(BigInt(ssl), fd, label, updateEvery);
-  }
-
-  private constructor(ssl: bigint, fd: number, label: string, updateEvery: number) {
-    this.#library = tlsLibrary();
-    this.#ssl = ssl;
-    this.fd = fd;
-    this.label = label;
-    this.#updateEvery = updateEvery;
-  }
-
-  /** Each send within has the socket's timeout; a peer that only just keeps moving is for `Session.cut`. */
-  writeAll(address: number, length: number): void {
-    const { ssl } = this.#library;
-    this.#records += Math.ceil(length / RECORD);
-    if (this.#records >= this.#updateEvery) this.#updateKey();
-    for (;;) {
-      const sent = ssl.SSL_write(this.#open(), BigInt(address), length);
-      if (sent === length) return;
-      const code = errno();
-      const kind = ssl.SSL_get_error(this.#ssl, sent);
-      // A signal ends a send with a timeout early (signal(7)); the same write goes on.
-      if (kind === SSL.errorWantWrite && code === SOCKET_ERRNO.EINTR) continue;
-      throw this.#failure(kind, code, "write to");
-    }
-  }
-
-  /** The new key takes effect with the next write. The peer is not asked to change its own: it may be read-only. */
-  #updateKey(): void {
-    if (this.#library.ssl.SSL_key_update(this.#open(), SSL.keyUpdateNotRequested) !== 1) {
-      throw this.#failure(SSL.errorSsl, 0, "change the key to");
-    }
-    this.#records = 0;
-  }
-
-  readExactly(address: number, length: number): void {
-    for (let done = 0; done < length;) {
-      const got = this.readSome(address + done, length - done);
-      if (got === 0) throw new StreamError("timeout", `Cannot read from ${this.label}: nothing came in time`);
-      done += got;
-    }
-  }
-
-  readSome(address: number, max: number): number {
-    const { ssl } = this.#library;
-    for (;;) {
-      const got = ssl.SSL_read(this.#open(), BigInt(address), max);
-      if (got > 0) return got;
-      const code = errno();
-      const kind = ssl.SSL_get_error(this.#ssl, got);
-      if (kind !== SSL.errorWantRead) throw this.#failure(kind, code, "read from");
-      if (code !== SOCKET_ERRNO.EINTR) return 0;
-    }
-  }
-
-  pending(): number {
-    return this.#library.ssl.SSL_pending(this.#open());
-  }
-
-  setTimeouts(timeouts: StreamTimeouts): void {
-    setSocketOptions(this.fd, { sendTimeoutMs: timeouts.sendMs, receiveTimeoutMs: timeouts.receiveMs });
-  }
-
-  describe(): StreamHandle {
-    const handle = { kind: "tls", fd: this.fd, ssl: Number(this.#open()), label: this.label } as const;
-    this.#ssl = 0n;
-    return handle;
-  }
-
-  close(): void {
-    if (this.#ssl === 0n) return;
-    end(this.#library, this.#ssl, this.fd);
-    this.#ssl = 0n;
-  }
-
-  /** C would crash on a freed object; we say so instead. */
-  #open(): bigint {
-    if (this.#ssl === 0n) {
-      throw new StreamError("closed", `Cannot use ${this.label}: it is closed or was given away`);
-    }
-    return this.#ssl;
-  }
-
-  #failure(kind: number, code: number, action: string): Error {
-    if (kind === SSL.errorWantWrite || kind === SSL.errorWantRead) {
-      return new StreamError("timeout", `Cannot ${action} ${this.label}: the peer took nothing in time`);
-    }
-    return failure({ library: this.#library, ssl: this.#ssl, kind, code, action: `${action} ${this.label}` });
-  }
 }

@@ -52,10 +52,13 @@ const SSL_SYMBOLS = {
   SSL_read: { parameters: ["usize", "usize", "i32"], result: "i32" },
   /** `int SSL_write(SSL *ssl, const void *buf, int num)` */
   SSL_write: { parameters: ["usize", "usize", "i32"], result: "i32" },
-  /** `int SSL_pending(const SSL *ssl)` */
-  SSL_pending: { parameters: ["usize"], result: "i32" },
-  /** `int SSL_key_update(SSL *ssl, int updatetype)` */
-  SSL_key_update: { parameters: ["usize", "i32"], result: "i32" },
+  /** `int SSL_has_pending(const SSL *ssl)` */
+  SSL_has_pending: { parameters: ["usize"], result: "i32" },
+  /** `int SSL_export_keying_material(SSL *, uchar *out, size_t, const char *label, size_t, const uchar *context, size_t, int)` */
+  SSL_export_keying_material: {
+    parameters: ["usize", "buffer", "usize", "buffer", "usize", "usize", "usize", "i32"],
+    result: "i32",
+  },
   /** `int SSL_shutdown(SSL *ssl)` */
   SSL_shutdown: { parameters: ["usize"], result: "i32" },
   /** `long SSL_get_verify_result(const SSL *ssl)` */

@@ -1,162 +1,105 @@
 import { assertEquals, assertMatch, assertStrictEquals, assertThrows } from "@std/assert";
-import { StreamError } from "../replication/stream.ts";
-import type { Stream } from "../replication/stream.ts";
+import { type Stream, StreamError } from "../replication/stream.ts";
 import { addressOf } from "./libc.ts";
-import { PlainStream } from "./plain_stream.ts";
+import { SealSecrets } from "./seal.ts";
+import { receiveBytes, setBlocking } from "./socket.ts";
 import { openStream } from "./stream.ts";
-import { dialAs, PLAIN, TestDoor, tlsSecurity } from "./testing/pair.ts";
-import { TlsContext, TlsMissingError, TlsStream } from "./tls.ts";
+import { TestDoor, tlsSecurity } from "./testing/pair.ts";
+import { socketPair } from "./testing/sealed_pair.ts";
+import { type TlsConnection, TlsContext, TlsMissingError } from "./tls.ts";
 import { tlsLibrary } from "./tls_library.ts";
 
-/** What the primary writes and the secondary reads, and a buffer on each side. */
-interface Pair {
-  readonly sender: Stream;
-  readonly receiver: Stream;
-  readonly sent: Uint8Array;
-  readonly received: Uint8Array;
-}
-
-const SIZE = 128 * 1024;
-
-/** The data connection of a session, both ends in this thread; all is closed after the test. */
-async function overLoopback(
-  encryption: "tls" | "plain",
-  test: (pair: Pair) => void | Promise<void>,
-  updateEvery?: number,
-): Promise<void> {
+/** Both ends of a TLS connection on a socket pair, hands shaken. */
+async function shaken(): Promise<{ readonly client: TlsConnection; readonly server: TlsConnection }> {
   await using tls = await tlsSecurity();
-  await using door = new TestDoor(encryption === "tls" ? tls.of("node1") : PLAIN);
-  const session = await dialAs(encryption === "tls" ? tls.of("node2") : PLAIN, door);
-  await door.until(() => door.sessions.length === 1);
-  const data = door.sessions[0]?.data;
-  if (data === undefined) throw new Error("no session");
-  const sender = data.kind === "tls"
-    ? TlsStream.adopt(data.ssl, data.fd, data.label, updateEvery)
-    : PlainStream.adopt(data.fd, data.label);
-  const receiver = openStream(session.data);
-  const pair = { sender, receiver, sent: new Uint8Array(SIZE), received: new Uint8Array(SIZE) };
-  crypto.getRandomValues(pair.sent.subarray(0, 65536));
-  try {
-    await test(pair);
-  } finally {
-    sender.close();
-    receiver.close();
-    for (const other of [session, ...door.sessions]) {
-      for (const handle of [other.ack, other.sync]) openStream(handle).close();
-    }
-    session.cut();
+  const [one, other] = socketPair();
+  for (const fd of [one, other]) setBlocking(fd, false);
+  const contexts = [new TlsContext(tls.of("node1").files), new TlsContext(tls.of("node2").files)] as const;
+  const server = contexts[0].connection(one, "server");
+  const client = contexts[1].connection(other, "client");
+  for (const context of contexts) context.close();
+  for (let steps = 0; steps < 10; steps++) {
+    const done = [client.handshakeStep(), server.handshakeStep()].every((want) => want === null);
+    if (done) return { client, server };
   }
+  throw new Error("no handshake");
 }
 
-function streamFailure(work: () => unknown): StreamError["failure"] {
-  return assertThrows(work, StreamError).failure;
+function adopted(connection: TlsConnection): Stream {
+  const handle = connection.describe("peer");
+  setBlocking(handle.fd, true);
+  return openStream(handle);
 }
 
-for (const [name, encryption] of [["TlsStream", "tls"], ["PlainStream", "plain"]] as const) {
-  Deno.test(`${name}.writeAll() and readExactly() carry bytes of every size unchanged`, () =>
-    overLoopback(encryption, ({ sender, receiver, sent, received }) => {
-      for (const size of [1, 31, 96, 4192, 16384, 16385, SIZE]) {
-        received.fill(0);
-        sender.writeAll(addressOf(sent), size);
-        receiver.readExactly(addressOf(received), size);
-        assertEquals(received.subarray(0, size), sent.subarray(0, size));
-      }
-    }));
+Deno.test("TlsConnection.describe() finds sealed records right behind the last TLS record", async () => {
+  const { client, server } = await shaken();
+  const sent = crypto.getRandomValues(new Uint8Array(40_000));
+  const received = new Uint8Array(40_000);
+  // All of it is on the line before the client reads its first byte.
+  assertEquals(server.write(addressOf(sent), 20_000), 20_000);
+  const sender = adopted(server);
+  sender.writeAll(addressOf(sent) + 20_000, 20_000);
 
-  Deno.test(`${name}.readSome() answers 0 when nothing comes in time`, () =>
-    overLoopback(encryption, ({ receiver, received }) => {
-      receiver.setTimeouts({ sendMs: 1000, receiveMs: 5 });
+  for (let done = 0; done < 20_000;) {
+    const got = client.read(addressOf(received) + done, 20_000 - done);
+    if (typeof got !== "number" || got === 0) throw new Error(`nothing to read: ${got}`);
+    done += got;
+  }
+  const receiver = adopted(client);
+  receiver.readExactly(addressOf(received) + 20_000, 20_000);
+  receiver.writeAll(addressOf(sent), 100);
+  sender.readExactly(addressOf(received), 100);
 
-      assertEquals(receiver.readSome(addressOf(received), 100), 0);
-      assertEquals(streamFailure(() => receiver.readExactly(addressOf(received), 100)), "timeout");
-    }));
+  assertEquals(received, sent);
+  sender.close();
+  receiver.close();
+});
 
-  Deno.test(`${name}.readSome() goes on after a silence`, () =>
-    overLoopback(encryption, ({ sender, receiver, sent, received }) => {
-      receiver.setTimeouts({ sendMs: 1000, receiveMs: 5 });
-      receiver.readSome(addressOf(received), 100);
+Deno.test("TlsConnection.describe() writes nothing to the line, and TLS tickets are off", async () => {
+  const { client, server } = await shaken();
+  const [one, other] = [client.describe("peer"), server.describe("peer")];
+  const byte = new Uint8Array(1);
 
-      sender.writeAll(addressOf(sent), 100);
+  assertEquals(receiveBytes(one.fd, addressOf(byte), 1), -1);
+  assertEquals(receiveBytes(other.fd, addressOf(byte), 1), -1);
+  for (const handle of [one, other]) openStream(handle).close();
+});
 
-      receiver.readExactly(addressOf(received), 100);
-      assertEquals(received.subarray(0, 100), sent.subarray(0, 100));
-    }));
+Deno.test("TlsConnection.describe() refuses while something sent under TLS is not read", async () => {
+  const { client, server } = await shaken();
+  const bytes = new Uint8Array(10);
+  server.write(addressOf(bytes), 10);
+  client.read(addressOf(bytes), 4);
 
-  Deno.test(`${name}.writeAll() gives up when the peer takes nothing`, () =>
-    overLoopback(encryption, ({ sender, sent }) => {
-      sender.setTimeouts({ sendMs: 5, receiveMs: 1000 });
+  const error = assertThrows(() => client.describe("node1"), StreamError);
 
-      const failure = streamFailure(() => {
-        for (let round = 0; round < 1000; round++) sender.writeAll(addressOf(sent), SIZE);
-      });
+  assertEquals(error.failure, "protocol");
+  assertStrictEquals(error.message, "Cannot go on with node1: it has sent more than its hello under TLS");
+  client.close();
+  server.close();
+});
 
-      assertEquals(failure, "timeout");
-    }));
-
-  Deno.test(`${name} tells a closed peer from silence, and survives writing to it`, () =>
-    overLoopback(encryption, ({ sender, receiver, sent, received }) => {
-      sender.close();
-      assertEquals(streamFailure(() => receiver.readSome(addressOf(received), 1)), "closed");
-
-      const failure = streamFailure(() => {
-        for (let round = 0; round < 100; round++) receiver.writeAll(addressOf(sent), SIZE);
-      });
-
-      assertEquals(failure, "closed");
-    }));
-
-  Deno.test(`${name} refuses to be used once closed or given away`, () =>
-    overLoopback(encryption, ({ sender, receiver, sent, received }) => {
-      sender.close();
-      sender.close();
-      assertEquals(streamFailure(() => sender.writeAll(addressOf(sent), 1)), "closed");
-
-      const given = openStream(receiver.describe());
-
-      assertEquals(streamFailure(() => receiver.readSome(addressOf(received), 1)), "closed");
-      receiver.close();
-      assertEquals(streamFailure(() => given.readSome(addressOf(received), 1)), "closed");
-      given.close();
-    }));
-
-  Deno.test(`${name} works in a worker that adopts it by its numbers`, () =>
-    overLoopback(encryption, async ({ sender, receiver, sent, received }) => {
-      const worker = new Worker(new URL("./testing/echo_worker.ts", import.meta.url), { type: "module" });
-      try {
-        const done = Promise.withResolvers<unknown>();
-        worker.onmessage = (event) => done.resolve(event.data);
-        worker.postMessage({ handle: receiver.describe(), length: 30_000 });
-        sender.writeAll(addressOf(sent), 30_000);
-        // Only then read: a blocked main thread could not load the worker's modules.
-        assertEquals(await done.promise, "done");
-        sender.readExactly(addressOf(received), 30_000);
-      } finally {
-        worker.terminate();
-      }
-      assertEquals(received.subarray(0, 30_000), sent.subarray(0, 30_000));
-    }));
+function describedSecrets(connection: TlsConnection) {
+  const handle = connection.describe("peer");
+  if (handle.kind !== "sealed") throw new Error(`a ${handle.kind} stream`);
+  const { send, receive } = SealSecrets.at(handle.secrets);
+  return { handle, send: send.slice(), receive: receive.slice() };
 }
 
-Deno.test("TlsStream.pending() counts what is decrypted and not yet read", () =>
-  overLoopback("tls", ({ sender, receiver, sent, received }) => {
-    sender.writeAll(addressOf(sent), 100);
-    receiver.readExactly(addressOf(received), 40);
+Deno.test("TlsConnection.describe() gives each connection and each direction secrets of its own", async () => {
+  const seen = new Set<string>();
+  const pairs = [await shaken(), await shaken()];
+  for (const { client, server } of pairs) {
+    const [one, other] = [client, server].map(describedSecrets);
+    if (one === undefined || other === undefined) throw new Error("no secrets");
+    assertEquals(one.send, other.receive);
+    assertEquals(one.receive, other.send);
+    for (const secret of [one.send, one.receive]) seen.add(secret.toString());
+    for (const { handle } of [one, other]) openStream(handle).close();
+  }
 
-    assertEquals(receiver.pending(), 60);
-  }));
-
-Deno.test("TlsStream changes its key on the way, and the reader follows without writing", () =>
-  overLoopback("tls", ({ sender, receiver, sent, received }) => {
-    for (let round = 0; round < 50; round++) {
-      received.fill(0);
-      sender.writeAll(addressOf(sent), 20_000);
-      receiver.readExactly(addressOf(received), 20_000);
-      assertEquals(received.subarray(0, 20_000), sent.subarray(0, 20_000));
-    }
-    receiver.writeAll(addressOf(sent), 10);
-    sender.readExactly(addressOf(received), 10);
-    assertEquals(received.subarray(0, 10), sent.subarray(0, 10));
-  }, 3));
+  assertEquals(seen.size, 4);
+});
 
 Deno.test("TlsContext names the file it cannot use", async () => {
   await using tls = await tlsSecurity();

@@ -10,11 +10,13 @@ import { Door, type DoorOptions, type Refusal } from "../../replication/door.ts"
 import type { Hello } from "../../replication/hello.ts";
 import type { Session } from "../../replication/stream.ts";
 import { openNetwork, type RealNetwork, type Security } from "../network.ts";
+import { sealLibrary } from "../seal_library.ts";
 import { tlsLibrary } from "../tls_library.ts";
 import { writeCertificates } from "./certificates.ts";
 
 // Loaded for the life of the process: a test that loads it first must not look as if it leaked it.
 tlsLibrary();
+sealLibrary();
 
 /** zlib's, as the channel takes it. */
 export const crc32 = (bytes: Uint8Array, value?: number): number => zlib(bytes, value);
