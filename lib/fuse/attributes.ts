@@ -10,10 +10,12 @@ import { SETATTR, SETATTR_BITS } from "../replication/mutation.ts";
 import { OWN_XATTR_PREFIX } from "../replication/objects.ts";
 import { ERRNO } from "./errno.ts";
 import type { Exchange } from "./exchange.ts";
+import { sameName } from "./hidden.ts";
 import { GETXATTR_IN, OUT_HEADER, SETATTR_IN, SETXATTR_IN } from "./layout.ts";
 import { SETXATTR_ACL_KILL_SGID } from "./opcode.ts";
 import { xattrSizeOut } from "./reply.ts";
 
+const CAPABILITY = cbytes("security.capability");
 const OWN_PREFIX = cbytes(OWN_XATTR_PREFIX).subarray(0, OWN_XATTR_PREFIX.length);
 
 /** Answers about attributes, and changes them. */
@@ -69,6 +71,8 @@ export class Attributes {
     const size = Math.min(request.u32(GETXATTR_IN.size), 65536);
     const name = request.name(GETXATTR_IN.sizeof);
     if (this.#ownXattr(name)) return this.#exchange.fail(-ERRNO.ENODATA);
+    // Asked with the first write to each new file.
+    if (held.bare && sameName(name, CAPABILITY)) return this.#exchange.fail(-ERRNO.ENODATA);
     const got = this.#exchange.backing.getxattr(
       held.path,
       name,

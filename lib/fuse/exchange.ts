@@ -185,10 +185,21 @@ export class Exchange {
   commitEntry(held: Held, opened: boolean): void {
     const failed = this.look(held);
     if (failed < 0) return this.fail(failed);
+    this.#commitStat(held, opened, this.stat);
+  }
+
+  /** The same for an object that was made just now: what it is was read when it was measured. */
+  commitCreated(held: Held, opened: boolean): void {
+    const { born } = this.tree;
+    if (born === undefined) this.commitEntry(held, opened);
+    else this.#commitStat(held, opened, born);
+  }
+
+  #commitStat(held: Held, opened: boolean, stat: Statx): void {
     held.lookups++;
     const length = opened
-      ? createOut(this.out, OUT_HEADER.sizeof, held.id, 0, this.stat, VALIDITY, 0, FOPEN.KEEP_CACHE)
-      : entryOut(this.out, OUT_HEADER.sizeof, held.id, 0, this.stat, VALIDITY);
+      ? createOut(this.out, OUT_HEADER.sizeof, held.id, 0, stat, VALIDITY, 0, FOPEN.KEEP_CACHE)
+      : entryOut(this.out, OUT_HEADER.sizeof, held.id, 0, stat, VALIDITY);
     this.commit(length);
   }
 }

@@ -22,7 +22,8 @@ export function isHidden(name: Uint8Array): boolean {
   return HIDDEN.some((hidden) => sameName(name, hidden));
 }
 
-function sameName(name: Uint8Array, other: Uint8Array): boolean {
+/** Whether two names are the same bytes. */
+export function sameName(name: Uint8Array, other: Uint8Array): boolean {
   if (name.length !== other.length) return false;
   for (let i = 0; i < name.length; i++) if (name[i] !== other[i]) return false;
   return true;

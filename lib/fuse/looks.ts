@@ -7,7 +7,7 @@
 import { ERRNO } from "./errno.ts";
 import { type Exchange, VALIDITY } from "./exchange.ts";
 import { BATCH_FORGET_IN, FORGET_ONE, OUT_HEADER } from "./layout.ts";
-import { attrOut, entryOut, statfsOut } from "./reply.ts";
+import { attrOut, entryOut, negativeEntryOut, statfsOut } from "./reply.ts";
 import { Statfs } from "../system/statx.ts";
 
 /** Answers what changes nothing. */
@@ -26,6 +26,12 @@ export class Looks {
     const name = this.#exchange.request.name(0);
     if (this.#exchange.hidden(parent, name)) return this.#exchange.fail(-ERRNO.ENOENT);
     const held = this.#exchange.objects.lookup(parent, name);
+    // The kernel may remember that, as it makes every name itself: programs look in many places for one file.
+    if (held === -ERRNO.ENOENT) {
+      return this.#exchange.ok(
+        negativeEntryOut(this.#exchange.out, OUT_HEADER.sizeof, VALIDITY.entrySec),
+      );
+    }
     if (typeof held === "number") return this.#exchange.fail(held);
     const failed = this.#exchange.look(held);
     if (failed < 0) return this.#exchange.fail(failed);

@@ -40,20 +40,25 @@ export class Names {
       this.#exchange.fail(-ERRNO.EPERM);
       return undefined;
     }
-    const failed = this.#exchange.backing.statx(parent.path, this.#exchange.stat);
-    if (failed < 0) {
-      this.#exchange.fail(failed);
-      return undefined;
-    }
-    return parent;
+    return this.#learned(parent) ? parent : undefined;
   }
 
-  /** Fills in what a new object gets: id, owner, mode. The parent's attributes stand in `exchange.stat`. */
+  /** Makes sure that what the directory gives to what is made in it is known. False: the reply is given. */
+  #learned(parent: Held): boolean {
+    if (parent.childGroup !== -2) return true;
+    const { backing, stat } = this.#exchange;
+    const failed = backing.statx(parent.path, stat);
+    if (failed < 0) this.#exchange.fail(failed);
+    else parent.childGroup = stat.mode & S_IS.GID ? stat.gid : -1;
+    return failed >= 0;
+  }
+
+  /** Fills in what a new object gets: id, owner, mode. */
   #newborn(op: number, parent: Held, mode: number, umask: number): Mutation {
     const mutation = this.#exchange.mutation.reset(op, this.#exchange.road.allocate());
     mutation.c = parent.id;
     mutation.uid = this.#exchange.request.uid;
-    mutation.gid = this.#exchange.stat.mode & S_IS.GID ? this.#exchange.stat.gid : this.#exchange.request.gid;
+    mutation.gid = parent.childGroup >= 0 ? parent.childGroup : this.#exchange.request.gid;
     // With a default ACL the umask does not count: acl(5), "object creation and default ACLs".
     mutation.a = this.#hasDefaultAcl(parent) ? mode : mode & ~umask;
     return mutation;
@@ -77,7 +82,7 @@ export class Names {
     const result = this.#exchange.mutate(mutation);
     const { created } = this.#exchange.tree;
     if (result < 0 || created === undefined) return this.#exchange.fail(result < 0 ? result : -ERRNO.EIO);
-    this.#exchange.commitEntry(created, false);
+    this.#exchange.commitCreated(created, false);
   }
 
   /** A symbolic link. */
@@ -91,7 +96,7 @@ export class Names {
     const result = this.#exchange.mutate(mutation);
     const { created } = this.#exchange.tree;
     if (result < 0 || created === undefined) return this.#exchange.fail(result < 0 ? result : -ERRNO.EIO);
-    this.#exchange.commitEntry(created, false);
+    this.#exchange.commitCreated(created, false);
   }
 
   /** A new regular file, opened in one go. */
@@ -113,7 +118,7 @@ export class Names {
     const { created } = this.#exchange.tree;
     if (result < 0 || created === undefined) return this.#exchange.fail(result < 0 ? result : -ERRNO.EIO);
     this.#exchange.opened(created, flags);
-    this.#exchange.commitEntry(created, true);
+    this.#exchange.commitCreated(created, true);
   }
 
   /** CREATE without O_EXCL on a name that appeared since the kernel looked. */
@@ -132,11 +137,9 @@ export class Names {
 
   /** A regular file without a name (`O_TMPFILE`), opened in one go. */
   tmpfile(): void {
-    const { nameless, request, stat, tree } = this.#exchange;
+    const { nameless, request, tree } = this.#exchange;
     const parent = this.#exchange.node();
-    if (parent === undefined) return;
-    const failed = this.#exchange.backing.statx(parent.path, stat);
-    if (failed < 0) return this.#exchange.fail(failed);
+    if (parent === undefined || !this.#learned(parent)) return;
     // Owner, group and mode come from the directory it was asked for in, although it is made in another.
     const mode = request.u32(CREATE_IN.mode);
     const mutation = this.#newborn(OP.create, parent, mode, request.u32(CREATE_IN.umask));

@@ -178,7 +178,16 @@ export class Sweeper {
   #describe(path: number, type: number): Held {
     const id = this.#options.objects.readId(path);
     if (id !== -ENODATA) this.#done("read the id of", id);
-    const rest = { io: -1, lookups: 0, opens: 0, orphan: false, kept: false, defaultAcl: -1 };
+    const rest = {
+      io: -1,
+      lookups: 0,
+      opens: 0,
+      orphan: false,
+      kept: false,
+      defaultAcl: -1,
+      childGroup: -2,
+      bare: false,
+    };
     return { id: Math.max(0, id), root: this.#root, type, path, ...rest };
   }
 

@@ -128,6 +128,8 @@ export class StateKeeper {
     failed = this.#imposeXattrs(fd, wanted.xattrs);
     if (failed < 0) return failed;
     held.defaultAcl = -1;
+    held.childGroup = -2;
+    held.bare = false;
     if (this.#backing.statx(fd, this.#stat) < 0) return -EIO;
     if (held.type !== S_IF.LNK && this.#stat.mode !== wanted.mode) {
       failed = this.#backing.chmod(fd, wanted.mode & 0o7777);

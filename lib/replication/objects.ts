@@ -59,6 +59,10 @@ export interface Held {
   kept: boolean;
   /** For a directory: 1 has a default ACL, 0 has none, -1 not looked. */
   defaultAcl: number;
+  /** For a directory: the group that its setgid bit gives to what is made in it, -1 none, -2 not looked. */
+  childGroup: number;
+  /** Made by this process, and no extended attribute was set since. */
+  bare: boolean;
 }
 
 /** A directory of the module, from the outside. */
@@ -187,8 +191,8 @@ export class Objects {
     return this.register(fd, id, root);
   }
 
-  /** Enters an object whose id is known and stands on it already. */
-  register(fd: number, id: number, root: number): Held | number {
+  /** Enters an object whose id is known and stands on it already; `type` where that is known too. */
+  register(fd: number, id: number, root: number, type?: number): Held | number {
     const known = this.#held.get(id);
     if (known !== undefined) {
       if (known.path >= 0) this.#backing.close(fd);
@@ -198,11 +202,12 @@ export class Objects {
       }
       return known;
     }
-    const failed = this.#backing.statx(fd, this.#stat);
+    const failed = type === undefined ? this.#backing.statx(fd, this.#stat) : 0;
     if (failed < 0) {
       this.#backing.close(fd);
       return failed;
     }
+    const found = type ?? this.#stat.mode & S_IF.MT;
     if (this.#handles.get(id, this.#handle) === undefined) {
       const remembered = this.remember(fd, id, root);
       if (remembered < 0) {
@@ -210,7 +215,7 @@ export class Objects {
         return remembered;
       }
     }
-    return this.#enter(id, root, this.#stat.mode & S_IF.MT, fd);
+    return this.#enter(id, root, found, fd);
   }
 
   /** Writes the object's handle into the map. −EOPNOTSUPP: the file system has no handles and is refused. */
@@ -349,6 +354,8 @@ export class Objects {
       orphan: false,
       kept: false,
       defaultAcl: -1,
+      childGroup: -2,
+      bare: false,
     };
     this.#held.set(id, held);
     this.#fds++;

@@ -33,8 +33,11 @@ export class Tree {
   readonly #backing: Backing;
   readonly #objects: Objects;
   readonly #stat = new Statx();
+  readonly #born = new Statx();
   /** The object a creating mutation made, for the reply. */
   created: Held | undefined;
+  /** Its attributes, once {@link measure} has read them; undefined where they could not be. */
+  born: Statx | undefined;
 
   constructor(options: TreeOptions) {
     this.#backing = options.backing;
@@ -90,13 +93,20 @@ export class Tree {
   measure(mutation: Mutation): void {
     if (mutation.op >= OP.create && mutation.op <= OP.rename) {
       mutation.time = this.mtime(mutation.c);
-      if (creates(mutation.op)) mutation.timeOther = this.mtime(mutation.id);
+      if (creates(mutation.op)) mutation.timeOther = this.#measureBorn(mutation.id);
       else if (mutation.op === OP.rename) {
         mutation.timeOther = mutation.a === mutation.c ? mutation.time : this.mtime(mutation.a);
       }
       return;
     }
     if (mutation.op <= OP.copy) mutation.time = this.mtime(mutation.id);
+  }
+
+  #measureBorn(id: number): bigint {
+    const held = this.#objects.get(id);
+    const failed = held === undefined ? -ESTALE : this.#backing.statx(held.path, this.#born);
+    this.born = failed < 0 ? undefined : this.#born;
+    return this.born?.mtime ?? 0n;
   }
 
   /** Sets the times that the primary measured; a write's is told later, see `untold_times.ts`. */
@@ -144,7 +154,9 @@ export class Tree {
     if (made < 0) return made;
     let failed = finishObject(this.#backing, made, mutation, this.#stat);
     if (failed >= 0) failed = this.#objects.writeId(made, mutation.id);
-    const held = failed < 0 ? failed : this.#objects.register(made, mutation.id, parent.root);
+    const held = failed < 0
+      ? failed
+      : this.#objects.register(made, mutation.id, parent.root, typeOf(mutation));
     if (typeof held === "number") {
       // Half made is not made: the application is told why, and the name is free again.
       if (failed < 0) this.#backing.close(made);
@@ -152,7 +164,9 @@ export class Tree {
       return held;
     }
     if (mutation.op === OP.create) held.io = held.path;
+    held.bare = true;
     this.created = held;
+    this.born = undefined;
     return 0;
   }
 
@@ -210,6 +224,7 @@ export class Tree {
   #setattr(mutation: Mutation): number {
     const held = this.#objects.get(mutation.id);
     if (held === undefined) return -ESTALE;
+    held.childGroup = -2;
     const blob = new DataView(mutation.name.buffer, mutation.name.byteOffset, mutation.name.byteLength);
     return applyAttributes(this.#backing, this.#objects, held, mutation.a, blob, this.#stat);
   }
@@ -244,6 +259,8 @@ export class Tree {
 
   #forgetAcl(held: Held, result: number): number {
     held.defaultAcl = -1;
+    held.childGroup = -2;
+    held.bare = false;
     return result;
   }
 
@@ -269,14 +286,29 @@ export function makeObject(backing: Backing, dirfd: number, name: Uint8Array, mu
   return made < 0 ? made : backing.openat(dirfd, name, O.PATH | O.NOFOLLOW, 0);
 }
 
-/** Gives a fresh object its owner. `chown` drops setuid and setgid, so these are set again after it. */
+/** Type bits of what a creating mutation makes. */
+function typeOf(mutation: Mutation): number {
+  switch (mutation.op) {
+    case OP.create:
+      return S_IF.REG;
+    case OP.mkdir:
+      return S_IF.DIR;
+    case OP.symlink:
+      return S_IF.LNK;
+    default:
+      // mknod(2) without a type makes a regular file.
+      return mutation.a % 65536 & S_IF.MT || S_IF.REG;
+  }
+}
+
+/** Gives a fresh object its owner, without looking first: what it has may come from a directory that is not equal yet. */
 export function finishObject(backing: Backing, fd: number, mutation: Mutation, stat: Statx): number {
-  if (backing.statx(fd, stat) < 0) return -EIO;
-  if (stat.uid === mutation.uid && stat.gid === mutation.gid) return 0;
-  const mode = stat.mode;
+  // chown(2) drops setuid and setgid, but not those of a directory: what the file system made of the mode is set again.
+  const file = mutation.op === OP.create || mutation.op === OP.mknod;
+  const drops = file && (mutation.a & (S_IS.UID | S_IS.GID)) !== 0;
+  if (drops && backing.statx(fd, stat) < 0) return -EIO;
   const failed = backing.chown(fd, mutation.uid, mutation.gid);
-  if (failed < 0 || (mode & S_IF.MT) === S_IF.LNK) return failed;
-  return (mode & (S_IS.UID | S_IS.GID)) === 0 ? 0 : backing.chmod(fd, mode & 0o7777);
+  return failed < 0 || !drops ? failed : backing.chmod(fd, stat.mode & 0o7777);
 }
 
 /** Applies the fields of a setattr: owner before mode, since `chown` changes modes; times last, since all change them. */
