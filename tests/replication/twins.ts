@@ -163,7 +163,6 @@ export class Session {
       readSome: unused,
       pending: () => 0,
       setTimeouts: () => {},
-      describe: unused,
       close: () => {},
     };
     this.#wire = new Wire({ stream, crc32, addressOf });
