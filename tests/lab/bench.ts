@@ -12,6 +12,8 @@ import { must } from "./process.ts";
 
 const SYSTEMS = ["native", "bindfs", "binome", "binome-plain", "binome-fsync"] as const;
 type System = typeof SYSTEMS[number];
+/** Beside the systems: the wire between the nodes. */
+type Measured = System | "network";
 
 const FIO_CASES = [
   "write_4k_d1",
@@ -23,8 +25,13 @@ const FIO_CASES = [
 ] as const;
 type FioCase = typeof FIO_CASES[number];
 const FILE_CASES = ["create", "unlink"] as const;
-type Case = FioCase | typeof FILE_CASES[number];
+/** `round_trip`: of two plain programs over the same network. */
+type Case = FioCase | typeof FILE_CASES[number] | "round_trip";
 
+/** A 4 KiB write with its header. */
+const RTT_BYTES = 4192;
+const RTT_PORT = 7777;
+const RTT_TIMES = 10_000;
 const FILE = "bench.bin";
 const FILE_MIB = 128;
 /** The kernel lets one writer at a time into a file: as many writers, as many files. */
@@ -89,7 +96,7 @@ interface Sample {
 /** One line of the table, and of the JSON. */
 interface Row {
   readonly case: Case;
-  readonly system: System;
+  readonly system: Measured;
   readonly iops: number;
   readonly "mb_s": number;
   readonly "p50_us": number;
@@ -152,8 +159,10 @@ class Bench {
       await this.#cluster.must("node2", ["start", name], 60_000);
     }
     await this.waitForSecondaries();
-    const helper = `${lab.folder}/shared/files`;
-    await must(["gcc", "-O2", "-o", helper, new URL("files.c", import.meta.url).pathname]);
+    for (const helper of ["files", "rtt"]) {
+      const source = new URL(`${helper}.c`, import.meta.url).pathname;
+      await must(["gcc", "-O2", "-o", `${lab.folder}/shared/${helper}`, source]);
+    }
     await lab.sh("node1", `mkdir -p ${FOLDER.native} ${FOLDER.bindfs} ${BINDFS_BENEATH}`);
     await lab.sh("node1", `bindfs ${BINDFS_BENEATH} ${FOLDER.bindfs}`);
     for (const system of SYSTEMS) {
@@ -201,6 +210,9 @@ class Bench {
         if (only !== null && only !== name) continue;
         for (const system of SYSTEMS) this.#keep(name, system, await this.#fio(name, system));
       }
+      if (only === null || only === "write_4k_d1") {
+        this.#keep("round_trip", "network", await this.#roundTrip());
+      }
       if (only === null || only === "files") {
         for (const system of SYSTEMS) await this.#files(system);
       }
@@ -214,8 +226,8 @@ class Bench {
   /** The medians. */
   rows(): Row[] {
     const rows: Row[] = [];
-    for (const name of [...FIO_CASES, ...FILE_CASES]) {
-      for (const system of SYSTEMS) {
+    for (const name of [...FIO_CASES, "round_trip", ...FILE_CASES] as const) {
+      for (const system of [...SYSTEMS, "network"] as const) {
         const samples = this.#samples.get(`${name} ${system}`);
         if (samples === undefined) continue;
         rows.push({
@@ -231,7 +243,7 @@ class Bench {
     return rows;
   }
 
-  #keep(name: Case, system: System, sample: Sample): void {
+  #keep(name: Case, system: Measured, sample: Sample): void {
     const key = `${name} ${system}`;
     this.#samples.set(key, [...this.#samples.get(key) ?? [], sample]);
   }
@@ -269,6 +281,16 @@ class Bench {
     const { lab } = this.#cluster;
     const text = await lab.sh("node1", command.join(" "), { timeoutMs: (seconds + 60) * 1000, cwd: "/tmp" });
     return sampleOf(text, name);
+  }
+
+  /** A write's bytes one way and an acknowledgement's the other, between two C programs on the nodes. */
+  async #roundTrip(): Promise<Sample> {
+    const { lab } = this.#cluster;
+    await using server = lab.spawn("node2", ["/run/lab/shared/rtt", "serve", `${RTT_PORT}`, `${RTT_BYTES}`]);
+    await server.line((line) => line === "ready", 10_000);
+    const ask = `/run/lab/shared/rtt ask ${lab.address("node2")} ${RTT_PORT} ${RTT_BYTES} ${RTT_TIMES}`;
+    const [p50Us = 0, p99Us = 0] = (await lab.sh("node1", ask, { timeoutMs: 60_000 })).split(" ").map(Number);
+    return { iops: 1e6 / p50Us, mbPerSecond: 0, p50Us, p99Us };
   }
 
   async #files(system: System): Promise<void> {
@@ -328,8 +350,19 @@ function median(values: readonly number[]): number {
 
 /** The figures by which Binome is judged; null where the case was not run. */
 function ratiosOf(rows: readonly Row[]): Record<string, number | null> {
-  const iops = (name: Case, system: System): number | undefined =>
-    rows.find((row) => row.case === name && row.system === system)?.iops;
+  const rowOf = (name: Case, system: Measured): Row | undefined =>
+    rows.find((row) => row.case === name && row.system === system);
+  const iops = (name: Case, system: System): number | undefined => rowOf(name, system)?.iops;
+  /** FUSE's round trip (bindfs) and the network's, one after the other, with nothing done in between. */
+  const limit = (): number | null => {
+    const [fuse, wire, ours] = [
+      rowOf("write_4k_d1", "bindfs"),
+      rowOf("round_trip", "network"),
+      rowOf("write_4k_d1", "binome"),
+    ];
+    if (fuse === undefined || wire === undefined || ours === undefined) return null;
+    return Math.round((fuse["p50_us"] + wire["p50_us"]) / ours["p50_us"] * 1000) / 1000;
+  };
   const ratio = (name: Case, beside: System, system: System = "binome"): number | null => {
     const [ours, theirs] = [iops(name, system), iops(name, beside)];
     return ours === undefined || theirs === undefined ? null : Math.round(ours / theirs * 1000) / 1000;
@@ -344,6 +377,7 @@ function ratiosOf(rows: readonly Row[]): Record<string, number | null> {
     "fsync_mode_seq_write_vs_native": ratio("seq_write_1m", "native", "binome-fsync"),
     "fsync_mode_create_vs_bindfs": ratio("create", "bindfs", "binome-fsync"),
     "read_4k_vs_native": ratio("read_4k", "native"),
+    "each_write_4k_d1_vs_limit": limit(),
   };
 }
 
