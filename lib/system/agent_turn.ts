@@ -6,6 +6,8 @@
  * | `agent.turn`  | the process that serves                          |
  * | `agent.unit`  | the process that the supervisor (systemd) started |
  *
+ * `agent.turn.next` names the process that waits, loaded.
+ *
  * Both are often the same. After a death they are not: the spare serves, and what the supervisor started anew waits. A
  * supervisor that stops what it started means the agent, so the one that waits ends the one that serves.
  *
@@ -18,8 +20,8 @@ import { libc } from "./libc.ts";
 import { logLine } from "./log.ts";
 import { openPidfd, signalPidfd } from "./pidfd.ts";
 import { Poller } from "./poller.ts";
-import { ownEnvironment, reap, selfCommand, SIGNAL, spawn, startTime } from "./process.ts";
-import { type Lock, openLock } from "./turn.ts";
+import { ownEnvironment, reap, selfCommand, SIGNAL, spawn } from "./process.ts";
+import { isAlive, type Lock, type Named, nameWaiting, openLock, readName, writeName } from "./turn.ts";
 
 /** A supervisor may start the next one before the kernel has taken everything from the last. */
 const UNIT_MS = 2000;
@@ -75,9 +77,10 @@ export class AgentTurn {
    */
   async take(stop: AbortSignal): Promise<{ readonly late: boolean } | null> {
     if (this.#lock.now()) return stop.aborted ? null : this.#taken(false);
+    nameWaiting(this.#turnFile);
     this.#waiting = this.#lock.wait();
     const mine = this.#waiting.then(() => "mine" as const);
-    logLine(`${now()} the spare agent waits: process ${named(this.#turnFile)?.pid} serves`);
+    logLine(`${now()} the spare agent waits: process ${readName(this.#turnFile)?.pid} serves`);
     const end = new AbortController();
     const why = await Promise.race([mine, aborted(stop), this.#orphaned(end.signal)]);
     end.abort();
@@ -93,7 +96,7 @@ export class AgentTurn {
     return new SpareKeeper({
       supervised: this.#origin.spareOf === null,
       supervisedWaits: () => {
-        const unit = named(this.#unitFile);
+        const unit = readName(this.#unitFile);
         return unit !== null && unit.pid !== Deno.pid && isAlive(unit);
       },
       start: () => startSpare(poller),
@@ -114,7 +117,7 @@ export class AgentTurn {
     const { unitMs = UNIT_MS } = this.#origin;
     for (let waitedMs = 0; !unit.now(); waitedMs += TRY_MS) {
       if (waitedMs >= unitMs) {
-        const pid = named(this.#unitFile)?.pid;
+        const pid = readName(this.#unitFile)?.pid;
         unit.close();
         this.#lock.close();
         throw new Error(
@@ -125,11 +128,11 @@ export class AgentTurn {
       await pause(TRY_MS);
     }
     this.#unit = unit;
-    name(this.#unitFile);
+    writeName(this.#unitFile);
   }
 
   #taken(late: boolean): { readonly late: boolean } {
-    name(this.#turnFile);
+    writeName(this.#turnFile);
     return { late };
   }
 
@@ -165,7 +168,7 @@ export async function endAgent(run: string): Promise<void> {
 async function endServing(file: string, lock: Lock): Promise<void> {
   let told = "";
   for (let waitedMs = 0; !lock.now(); waitedMs += END_LOOK_MS) {
-    const serves = named(file);
+    const serves = readName(file);
     if (serves !== null && serves.pid !== Deno.pid) {
       const signal = waitedMs < END_MS ? SIGNAL.TERM : SIGNAL.KILL;
       // Once each: SIGTERM again would cut what ends in order.
@@ -199,26 +202,6 @@ function startSpare(poller: Poller): Spare {
       if (open) signalPidfd(pidfd, SIGNAL.KILL);
     },
   };
-}
-
-/** A process as a file names it: with its start, so that no later process of the same number is taken for it. */
-interface Named {
-  readonly pid: number;
-  readonly start: string;
-}
-
-function name(file: string): void {
-  // In place: the file is the lock.
-  Deno.writeTextFileSync(file, `${Deno.pid} ${startTime(Deno.pid)}\n`);
-}
-
-function named(file: string): Named | null {
-  const [pid, start] = Deno.readTextFileSync(file).trim().split(" ");
-  return start === undefined ? null : { pid: Number(pid), start };
-}
-
-function isAlive({ pid, start }: Named): boolean {
-  return startTime(pid) === start;
 }
 
 function signalNamed(process: Named, signal: number): void {

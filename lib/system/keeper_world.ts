@@ -15,6 +15,7 @@ import { describeFinding, findOpen } from "./open_files.ts";
 import { copyDescriptor, openPidfd, signalPidfd } from "./pidfd.ts";
 import { Poller } from "./poller.ts";
 import { capLog, ownEnvironment, reap, selfCommand, SIGNAL, spawn, startTime } from "./process.ts";
+import { sweepPrograms } from "./program.ts";
 import { RpcClient } from "./rpc.ts";
 import { listLinks, removeAddress } from "./rtnetlink.ts";
 import { bootNanoseconds } from "./worker_io.ts";
@@ -47,6 +48,7 @@ export function openKeeperWorld(options: KeeperWorldOptions): KeeperWorld {
   const { state, run, log } = options;
   const poller = new Poller();
   Deno.mkdirSync(`${state}/log`, { recursive: true, mode: 0o700 });
+  sweepPrograms({ state, run });
   return {
     pid: Deno.pid,
     log,

@@ -7,8 +7,10 @@
  * @module
  */
 
+import { directories } from "./directories.ts";
 import { addressOf, cstring, openLibrary } from "./libc.ts";
 import { O } from "./linux.ts";
+import { ownProgram } from "./program.ts";
 import { check, ERRNO, SystemError } from "./system_error.ts";
 
 const c = openLibrary("libc.so.6", {
@@ -169,10 +171,10 @@ export function isGone(error: unknown): boolean {
   return error instanceof Error && /os error 3\)|os error 2\)/.test(error.message);
 }
 
-/** How to start another role of this very program. */
+/** How to start another role of this very program, also when its file has been replaced since. */
 export function selfCommand(role: readonly string[]): string[] {
   return Deno.build.standalone
-    ? [Deno.execPath(), ...role]
+    ? [ownProgram(directories()), ...role]
     : [Deno.execPath(), "run", "--allow-all", Deno.mainModule, ...role];
 }
 

@@ -7,6 +7,7 @@
  */
 
 import { cstring, errno, libc, openLibrary } from "./libc.ts";
+import { startTime } from "./process.ts";
 
 const c = openLibrary("libc.so.6", {
   /** `int flock(int fd, int operation)`, waiting on a thread of its own: the result alone counts, no errno is needed */
@@ -32,8 +33,58 @@ const SIGKILL = 9;
 export async function takeTurn(path: string): Promise<void> {
   const lock = openLock(path);
   c.prctl(PR_SET_PDEATHSIG, BigInt(SIGKILL), 0n, 0n, 0n);
-  await lock.wait();
+  if (!lock.now()) {
+    nameWaiting(path);
+    await lock.wait();
+  }
   c.prctl(PR_SET_PDEATHSIG, 0n, 0n, 0n, 0n);
+}
+
+/** Says in a file beside the lock that this process waits for it. */
+export function nameWaiting(path: string): void {
+  writeName(`${path}.next`);
+}
+
+/** The process that waits for a turn, as it said last; null when none does any more. */
+export function whoWaits(path: string): number | null {
+  const process = readName(`${path}.next`);
+  return process === null || !isAlive(process) ? null : process.pid;
+}
+
+/** The process that has a turn, as it said; null when it is gone. */
+export function whoHas(path: string): number | null {
+  const process = readName(path);
+  return process === null || !isAlive(process) ? null : process.pid;
+}
+
+/** A process as a file names it: with its start, so that no later process of the same number is taken for it. */
+export interface Named {
+  readonly pid: number;
+  readonly start: string;
+}
+
+/** Names this process in a file. */
+export function writeName(file: string): void {
+  // In place: the file may be the lock.
+  Deno.writeTextFileSync(file, `${Deno.pid} ${startTime(Deno.pid)}\n`, { mode: 0o600 });
+}
+
+/** The process a file names; null when it names none. */
+export function readName(file: string): Named | null {
+  let text: string;
+  try {
+    text = Deno.readTextFileSync(file);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
+  }
+  const [pid, start] = text.trim().split(" ");
+  return start === undefined ? null : { pid: Number(pid), start };
+}
+
+/** Whether that very process lives. */
+export function isAlive({ pid, start }: Named): boolean {
+  return startTime(pid) === start;
 }
 
 /** A lock file. What is taken is held until {@link Lock.close}, or until this process ends. */

@@ -4,16 +4,9 @@
  *
  * @module
  */
+import { build, type Replacement } from "./build.ts";
 import { CheckError } from "./database.ts";
-import { run } from "./lab.ts";
 import { type Cut, powerOffs } from "./poweroff.ts";
-
-/** Text that must occur exactly once in a file, and what stands there instead. */
-interface Replacement {
-  readonly file: string;
-  readonly from: string;
-  readonly to: string;
-}
 
 interface Mutant {
   readonly name: string;
@@ -56,36 +49,8 @@ const MUTANTS: readonly Mutant[] = [
   },
 ];
 
-const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
-const PARTS = ["lib", "main.ts", "deno.json", "deno.lock", "scripts"];
-const COMPILE_MS = 600_000;
-
 function print(text: string): void {
   Deno.stdout.writeSync(new TextEncoder().encode(`${text}\n`));
-}
-
-/** Runs a command whose failure ends all this. */
-async function must(argv: readonly string[], timeoutMs = 60_000): Promise<void> {
-  const { code, stdout, stderr, timedOut } = await run(argv, { timeoutMs });
-  if (code !== 0 || timedOut) throw new Error(`Cannot run ${argv.join(" ")}:\n${stdout}${stderr}`);
-}
-
-/** Builds a mutant in a folder; answers the program. */
-async function build(mutant: Mutant, folder: string): Promise<string> {
-  await must(["cp", "-a", ...PARTS.map((part) => `${ROOT}/${part}`), folder]);
-  await Deno.symlink(`${ROOT}/node_modules`, `${folder}/node_modules`);
-  for (const { file, from, to } of mutant.replacements) {
-    const text = await Deno.readTextFile(`${folder}/${file}`);
-    const found = text.split(from).length - 1;
-    if (found !== 1) {
-      throw new Error(
-        `Cannot make the mutant ${mutant.name}: ${found} times in ${file}, expected once: ${from}`,
-      );
-    }
-    await Deno.writeTextFile(`${folder}/${file}`, text.replace(from, () => to));
-  }
-  await must([`${folder}/scripts/compile`, "--force"], COMPILE_MS);
-  return `${folder}/dist/binome`;
 }
 
 /** Whether the power-off test catches it. */
@@ -93,7 +58,7 @@ async function caught(mutant: Mutant): Promise<boolean> {
   print(`\n${mutant.name}: ${mutant.sin}`);
   const folder = await Deno.makeTempDir({ dir: "/var/tmp", prefix: "binome-mutant-" });
   try {
-    const binary = await build(mutant, folder);
+    const binary = await build(folder, mutant.replacements);
     const { cut, cuts } = mutant;
     await powerOffs({
       prefix: "mutant",

@@ -2,48 +2,12 @@
  * The program's parts are killed again and again while an application writes as fast as it can: it must see a pause at
  * most. `writer.c` checks every answer it gets.
  */
-import { assertEquals, assertMatch, assertNotEquals } from "@std/assert";
-import { Cluster, DATA, MODULE, NODES, PATIENT, story, VIP } from "./cluster.ts";
-import { type HostProcess, must, type NodeName, until } from "./lab.ts";
+import { assertEquals, assertMatch } from "@std/assert";
+import { Cluster, MODULE, NODES, PATIENT, story, VIP } from "./cluster.ts";
+import { type NodeName, until } from "./lab.ts";
+import { endWriter, goesOn, makeWriter, startWriter } from "./writer.ts";
 
 const KILLS = 20;
-const THREADS = 4;
-
-/** A writer at work on node1. */
-async function startWriter(cluster: Cluster, folder: string): Promise<HostProcess> {
-  await cluster.lab.sh("node1", `mkdir ${DATA}/${folder}`);
-  const writer = cluster.lab.spawn("node1", ["/run/lab/shared/writer", `${DATA}/${folder}`, `${THREADS}`]);
-  await goesOn(writer);
-  return writer;
-}
-
-/** Waits until the writer has gone on for a while: in two quarters of a second it has written more than before. */
-async function goesOn(writer: HostProcess): Promise<void> {
-  const count = (line: string): number => Number(/^writes (\d+)/.exec(line)?.[1] ?? 0);
-  for (let times = 0; times < 2; times++) {
-    const before = count(writer.lines.at(-1) ?? "");
-    await writer.line((line) => count(line) > before, 60_000, writer.lines.length);
-  }
-}
-
-/** Ends the writer; not one of its calls may have failed. Prints what it did. */
-async function endWriter(writer: HostProcess, about: string): Promise<void> {
-  writer.signal("SIGTERM");
-  // The status is that of nsenter, which the signal ends too; the writer's own word is its last line.
-  await writer.status();
-  const errors = writer.lines.filter((line) => line.startsWith("error"));
-  assertEquals(errors, []);
-  const [, writes, stall, rate] =
-    /^end writes (\d+) stall_us (\d+) errors 0 rate (\d+)$/.exec(writer.lines.at(-1) ?? "") ??
-      [];
-  assertNotEquals(rate, undefined, writer.lines.at(-1));
-  // deno-lint-ignore no-console
-  console.log(
-    `    ${about}: ${writes} writes, ${rate}/s, longest wait ${
-      Math.round(Number(stall) / 1000)
-    } ms, 0 errors`,
-  );
-}
 
 /** SIGKILL, then waits until another process has taken its place. */
 async function kill(
@@ -95,8 +59,7 @@ Deno.test("kills of replicator, agent and keeper are a pause to the application,
     module: PATIENT,
   });
   const step = story(t);
-  const source = new URL("writer.c", import.meta.url).pathname;
-  await must(["gcc", "-O2", "-pthread", "-o", `${cluster.lab.folder}/shared/writer`, source]);
+  await makeWriter(cluster);
   await cluster.startBoth();
   const before = await standing(cluster);
 
