@@ -68,6 +68,8 @@ export interface ClusterStatus {
   readonly peers: readonly {
     readonly node: string;
     readonly heard: boolean;
+    /** The newest version of the protocol it speaks; null while nothing was heard of it. */
+    readonly protocol: number | null;
     /** Per network: milliseconds since the last heartbeat, null when none came yet. */
     readonly networks: Readonly<Record<string, number | null>>;
   }[];

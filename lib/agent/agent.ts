@@ -124,7 +124,8 @@ export class Agent implements AgentControl {
           return [network, when === undefined ? null : at - when];
         });
         const recent = networks.some(([, ago]) => ago !== null && ago < deadMs);
-        return { node: peer.name, heard: recent, networks: Object.fromEntries(networks) };
+        const protocol = this.#heartbeats.newestOf(peer.name);
+        return { node: peer.name, heard: recent, protocol, networks: Object.fromEntries(networks) };
       }),
       modules: [...this.#modules.values()].map(({ runner, generation }) =>
         moduleStatus(runner, generation, at)

@@ -5,6 +5,7 @@
  */
 
 import type { Report } from "../failover/types.ts";
+import { agreeVersion, PROTOCOL, protocolOf } from "../protocol.ts";
 import {
   decodeHeartbeat,
   encodeHeartbeat,
@@ -37,19 +38,32 @@ export interface HeartbeatOptions {
   readonly reports: (node: string) => readonly (readonly [string, Report])[];
   readonly onReport: (node: string, module: string, report: Report, echoedAt: number | null) => void;
   readonly log: (line: string) => void;
+  /** Versions to speak; for tests. */
+  readonly protocol?: typeof PROTOCOL;
+}
+
+interface Link {
+  readonly peer: Peer;
+  readonly link: PeerLink;
+  /** The newest version the peer speaks. Null: not heard yet. */
+  newest: number | null;
 }
 
 /** Sends and receives. */
 export class Heartbeats {
   readonly #options: HeartbeatOptions;
-  readonly #links = new Map<string, { readonly peer: Peer; readonly link: PeerLink }>();
+  readonly #links = new Map<string, Link>();
+  readonly #protocol: typeof PROTOCOL;
   #counter = 0n;
   #refusedAt = -Infinity;
   #refused = 0;
 
   constructor(options: HeartbeatOptions) {
     this.#options = options;
-    for (const peer of options.peers) this.#links.set(peer.node, { peer, link: this.#newLink(peer.node) });
+    this.#protocol = options.protocol ?? PROTOCOL;
+    for (const peer of options.peers) {
+      this.#links.set(peer.node, { peer, link: this.#newLink(peer.node), newest: null });
+    }
   }
 
   /** Heartbeats refused since the start: wrong key, garbage, replays. */
@@ -60,6 +74,11 @@ export class Heartbeats {
   /** Per network of a peer: when it was last heard by it. */
   heardBy(node: string): ReadonlyMap<string, number> {
     return this.#links.get(node)?.link.networks ?? new Map();
+  }
+
+  /** The newest version of the protocol a peer speaks; null while nothing was heard of it. */
+  newestOf(node: string): number | null {
+    return this.#links.get(node)?.newest ?? null;
   }
 
   /** Tells every peer. */
@@ -73,17 +92,22 @@ export class Heartbeats {
     if (entry === undefined) return;
     const at = this.#options.clock.now();
     for (const modules of splitModules(this.#options.reports(node))) {
-      this.#transmit(entry.peer, entry.link.envelope(at), modules);
+      this.#transmit(entry, entry.link.envelope(at), modules);
     }
   }
 
   /** Takes what came by a network. */
   receive(network: string, bytes: Uint8Array): void {
-    const heartbeat = decodeHeartbeat(bytes, this.#options.sign);
-    if ("refused" in heartbeat) return this.#refuse(network, heartbeat.refused);
+    const heartbeat = decodeHeartbeat(bytes, this.#options.sign, this.#protocol);
+    if ("refused" in heartbeat) {
+      if (heartbeat.speaker !== undefined) this.#lower(heartbeat.speaker);
+      return this.#refuse(network, heartbeat.refused);
+    }
     const entry = this.#links.get(heartbeat.from);
     if (entry === undefined) return this.#refuse(network, `"${heartbeat.from}" is no node of this cluster`);
     const received = entry.link.receive(heartbeat, network, this.#options.clock.now());
+    // Also by a greeting: one that was upgraded, or taken back, must understand our answer to it.
+    if (received.kind === "fresh" || received.kind === "greeting") entry.newest = heartbeat.newest;
     switch (received.kind) {
       case "duplicate":
         return;
@@ -91,7 +115,7 @@ export class Heartbeats {
         return this.#refuse(network, received.why);
       case "greeting":
         // Our answer carries the echo by which the new run proves itself.
-        if (received.answer !== null) this.#answer(entry.peer, received.answer);
+        if (received.answer !== null) this.#answer(entry, received.answer);
         return;
       case "fresh":
         if (received.newRun) this.send(heartbeat.from);
@@ -101,14 +125,28 @@ export class Heartbeats {
     }
   }
 
-  #answer(peer: Peer, envelope: Envelope): void {
-    const [modules] = splitModules(this.#options.reports(peer.node));
-    this.#transmit(peer, envelope, modules ?? []);
+  /** Down only: what is refused proves no presence, and may be an old one that somebody sends again. */
+  #lower({ from, newest }: { readonly from: string; readonly newest: number }): void {
+    const entry = this.#links.get(from);
+    if (entry !== undefined && entry.newest !== null) entry.newest = Math.min(entry.newest, newest);
   }
 
-  #transmit(peer: Peer, envelope: Envelope, modules: readonly (readonly [string, Report])[]): void {
+  #answer(link: Link, envelope: Envelope): void {
+    const [modules] = splitModules(this.#options.reports(link.peer.node));
+    this.#transmit(link, envelope, modules ?? []);
+  }
+
+  #transmit(
+    { peer, newest }: Link,
+    envelope: Envelope,
+    modules: readonly (readonly [string, Report])[],
+  ): void {
     const { node, sign, transport } = this.#options;
-    const bytes = encodeHeartbeat({ ...envelope, from: node, to: peer.node, modules }, sign);
+    const { version, versionMin } = this.#protocol;
+    // One that we do not share a version with gets our oldest: it says in its log what it was sent.
+    const spoken = newest === null ? null : agreeVersion(this.#protocol, protocolOf(newest));
+    const words = { version: spoken ?? versionMin, newest: version };
+    const bytes = encodeHeartbeat({ ...envelope, ...words, from: node, to: peer.node, modules }, sign);
     for (const [network, address] of Object.entries(peer.addresses)) transport.send(network, address, bytes);
   }
 

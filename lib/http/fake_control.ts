@@ -64,7 +64,12 @@ export class FakeControl implements AgentControl {
       cluster: "plant",
       node: this.node,
       arbiter: "none",
-      peers: [{ node: this.node === "node1" ? "node2" : "node1", heard: true, networks: { lan: 12 } }],
+      peers: [{
+        node: this.node === "node1" ? "node2" : "node1",
+        heard: true,
+        protocol: 1,
+        networks: { lan: 12 },
+      }],
       modules: this.modules,
       warnings: [],
     };

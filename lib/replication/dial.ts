@@ -5,10 +5,11 @@
  * @module
  */
 
+import { agreeVersion, PROTOCOL } from "../protocol.ts";
 import { DOOR_LIMITS, releaseSession } from "./door.ts";
 import type { Crc32 } from "./frame.ts";
-import { agreeVersion, type ConnectionKind, decodeHelloHeader, decodeReply, encodeHello } from "./hello.ts";
-import { HELLO_HEADER, PROTOCOL, type Reply } from "./hello.ts";
+import { type ConnectionKind, decodeHelloHeader, decodeReply, encodeHello } from "./hello.ts";
+import { HELLO_HEADER, type Reply } from "./hello.ts";
 import { AuthenticationError, type Connection, type Endpoint, type Limit, type Network } from "./network.ts";
 import { type Session, StreamError, type StreamTimeouts } from "./stream.ts";
 

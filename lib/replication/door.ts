@@ -9,9 +9,10 @@
  * @module
  */
 
+import { agreeVersion, PROTOCOL, protocolText } from "../protocol.ts";
 import type { Crc32 } from "./frame.ts";
-import { agreeVersion, type ConnectionKind, decodeHello, decodeHelloHeader, encodeHello } from "./hello.ts";
-import { type Hello, HELLO_HEADER, PROTOCOL, type Reply } from "./hello.ts";
+import { type ConnectionKind, decodeHello, decodeHelloHeader, encodeHello } from "./hello.ts";
+import { type Hello, HELLO_HEADER, type Reply } from "./hello.ts";
 import { AuthenticationError, type Connection, type Endpoint, type Limit } from "./network.ts";
 import type { Listener, Network, Released } from "./network.ts";
 import { type Session, StreamError, type StreamTimeouts } from "./stream.ts";
@@ -253,8 +254,8 @@ export class Door {
   #mismatch(hello: Hello): { readonly code: string; readonly reason: string } | null {
     const { cluster, module, node, protocol = PROTOCOL } = this.#options;
     if (agreeVersion(hello, protocol) === null) {
-      const reason = `${node} speaks protocol ${protocol.versionMin} to ${protocol.version}, ${hello.node} ` +
-        `${hello.versionMin} to ${hello.version}; install the newer Binome on the older node`;
+      const reason = `${node} speaks protocol ${protocolText(protocol)}, ${hello.node} ` +
+        `${protocolText(hello)}; install the newer Binome on the older node`;
       return { code: "version", reason };
     }
     if (hello.cluster !== cluster) {

@@ -15,16 +15,6 @@
 import type { Crc32 } from "./frame.ts";
 import { StreamError } from "./stream.ts";
 
-/**
- * The version of the protocol this program speaks, and the oldest it still understands.
- *
- * 2: after the hellos an encrypted connection carries sealed records; until then it was TLS to its end.
- */
-export const PROTOCOL: { readonly version: number; readonly versionMin: number } = {
-  version: 2,
-  versionMin: 2,
-};
-
 /** What a connection is for. */
 export type ConnectionKind = "data" | "ack" | "sync";
 
@@ -137,15 +127,6 @@ export function decodeReply(header: Uint8Array, json: Uint8Array, crc32: Crc32):
   }
   if (fields["accept"] !== false) throw bad('"accept" is neither true nor false');
   return { accept: false, code: text(fields, "code"), reason: text(fields, "reason") };
-}
-
-/** The highest version both speak, or null. */
-export function agreeVersion(
-  one: { readonly version: number; readonly versionMin: number },
-  other: { readonly version: number; readonly versionMin: number },
-): number | null {
-  const highest = Math.min(one.version, other.version);
-  return highest >= Math.max(one.versionMin, other.versionMin) ? highest : null;
 }
 
 function decodeJson(header: Uint8Array, json: Uint8Array, crc32: Crc32): Readonly<Record<string, unknown>> {

@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { crc32 as zlib } from "node:zlib";
-import { agreeVersion, decodeHello, decodeHelloHeader, decodeReply, encodeHello } from "./hello.ts";
+import { decodeHello, decodeHelloHeader, decodeReply, encodeHello } from "./hello.ts";
 import { type Hello, HELLO_HEADER, helloMax } from "./hello.ts";
 import { StreamError } from "./stream.ts";
 
@@ -92,14 +92,4 @@ Deno.test("encodeHello() refuses more than the other side accepts", () => {
     RangeError,
     "Cannot say hello",
   );
-});
-
-Deno.test("agreeVersion() takes the highest both speak, or none", () => {
-  const range = (versionMin: number, version: number) => ({ versionMin, version });
-
-  assertEquals(agreeVersion(range(1, 3), range(2, 5)), 3);
-  assertEquals(agreeVersion(range(2, 5), range(1, 3)), 3);
-  assertEquals(agreeVersion(range(4, 4), range(4, 4)), 4);
-  assertEquals(agreeVersion(range(1, 2), range(3, 5)), null);
-  assertEquals(agreeVersion(range(3, 5), range(1, 2)), null);
 });

@@ -120,7 +120,7 @@ Deno.test("dial() is told which versions do not fit, and what to do", async () =
   assertEquals(error.refusal?.code, "version");
   assertMatch(
     error.message,
-    /node1 speaks protocol 4 to 5, node2 2 to 2; install the newer Binome on the older node/,
+    /node1 speaks protocol 4 to 5, node2 2; install the newer Binome on the older node/,
   );
 });
 
@@ -135,7 +135,7 @@ Deno.test("Door refuses a node whose Binome does not know sealed records", () =>
     assertEquals(error.refusal?.code, "version");
     assertMatch(
       error.message,
-      /node1 speaks protocol 2 to 2, node2 1 to 1; install the newer Binome on the older/,
+      /node1 speaks protocol 2, node2 1; install the newer Binome on the older/,
     );
   }));
 

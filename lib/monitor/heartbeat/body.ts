@@ -28,6 +28,15 @@ export function readBody(text: string): Pick<Heartbeat, "from" | "to" | "modules
   }
 }
 
+/** Who wrote a body, whatever its version; null when it does not say. */
+export function readSender(text: string): string | null {
+  try {
+    return word(record(JSON.parse(text), "body")["from"], "from");
+  } catch {
+    return null; // the datagram is refused anyway
+  }
+}
+
 function readReport(of: Readonly<Record<string, unknown>>): Report {
   const request = record(of["request"], "request");
   return {

@@ -6,8 +6,8 @@
  * | offset | size | field           | meaning                                                            |
  * | -----: | ---: | --------------- | ------------------------------------------------------------------ |
  * |      0 |    4 | magic           | `BNHB`                                                             |
- * |      4 |    1 | version         | 1                                                                  |
- * |      5 |    1 | reserved        | 0                                                                  |
+ * |      4 |    1 | version         | of the protocol (`lib/protocol.ts`), in which this one is written  |
+ * |      5 |    1 | newest          | the newest version the sender speaks                               |
  * |      6 |    2 | length          | bytes of the body, at most {@link BODY_MAX}                        |
  * |      8 |    8 | incarnation     | random number of the sender's run                                  |
  * |     16 |    8 | counter         | grows with every datagram of this run                              |
@@ -17,18 +17,22 @@
  * |     48 |    n | body            | UTF-8 JSON: `{from, to, modules: [[name, report], …]}`             |
  * |   48+n |   32 | mac             | HMAC-SHA256 with the cluster's key over everything before          |
  *
+ * Until it has heard the other one, a node writes in the oldest version it speaks: a node one version behind understands
+ * that. From then on it writes in the highest both speak. What stands before the body, the mac and the body's `from` are
+ * the same in every version: who was taken back by a version is known by what is refused.
+ *
  * @module
  */
 
 import type { Report } from "../../failover/types.ts";
-import { readBody } from "./body.ts";
+import { PROTOCOL, protocolText } from "../../protocol.ts";
+import { readBody, readSender } from "./body.ts";
 
 const MAGIC = 0x42484e42;
-const VERSION = 1;
 const OFFSET = {
   magic: 0,
   version: 4,
-  reserved: 5,
+  newest: 5,
   length: 6,
   incarnation: 8,
   counter: 16,
@@ -59,6 +63,10 @@ export interface Envelope {
 
 /** One heartbeat. */
 export interface Heartbeat extends Envelope {
+  /** Of the protocol, in which this one is written. */
+  readonly version: number;
+  /** The newest version its sender speaks. */
+  readonly newest: number;
   readonly from: string;
   readonly to: string;
   /** Module name → what the sender says of it. */
@@ -68,6 +76,8 @@ export interface Heartbeat extends Envelope {
 /** A datagram that is not a heartbeat of this cluster, and why. */
 export interface Refused {
   readonly refused: string;
+  /** Signed, but in a version this program does not speak: who it is, and the newest version it speaks. */
+  readonly speaker?: { readonly from: string; readonly newest: number };
 }
 
 /** Encodes and signs. Throws when the body is too long: split the modules by {@link splitModules} first. */
@@ -79,7 +89,8 @@ export function encodeHeartbeat(heartbeat: Heartbeat, sign: Sign): Uint8Array<Ar
   const bytes = new Uint8Array(OFFSET.body + body.length + MAC_BYTES);
   const view = new DataView(bytes.buffer);
   view.setUint32(OFFSET.magic, MAGIC, true);
-  view.setUint8(OFFSET.version, VERSION);
+  view.setUint8(OFFSET.version, heartbeat.version);
+  view.setUint8(OFFSET.newest, heartbeat.newest);
   view.setUint16(OFFSET.length, body.length, true);
   view.setBigUint64(OFFSET.incarnation, heartbeat.incarnation, true);
   view.setBigUint64(OFFSET.counter, heartbeat.counter, true);
@@ -92,21 +103,29 @@ export function encodeHeartbeat(heartbeat: Heartbeat, sign: Sign): Uint8Array<Ar
 }
 
 /** Decodes what came. Nothing is read but lengths before the signature is known to be right. */
-export function decodeHeartbeat(bytes: Uint8Array, sign: Sign): Heartbeat | Refused {
+export function decodeHeartbeat(bytes: Uint8Array, sign: Sign, protocol = PROTOCOL): Heartbeat | Refused {
   if (bytes.length < OFFSET.body + MAC_BYTES) return { refused: "shorter than a heartbeat" };
   if (bytes.length > DATAGRAM_MAX) return { refused: "longer than a heartbeat" };
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (view.getUint32(OFFSET.magic, true) !== MAGIC) return { refused: "not a heartbeat" };
   const version = view.getUint8(OFFSET.version);
-  if (version !== VERSION) return { refused: `version ${version}, this program speaks ${VERSION}` };
   const end = OFFSET.body + view.getUint16(OFFSET.length, true);
   if (bytes.length !== end + MAC_BYTES) return { refused: "its length is not what it says" };
   if (!sameBytes(sign(bytes.subarray(0, end)), bytes.subarray(end))) return { refused: "wrong cluster key" };
-  if (view.getUint8(OFFSET.reserved) !== 0) return { refused: "reserved byte is not 0" };
-  const body = readBody(new TextDecoder().decode(bytes.subarray(OFFSET.body, end)));
+  const newest = view.getUint8(OFFSET.newest);
+  if (newest < version) return { refused: "it is written in a version its sender does not speak" };
+  const text = new TextDecoder().decode(bytes.subarray(OFFSET.body, end));
+  if (version < protocol.versionMin || version > protocol.version) {
+    const refused = `protocol ${version}, this program speaks ${protocolText(protocol)}`;
+    const from = readSender(text);
+    return from === null ? { refused } : { refused, speaker: { from, newest } };
+  }
+  const body = readBody(text);
   if ("refused" in body) return body;
   return {
     ...body,
+    version,
+    newest,
     incarnation: view.getBigUint64(OFFSET.incarnation, true),
     counter: view.getBigUint64(OFFSET.counter, true),
     sentAt: Number(view.getBigUint64(OFFSET.sentAt, true)),

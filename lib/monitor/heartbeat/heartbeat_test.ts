@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { createHmac } from "node:crypto";
 import { initialState, newRecord, type Report, reportOf } from "../../failover/mod.ts";
+import { protocolOf } from "../../protocol.ts";
 import {
   DATAGRAM_MAX,
   decodeHeartbeat,
@@ -32,6 +33,8 @@ const REPORT: Report = reportOf(initialState(
 ));
 
 const HEARTBEAT: Heartbeat = {
+  version: 2,
+  newest: 2,
   incarnation: 11n,
   counter: 1n,
   sentAt: 1000,
@@ -51,7 +54,7 @@ Deno.test("encodeHeartbeat() keeps its bytes", () => {
   const head = [...bytes.subarray(0, 48)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   assertEquals(
     head,
-    "424e4842" + "01" + "00" + "2400" + "0b00000000000000" + "0100000000000000" + "e803000000000000" +
+    "424e4842" + "02" + "02" + "2400" + "0b00000000000000" + "0100000000000000" + "e803000000000000" +
       "1600000000000000" + "de03000000000000",
   );
   assertEquals(new TextDecoder().decode(bytes.subarray(48, -32)), '{"from":"n1","to":"n2","modules":[]}');
@@ -100,6 +103,19 @@ Deno.test("decodeHeartbeat() refuses a signed body whose fields are wrong", () =
   }
 });
 
+Deno.test("decodeHeartbeat() takes the versions its program speaks, and no other", () => {
+  const taken = (version: number) => {
+    const bytes = encodeHeartbeat({ ...HEARTBEAT, version, newest: 9 }, sign);
+    return !("refused" in decodeHeartbeat(bytes, sign, protocolOf(5)));
+  };
+  assertEquals([3, 4, 5, 6].map(taken), [false, true, true, false]);
+});
+
+Deno.test("decodeHeartbeat() refuses one written in a version newer than its sender", () => {
+  const bytes = encodeHeartbeat({ ...HEARTBEAT, version: 5, newest: 4 }, sign);
+  assert("refused" in decodeHeartbeat(bytes, sign, protocolOf(5)));
+});
+
 Deno.test("encodeHeartbeat() refuses a body that is too long; splitModules() avoids it", () => {
   const modules = Array.from({ length: 32 }, (_, i): readonly [string, Report] => [`module-${i}`, REPORT]);
   assertThrows(() => encodeHeartbeat({ ...HEARTBEAT, modules }, sign), RangeError);
@@ -116,7 +132,9 @@ function link(me: string, peer: string, incarnation: bigint): PeerLink {
   return new PeerLink({ me, peer, incarnation, nextCounter: () => ++counter });
 }
 
-function datagram(from: PeerLink, names: readonly [string, string], at: number): Heartbeat {
+type Said = Omit<Heartbeat, "version" | "newest">;
+
+function datagram(from: PeerLink, names: readonly [string, string], at: number): Said {
   return { ...from.envelope(at), from: names[0], to: names[1], modules: [] };
 }
 
@@ -128,12 +146,12 @@ function answerOf(received: Received): Envelope {
 }
 
 /** Two links that believe each other; answers them and what was said on the way. */
-function acquainted(): { n1: PeerLink; n2: PeerLink; said: readonly Heartbeat[] } {
+function acquainted(): { n1: PeerLink; n2: PeerLink; said: readonly Said[] } {
   const n1 = link("n1", "n2", 11n);
   const n2 = link("n2", "n1", 22n);
   const hello = datagram(n1, ["n1", "n2"], 1000);
   const greeted = n2.receive(hello, "lan", 1001);
-  const answer: Heartbeat = { ...answerOf(greeted), from: "n2", to: "n1", modules: [] };
+  const answer: Said = { ...answerOf(greeted), from: "n2", to: "n1", modules: [] };
   assertEquals(n1.receive(answer, "lan", 1002), { kind: "fresh", echoedAt: 1000, newRun: true });
   const second = datagram(n1, ["n1", "n2"], 1003);
   assertEquals(n2.receive(second, "lan", 1004), { kind: "fresh", echoedAt: 1001, newRun: true });
@@ -177,7 +195,7 @@ Deno.test("PeerLink is kept alive on no network by datagrams that were recorded"
 
 Deno.test("PeerLink refuses replays: old counters, and all of a finished run", () => {
   const { n1, n2, said } = acquainted();
-  const recorded: Heartbeat[] = [...said.filter((heartbeat) => heartbeat.from === "n1")];
+  const recorded: Said[] = [...said.filter((heartbeat) => heartbeat.from === "n1")];
   for (let at = 1250; at < 1250 + 80 * 10; at += 10) {
     const heartbeat = datagram(n1, ["n1", "n2"], at);
     recorded.push(heartbeat);

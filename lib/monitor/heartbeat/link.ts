@@ -8,7 +8,9 @@
  * @module
  */
 
-import type { Envelope, Heartbeat } from "./codec.ts";
+import type { Envelope, Heartbeat as Datagram } from "./codec.ts";
+
+type Heartbeat = Omit<Datagram, "version" | "newest">;
 
 /** An echo older than this proves no presence. Longer than any round trip, shorter than anyone needs to replay by hand. */
 const PROOF_MAX_MS = 5000;
