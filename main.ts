@@ -46,7 +46,7 @@ async function main(args: readonly string[]): Promise<number> {
     default: {
       const { runCli } = await import("./lib/cli.ts");
       const { openWorld } = await import("./lib/system/cli_world.ts");
-      return await runCli(args, openWorld({ state, version: VERSION }));
+      return await runCli(args, openWorld({ state, run, version: VERSION }));
     }
   }
 }

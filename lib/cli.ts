@@ -12,6 +12,7 @@ import { CliError, EXIT, QUIET_ERROR, QUIET_STATUS, usage, type World } from "./
 import { ConfigError, jsonSchema } from "./config.ts";
 import { moduleNameIn } from "./config/yaml.ts";
 import type { ApplyResult } from "./http/mod.ts";
+import { PROTOCOL } from "./protocol.ts";
 
 export { EXIT, QUIET_STATUS, type World };
 
@@ -85,6 +86,11 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run: events,
   },
   "schema": { usage: "schema [module|cluster]", summary: "JSON Schema for editors", run: schema },
+  "upgrade": {
+    usage: "upgrade FILE | --back [--program PATH]",
+    summary: "replace this node's program, while it works",
+    run: async (args, world) => await (await import("./cli/upgrade.ts")).upgrade(args, world),
+  },
   "version": {
     usage: "version",
     summary: "print the version",
@@ -92,7 +98,9 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       const given = new Arguments(args, { flag: ["json"] });
       given.expect();
       world.print(
-        given.flag("json") ? JSON.stringify({ version: world.version }) : `binome ${world.version}`,
+        given.flag("json")
+          ? JSON.stringify({ version: world.version, protocol: PROTOCOL })
+          : `binome ${world.version}`,
       );
     },
   },

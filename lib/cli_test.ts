@@ -46,6 +46,7 @@ class Machine implements World {
     this.at += millis;
     return Promise.resolve();
   };
+  upgrade = () => Promise.reject(new Error("Cannot upgrade: not here"));
   connect = () => ({
     send: async (
       url: string,

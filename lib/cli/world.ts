@@ -1,6 +1,7 @@
 /** What the command line touches, handed in: a test gives its own. */
 import type { Ambient, StateFiles } from "../identity/mod.ts";
 import type { HttpsClient } from "../system/https.ts";
+import type { UpgradeWorld } from "../upgrade/upgrade.ts";
 
 /** The world of one command. */
 export interface World {
@@ -21,8 +22,18 @@ export interface World {
   /** The first line of standard input, without its end. */
   readLine(): Promise<string>;
   connect(authority: string): HttpsClient;
+  /** What an upgrade touches; loaded for that alone. */
+  upgrade(options: UpgradeOptions): Promise<UpgradeWorld>;
   /** Milliseconds. */
   sleep(millis: number): Promise<void>;
+}
+
+/** How an upgrade speaks, and to whom. */
+export interface UpgradeOptions {
+  /** The installed program; found by what runs when left out. */
+  readonly program: string | undefined;
+  readonly say: (line: string) => void;
+  readonly agentAnswers: () => Promise<boolean>;
 }
 
 /** Exit codes; `status -q` has its own, see {@link QUIET_STATUS}. */

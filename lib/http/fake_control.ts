@@ -9,6 +9,7 @@ import type {
   Verb,
 } from "../agent_control.ts";
 import type { ModuleConfig } from "../config/types.ts";
+import { PROTOCOL } from "../protocol.ts";
 
 /** One module on one node, stopped unless told otherwise. */
 export function fakeInstance(node: string, over: Partial<NodeModuleStatus> = {}): NodeModuleStatus {
@@ -67,7 +68,7 @@ export class FakeControl implements AgentControl {
       peers: [{
         node: this.node === "node1" ? "node2" : "node1",
         heard: true,
-        protocol: 1,
+        protocol: PROTOCOL.version,
         networks: { lan: 12 },
       }],
       modules: this.modules,

@@ -7,7 +7,9 @@ import { openStateFiles } from "./state_files.ts";
 const INPUT_MAX = 1024 * 1024;
 
 /** The real {@link World}. */
-export function openWorld(options: { readonly state: string; readonly version: string }): World {
+export function openWorld(
+  options: { readonly state: string; readonly run: string; readonly version: string },
+): World {
   return {
     ...options,
     files: openStateFiles(options.state),
@@ -42,6 +44,8 @@ export function openWorld(options: { readonly state: string; readonly version: s
       return text.split("\n")[0] ?? "";
     },
     connect: openHttpsClient,
+    upgrade: async (upgrade) =>
+      (await import("./upgrade_world.ts")).openUpgradeWorld({ ...upgrade, run: options.run }),
     sleep: (millis) => new Promise((resolve) => setTimeout(resolve, millis)),
   };
 }

@@ -39,7 +39,7 @@ async function run(
   const out: string[] = [];
   const err: string[] = [];
   const world = {
-    ...openWorld({ state, version: "0" }),
+    ...openWorld({ state, run: `${state}/run`, version: "0" }),
     print: (line: string) => void out.push(line),
     complain: (line: string) => void err.push(line),
   };

@@ -2,7 +2,10 @@
  * The program's file is replaced under a pair at work: by hand, and by `binome upgrade`, on the secondary and on the
  * primary, to a build that speaks a newer protocol, and back. The application must see a pause at most.
  */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertMatch } from "@std/assert";
+import settings from "../../deno.json" with { type: "json" };
+import { PROTOCOL } from "../../lib/protocol.ts";
+import { build } from "./build.ts";
 import { Cluster, MODULE, NODES, PATIENT, story } from "./cluster.ts";
 import { type NodeName, until } from "./lab.ts";
 import { endWriter, goesOn, makeWriter, startWriter } from "./writer.ts";
@@ -36,6 +39,54 @@ async function killReplicator(cluster: Cluster, node: NodeName): Promise<void> {
   }, { timeoutMs: 120_000, everyMs: 100 });
 }
 
+/** Builds a version that does not exist: another name, and a protocol newer by `newer`. */
+async function buildNewer(name: string, newer: number): Promise<{ file: string; folder: string }> {
+  const folder = await Deno.makeTempDir({ dir: "/var/tmp", prefix: "binome-newer-" });
+  const file = await build(folder, [
+    { file: "deno.json", from: `"version": "${settings.version}"`, to: `"version": "${name}"` },
+    {
+      file: "lib/protocol.ts",
+      from: `VERSION = ${PROTOCOL.version};`,
+      to: `VERSION = ${PROTOCOL.version + newer};`,
+    },
+  ]);
+  return { file, folder };
+}
+
+/** What each process of a node runs. */
+async function programs(cluster: Cluster, node: NodeName): Promise<readonly string[]> {
+  const found = await cluster.lab.sh(
+    node,
+    `for pid in $(pgrep -f '^[^ ]*binome (keeper|agent|replicator)'); do readlink /proc/$pid/exe; done | sort -u`,
+  );
+  return found.trim().split("\n");
+}
+
+/** Upgrades a node under a writer on node1, which must not see an error. */
+async function upgrade(
+  cluster: Cluster,
+  node: NodeName,
+  args: readonly string[],
+  about: string,
+): Promise<void> {
+  const before = await standing(cluster);
+  await using writer = await startWriter(cluster, `upgrade-${node}-${args.join("").replaceAll(/\W/g, "")}`);
+  const said = await cluster.must(node, ["upgrade", ...args], 400_000);
+  await goesOn(writer);
+  await endWriter(writer, about);
+  // deno-lint-ignore no-console
+  console.log(said.trimEnd().replaceAll(/^/gm, "      "));
+  assertEquals(await standing(cluster), before);
+  assertEquals(await cluster.differences(), []);
+}
+
+/** What must stay as it is: membership and roles. */
+async function standing(cluster: Cluster): Promise<unknown> {
+  await cluster.waitPair("node1");
+  const { epoch, members } = await cluster.own("node1");
+  return { epoch, members };
+}
+
 Deno.test("the program is replaced under a pair at work: a pause to the application, and nothing else", async (t) => {
   await using cluster = await Cluster.up({ prefix: "lt-upgrade", module: PATIENT });
   const step = story(t);
@@ -47,7 +98,7 @@ Deno.test("the program is replaced under a pair at work: a pause to the applicat
     for (const node of NODES) {
       await cluster.lab.sh(
         node,
-        `printf '#!/bin/sh\nexit 9\n' >/tmp/x; chmod 755 /tmp/x; cp -p ${PROGRAM} /tmp/kept
+        `printf '#!/bin/sh\nexit 9\n' >/tmp/x; chmod 755 /tmp/x; cp -p ${PROGRAM} /run/lab/disk/kept
       mv /tmp/x ${PROGRAM}`,
       );
     }
@@ -59,7 +110,51 @@ Deno.test("the program is replaced under a pair at work: a pause to the applicat
       await goesOn(writer);
     }
     await endWriter(writer, "6 kills of replicators whose program is gone");
-    for (const node of NODES) await cluster.lab.sh(node, `mv /tmp/kept ${PROGRAM}`);
+    for (const node of NODES) await cluster.lab.sh(node, `mv /run/lab/disk/kept ${PROGRAM}`);
     assertEquals(await cluster.differences(), []);
+  });
+  const shared = `${cluster.lab.folder}/shared`;
+  const next = "/run/lab/shared/next";
+  await step("a program two versions of the protocol ahead is refused, and nothing is changed", async () => {
+    const before = await programs(cluster, "node2");
+    const { file, folder } = await buildNewer("9.9.9", 2);
+    await Deno.rename(file, `${shared}/far`);
+    await Deno.remove(folder, { recursive: true });
+    const far = await cluster.binome("node2", ["upgrade", "/run/lab/shared/far"]);
+    assertEquals(far.code, 1);
+    assertMatch(
+      far.stderr,
+      /Cannot upgrade to .*far: it speaks protocol 3 to 4, binome .* here 2; go by a version/,
+    );
+    const script = await cluster.binome("node2", ["upgrade", "/run/lab/tests/supervise.sh"]);
+    assertMatch(script.stderr, /Cannot upgrade to .*: it is no Linux program/);
+    assertEquals(await programs(cluster, "node2"), before);
+    assertEquals((await cluster.lab.sh("node2", "ls /usr/local/bin")).trim(), "binome");
+    await Deno.remove(`${shared}/far`);
+  });
+
+  await step("the secondary, then the primary is upgraded to the next version of the protocol", async () => {
+    const { file, folder } = await buildNewer("9.9.9", 1);
+    await Deno.rename(file, `${shared}/next`);
+    await Deno.remove(folder, { recursive: true });
+    await upgrade(cluster, "node2", [next], "upgrade of the secondary");
+    const protocols = async (node: NodeName) =>
+      (await cluster.cluster(node)).peers.map(({ protocol }) => protocol);
+    assertEquals(await protocols("node1"), [PROTOCOL.version + 1]);
+    await upgrade(cluster, "node1", [next], "upgrade of the primary");
+    assertEquals(await protocols("node2"), [PROTOCOL.version + 1]);
+    for (const node of NODES) {
+      assertEquals((await cluster.must(node, ["version"])).trim(), "binome 9.9.9");
+      assertEquals(await programs(cluster, node), [PROGRAM]);
+    }
+  });
+
+  await step("both are taken back to the version before", async () => {
+    await upgrade(cluster, "node1", ["--back"], "the primary taken back");
+    await upgrade(cluster, "node2", ["--back"], "the secondary taken back");
+    for (const node of NODES) {
+      assertEquals((await cluster.must(node, ["version"])).trim(), `binome ${settings.version}`);
+      assertEquals(await programs(cluster, node), [PROGRAM]);
+    }
   });
 });
