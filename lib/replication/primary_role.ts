@@ -140,7 +140,7 @@ export class PrimaryRole {
   readonly #tree: Tree;
   readonly #servers: FuseServer[] = [];
   /** Requests that the last look at a mount found. */
-  #together = 0;
+  #served = 0;
   #toldAt = 0;
   #session = "";
   #catchUp: CatchUp | null = null;
@@ -218,8 +218,10 @@ export class PrimaryRole {
   serve(index: number): void {
     const server = this.#servers[index];
     if (server === undefined || this.#frozen) return;
-    this.sequencer.prompt = this.#together <= 1;
-    this.#together = 0;
+    // Nobody else waits: this request is on its own, and so it goes to the peer; nor is another one likely to be there.
+    const alone = this.#world.shared.repliesWaiting === 0;
+    this.sequencer.prompt = alone;
+    this.#served = 0;
     for (let i = 0; i < BURST && this.sequencer.hasRoom; i++) {
       const got = readTo(server.fd, this.#request.address + REQUEST_AT, REQUEST_MAX);
       if (got === -EAGAIN) return;
@@ -233,8 +235,9 @@ export class PrimaryRole {
         });
         return;
       }
-      this.#together++;
+      this.#served++;
       server.handle();
+      if (alone && this.#world.shared.repliesWaiting <= 1) return;
       if (i % FLUSH_EVERY === FLUSH_EVERY - 1) this.flush();
     }
   }
@@ -343,7 +346,7 @@ export class PrimaryRole {
     let quiet = true;
     for (let i = 0; i < this.#servers.length; i++) {
       this.serve(i);
-      quiet &&= this.#together === 0;
+      quiet &&= this.#served === 0;
     }
     this.sequencer.tellTimes();
     this.flush();
