@@ -128,7 +128,7 @@ export class Agent implements AgentControl {
         return { node: peer.name, heard: recent, protocol, networks: Object.fromEntries(networks) };
       }),
       modules: [...this.#modules.values()].map(({ runner, generation }) =>
-        moduleStatus(runner, generation, at)
+        moduleStatus(runner, generation, { at, wall: this.#world.clock.wall() })
       ),
       warnings: [
         ...this.#world.services.warnings,

@@ -27,6 +27,7 @@ export function channelOf(status: Fields): ChannelView {
     since: 0,
     caughtUp: status["caughtUp"] === true,
     sequence: positionOf(status["sequence"]) ?? 0n,
+    acknowledged: positionOf(status["acknowledged"]) ?? 0n,
     history: generationsOf(status["history"]),
     copy: copyOf(status),
     resync: resync === null

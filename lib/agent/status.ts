@@ -5,18 +5,24 @@
  */
 
 import type { ModuleStatus, NodeModuleStatus } from "../agent_control.ts";
-import { type State, viewOf } from "../failover/mod.ts";
+import { dropsInWords, pauseMs, returnAt, spanInWords, type State, viewOf } from "../failover/mod.ts";
 import type { ModuleRunner } from "./module_runner.ts";
 import { resyncOf } from "./replicator_status.ts";
 
+/** One moment, as `CLOCK_BOOTTIME` milliseconds and as ISO 8601. */
+export interface Now {
+  readonly at: number;
+  readonly wall: string;
+}
+
 /** The status of one module, this node's view first. */
-export function moduleStatus(runner: ModuleRunner, generation: number, at: number): ModuleStatus {
+export function moduleStatus(runner: ModuleRunner, generation: number, now: Now): ModuleStatus {
   const { config, state, status } = runner;
   return {
     module: config.name,
     kind: config.kind,
     generation,
-    nodes: [ownStatus(state), peerStatus(state, at)],
+    nodes: [ownStatus(state), peerStatus(state, now)],
     peerConnected: state.channel.connected,
     resync: status === null ? null : resyncOf(status),
     vip: { addresses: config.virtualIps.map((vip) => `${vip.address}/${vip.prefix}`), set: runner.vipsSet },
@@ -46,7 +52,8 @@ function ownStatus(state: State): NodeModuleStatus {
   };
 }
 
-function peerStatus(state: State, at: number): NodeModuleStatus {
+function peerStatus(state: State, now: Now): NodeModuleStatus {
+  const { at } = now;
   const { report, heardAt } = state.peer;
   const heard = report !== null && at - heardAt < state.settings.timings.deadMs;
   return {
@@ -59,8 +66,24 @@ function peerStatus(state: State, at: number): NodeModuleStatus {
     role: roleName(report?.name ?? "stopped"),
     members: report?.members ?? [],
     sequence: (report?.sequence ?? 0n).toString(),
-    reason: report === null ? "nothing heard from it yet" : heard ? "" : `silent for ${at - heardAt} ms`,
+    reason: report === null
+      ? "nothing heard from it yet"
+      : heard
+      ? readmissionOf(state, now)
+      : `silent for ${at - heardAt} ms`,
   };
+}
+
+/** Why a peer that is there is not taken in yet. */
+function readmissionOf(state: State, { at, wall }: Now): string {
+  const { readmission, phase, record } = state;
+  const pause = pauseMs(readmission, at);
+  if (phase.kind !== "serving" || record.members.length === 2 || pause === 0) return "";
+  const why = dropsInWords(readmission, at);
+  const until = returnAt(readmission, at);
+  if (until === null) return `is taken in once it has held up for ${spanInWords(pause)}: ${why}`;
+  const time = new Date(Date.parse(wall) + until - at).toISOString().slice(11, 19);
+  return `waits until ${time} UTC before it is taken in: ${why}`;
 }
 
 function roleName(name: string): "primary" | "secondary" | "none" {

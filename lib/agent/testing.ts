@@ -235,6 +235,7 @@ export class FakeHost {
       caughtUp: connected && !this.comparing && !peer.comparing,
       copy: this.comparing ? "inconsistent" : "uptodate",
       sequence: String(this.sequence),
+      acknowledged: String(peer.sequence),
       history: [{ generation: "00000000000000aa", epoch: 1, first: "0" }],
     };
   }

@@ -5,7 +5,8 @@
  */
 
 export * from "./types.ts";
-export { initialState, learn, newRecord, noChannel, step } from "./step.ts";
+export { initialState, newRecord, noChannel } from "./initial.ts";
+export { learn, step } from "./step.ts";
 export {
   judgeSilence,
   judgeTakeover,
@@ -15,5 +16,6 @@ export {
   type TakeoverCase,
   type Verdict,
 } from "./arbiter.ts";
+export { dropsInWords, pauseMs, type Readmission, returnAt, spanInWords } from "./readmission.ts";
 export { type Candidate, elect, type Election } from "./election.ts";
 export { isServing, reportOf, unreachable, type View, viewOf } from "./view.ts";

@@ -6,10 +6,14 @@
 
 import { judgeSilence } from "./arbiter.ts";
 import { settleConflict } from "./election.ts";
+import { FORGIVEN, mayReturn, observe } from "./readmission.ts";
 import { demote, goSolo, nextEpoch, surrender } from "./transitions.ts";
 import { NEVER, type Turn } from "./turn.ts";
 import type { Findings, Report } from "./types.ts";
 import { reportOf } from "./view.ts";
+
+/** A peer that takes longer than this share of what would drop it does not hold up. */
+const STEADY_SHARE = 1 / 3;
 
 /** A tick, a heartbeat or news of the channel, while serving. */
 export function serveOn(turn: Turn): void {
@@ -168,12 +172,30 @@ function watchWitness(turn: Turn): void {
   turn.set({ silence: { since: state.silence?.since ?? turn.at, round, judged: false } });
 }
 
+/** A peer that is no member shows whether it would hold up as one. */
+export function watchDropped(turn: Turn): void {
+  const { phase, record, channel, settings, state } = turn;
+  if (phase.kind !== "serving" || record.members.length === 2) return;
+  turn.set({
+    readmission: observe(state.readmission, {
+      at: turn.at,
+      live: channel.connected && channel.caughtUp,
+      sequence: channel.sequence,
+      acknowledged: channel.acknowledged,
+      boundMs: Math.floor(settings.timings.peerMs * STEADY_SHARE),
+    }),
+  });
+}
+
 /** The peer has caught up: it is waited for from here, and told only after (I5). */
 function welcome(turn: Turn, peer: Report): void {
   const { phase, record, settings, channel } = turn;
+  // Stopping and starting it again is a person's way to have it back at once.
+  if (peer.name === "stopped") turn.set({ readmission: FORGIVEN });
   if (phase.kind !== "serving" || phase.change !== 0) return;
   const follows = peer.name === "secondary" && peer.epoch === record.epoch && peer.primary === settings.node;
   if (!follows || !channel.connected || !channel.caughtUp) return;
+  if (!mayReturn(turn.state.readmission, turn.at)) return;
   const epoch = nextEpoch(turn);
   turn.persist({ epoch, members: [settings.node, settings.peer], confirmed: false, memberAt: epoch });
   turn.set({ pairedAt: NEVER, proposal: 0 });

@@ -8,19 +8,23 @@
 
 import { onCommand, onPeerRequest } from "./commands.ts";
 import { elect } from "./election.ts";
-import { onChangeFailed, onPaired, onProbedServing, renewAuthority, serveOn } from "./primary.ts";
+import {
+  onChangeFailed,
+  onPaired,
+  onProbedServing,
+  renewAuthority,
+  serveOn,
+  watchDropped,
+} from "./primary.ts";
 import { followOn, onProbedFollowing, refollow } from "./secondary.ts";
 import { begin, demote, openAsPrimary, standBack, startService, surrender } from "./transitions.ts";
-import { NEVER, Turn, wait } from "./turn.ts";
+import { Turn, wait } from "./turn.ts";
 import {
   type AfterDemotion,
-  type ChannelView,
   type Decision,
-  type DurableRecord,
   type Event,
   INCONSISTENT,
   type Report,
-  type Settings,
   type State,
   STORE_FULL,
 } from "./types.ts";
@@ -30,67 +34,6 @@ import { consider, onProbedWaiting } from "./waiting.ts";
 
 /** How long a stopping node waits for the other to say that it has taken the role. */
 const HANDOVER_WAIT_MS = 5000;
-
-/** A module never seen before. */
-export function newRecord(bootId: string): DurableRecord {
-  return {
-    epoch: 0,
-    primary: null,
-    members: [],
-    promised: 0,
-    copy: "none",
-    copyReason: "",
-    started: false,
-    running: false,
-    intact: true,
-    handover: false,
-    memberAt: 0,
-    took: false,
-    confirmed: false,
-    maintenance: false,
-    bootId,
-  };
-}
-
-/** A replicator nobody has talked to yet. */
-export function noChannel(at: number): ChannelView {
-  return {
-    alive: false,
-    role: "idle",
-    epoch: 0,
-    connected: false,
-    since: at,
-    caughtUp: false,
-    sequence: 0n,
-    history: [],
-    copy: null,
-    resync: null,
-  };
-}
-
-/** The state before the `boot` event, from what was written down. */
-export function initialState(settings: Settings, record: DurableRecord, at: number): State {
-  return {
-    settings,
-    record,
-    phase: { kind: "stopped" },
-    peer: { report: null, heardAt: at, echoedAt: at },
-    channel: noChannel(at),
-    authorityUntil: 0,
-    proposal: 0,
-    pairedAt: NEVER,
-    overwrite: false,
-    halting: false,
-    inStep: false,
-    silence: null,
-    provenUntil: 0,
-    witnessAt: 0,
-    request: { number: 0, verb: "none" },
-    requestTaken: 0,
-    nextNumber: 1,
-    bootedAt: at,
-  };
-}
 
 /**
  * Decides the next state. Same state and event, same decision, always.
@@ -266,6 +209,7 @@ function onChannel(turn: Turn, event: Extract<Event, { kind: "channel" }>): void
   const { channel } = event;
   turn.set(learn(turn.state, event));
   noteCopy(turn);
+  watchDropped(turn);
   const { phase, record } = turn;
   const lost = channel.alive && channel.role === "idle";
   if (lost && phase.kind === "serving" && phase.change === 0) {

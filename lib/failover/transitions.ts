@@ -5,6 +5,7 @@
  */
 
 import { promoteAfterMs } from "./arbiter.ts";
+import { afterDrop, dropsInWords, FORGIVEN, pauseMs, spanInWords } from "./readmission.ts";
 import { NEVER, type Turn, wait } from "./turn.ts";
 import type { AfterDemotion, Report } from "./types.ts";
 
@@ -52,6 +53,7 @@ export function openAsPrimary(turn: Turn): void {
   turn.extend(turn.at + settings.timings.leaseMs);
   turn.set({
     pairedAt: NEVER,
+    readmission: FORGIVEN,
     provenUntil: phase.confirmed ? 0 : turn.at + promoteAfterMs(settings.timings) + DECISION_MARGIN_MS,
     witnessAt: turn.at,
   });
@@ -92,6 +94,9 @@ export function goSolo(
   const { phase, settings } = turn;
   if (phase.kind !== "serving") return;
   const { epoch, confirmed, why } = options;
+  // A peer that leaves by a person's word has not failed.
+  const failed = turn.record.members.length === 2 && turn.peer?.started !== false;
+  if (failed) turn.set({ readmission: afterDrop(turn.state.readmission, turn.at) });
   turn.persist({ epoch, members: [settings.node], confirmed, memberAt: epoch });
   turn.extend(turn.at + settings.timings.leaseMs);
   turn.set({
@@ -103,8 +108,18 @@ export function goSolo(
   });
   const change = turn.work("data", [{ do: "solo", epoch }]);
   turn.become({ ...phase, change });
-  turn.warn(`Goes on alone as epoch ${epoch}`, why);
+  turn.warn(`Goes on alone as epoch ${epoch}`, `${why}${failed ? conditions(turn) : ""}`);
   turn.send();
+}
+
+/** What a peer that keeps failing must do to come back. */
+function conditions(turn: Turn): string {
+  const { readmission } = turn.state;
+  const pause = pauseMs(readmission, turn.at);
+  if (pause === 0) return "";
+  return `; ${dropsInWords(readmission, turn.at)}, so it must hold up for ${
+    spanInWords(pause)
+  } before it is taken in`;
 }
 
 /** Becomes, or stays, the secondary of a serving peer. */

@@ -7,6 +7,8 @@
  * @module
  */
 
+import type { Readmission } from "./readmission.ts";
+
 /** The state an operator sees. */
 export type StateName = "stopped" | "waiting" | "alone" | "primary" | "secondary";
 /** `transient`: on its way. `not-ready`: needs something, the reason says what. */
@@ -178,6 +180,8 @@ export interface ChannelView {
   /** The peer (seen from a primary) or we (seen from a secondary) lack nothing but what is in flight. */
   readonly caughtUp: boolean;
   readonly sequence: bigint;
+  /** What the peer has acknowledged, seen from a primary; 0 from elsewhere. */
+  readonly acknowledged: bigint;
   readonly history: readonly string[];
   /**
    * What the replicator itself wrote down of the copy; null while it says nothing for certain (a new copy, a power cut).
@@ -361,6 +365,8 @@ export interface State {
   readonly channel: ChannelView;
   /** Authority last given, 0 when none. */
   readonly authorityUntil: number;
+  /** What a primary remembers of a peer it has dropped. */
+  readonly readmission: Readmission;
   /** What we ask the peer to promise, 0 when nothing. */
   readonly proposal: number;
   readonly pairedAt: bigint;

@@ -209,9 +209,16 @@ export class PrimaryRole {
       counters: this.sequencer.counters,
       waiting: this.#world.shared.repliesWaiting,
       behind: this.sequencer.behind,
+      acknowledged: state?.kind === "live" ? this.#acknowledged() : 0,
       resync: state === null || state.kind === "live" ? null : progressOf(state),
       resend: this.#servers.every((server) => server.granted?.resend !== false),
     };
+  }
+
+  /** What the peer has, also while it is no member: told in its lowest 32 bits, never further behind than they reach. */
+  #acknowledged(): number {
+    const { last } = this.#copy.journal;
+    return last - Math.max(0, (last - this.#world.shared.get(WORD.appliedLow)) | 0);
   }
 
   /** Serves what has come on descriptor `index`. */

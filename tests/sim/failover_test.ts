@@ -221,6 +221,53 @@ Deno.test("step() waits with the reason when both copies were written apart, unt
   assertEquals(world.b.copy.quarantine.length, 1);
 });
 
+/** Cuts the replication channel for longer than the peer bound, ten times, and lets it stand for `stands` between. */
+function flap(world: World, stands: number): void {
+  for (let round = 0; round < 10; round++) {
+    world.channelCut = true;
+    world.run(4000, () => void world.write());
+    world.channelCut = false;
+    world.run(stands, () => void world.write());
+  }
+}
+
+Deno.test("step() does not let a link that flaps make the membership flap", () => {
+  const world = pair();
+  const before = world.a.durable.epoch;
+  flap(world, 2000);
+  assertEquals(world.a.durable.members, ["a"]);
+  // Twice alone, once paired again: from the second drop on the peer must hold up for longer than the link does.
+  assert(world.a.durable.epoch - before <= 4, `${world.a.durable.epoch - before} epochs`);
+  assertMatch(world.a.log.join("\n"), /dropped 2 times in \d+ s, so it must hold up for 5 s/);
+  const start = world.now;
+  world.until("pair", () => shows(world.a) === "primary ready" && shows(world.b) === "secondary ready");
+  assert(world.now - start >= 2000 && world.now - start <= 6000, `took ${world.now - start}`);
+});
+
+Deno.test("step() lets a peer that is dropped again and again wait longer and longer", () => {
+  const world = pair();
+  const waits: number[] = [];
+  for (let round = 0; round < 6; round++) {
+    world.channelCut = true;
+    world.until("alone", () => world.a.durable.members.length === 1);
+    world.channelCut = false;
+    const start = world.now;
+    world.until("pair", () => shows(world.b) === "secondary ready", 200_000);
+    waits.push(Math.floor((world.now - start) / 1000));
+  }
+  assertEquals(waits, [0, 5, 10, 20, 40, 80]);
+});
+
+Deno.test("step() takes a peer back at once that a person has stopped and started", () => {
+  const world = pair();
+  flap(world, 500);
+  world.command("b", "stop");
+  world.until("stopped", () => shows(world.b) === "stopped not-ready");
+  world.run(500);
+  world.command("b", "start");
+  world.until("pair", () => shows(world.a) === "primary ready" && shows(world.b) === "secondary ready", 2000);
+});
+
 Deno.test("step() loses no acknowledged write under seeded faults", () => {
   for (let seed = 1; seed <= 300; seed++) {
     const world = pair({ seed });
@@ -284,7 +331,8 @@ function storm(world: World, seed: number): void {
     world.until(`a pair again after fault ${fault} on ${victim} (round ${round}, seed ${seed})`, () => {
       load();
       return [shows(world.a), shows(world.b)].sort().join() === "primary ready,secondary ready";
-    }, 60_000);
+      // A peer that was dropped in every round must hold up for longer and longer.
+    }, 200_000);
     const primary = shows(world.a) === "primary ready" ? world.a : world.b;
     const lost = world.missing(primary);
     if (lost.length > 0) throw new Error(`${lost.length} acknowledged writes are missing\n${world.dump()}`);

@@ -370,6 +370,7 @@ export class World {
       since: 0,
       caughtUp,
       sequence: BigInt(copy.writes.length),
+      acknowledged: BigInt(other.copy.writes.length),
       history: [...copy.history].reverse(),
       resync: connected && copy.mixed ? "reconcile: 1 files, 1 bytes; receiving" : null,
       copy: copy.mixed ? "inconsistent" : copy.writes.length > 0 ? "uptodate" : null,
