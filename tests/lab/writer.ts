@@ -16,9 +16,13 @@ export async function makeWriter(cluster: Cluster): Promise<void> {
 }
 
 /** A writer at work on node1. */
-export async function startWriter(cluster: Cluster, folder: string): Promise<HostProcess> {
+export async function startWriter(
+  cluster: Cluster,
+  folder: string,
+  threads: number = THREADS,
+): Promise<HostProcess> {
   await cluster.lab.sh("node1", `mkdir ${DATA}/${folder}`);
-  const writer = cluster.lab.spawn("node1", ["/run/lab/shared/writer", `${DATA}/${folder}`, `${THREADS}`]);
+  const writer = cluster.lab.spawn("node1", ["/run/lab/shared/writer", `${DATA}/${folder}`, `${threads}`]);
   await goesOn(writer);
   return writer;
 }
@@ -32,8 +36,8 @@ export async function goesOn(writer: HostProcess): Promise<void> {
   }
 }
 
-/** Ends the writer; not one of its calls may have failed. Prints what it did. */
-export async function endWriter(writer: HostProcess, about: string): Promise<void> {
+/** Ends the writer; not one of its calls may have failed. Prints what it did; answers its longest wait, milliseconds. */
+export async function endWriter(writer: HostProcess, about: string): Promise<number> {
   writer.signal("SIGTERM");
   // The status is that of nsenter, which the signal ends too; the writer's own word is its last line.
   await writer.status();
@@ -43,10 +47,8 @@ export async function endWriter(writer: HostProcess, about: string): Promise<voi
     /^end writes (\d+) stall_us (\d+) errors 0 rate (\d+)$/.exec(writer.lines.at(-1) ?? "") ??
       [];
   assertNotEquals(rate, undefined, writer.lines.at(-1));
+  const longest = Math.round(Number(stall) / 1000);
   // deno-lint-ignore no-console
-  console.log(
-    `    ${about}: ${writes} writes, ${rate}/s, longest wait ${
-      Math.round(Number(stall) / 1000)
-    } ms, 0 errors`,
-  );
+  console.log(`    ${about}: ${writes} writes, ${rate}/s, longest wait ${longest} ms, 0 errors`);
+  return longest;
 }
