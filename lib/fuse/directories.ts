@@ -7,6 +7,7 @@
 import { Dirents } from "../system/dirents.ts";
 import { O } from "../system/linux.ts";
 import type { Held } from "../replication/objects.ts";
+import { ERRNO } from "./errno.ts";
 import { type Exchange, VALIDITY } from "./exchange.ts";
 import { NAME_OFFSET_DIRENTPLUS, OUT_HEADER, READ_IN, recordAlign } from "./layout.ts";
 import { FOPEN } from "./opcode.ts";
@@ -23,6 +24,8 @@ export class Directories {
   readonly #directories = new Map<number, DirectoryHandle>();
   readonly #dirents = new Dirents(32768);
   #nextHandle: number;
+  /** Why an entry could not be looked at: −errno. */
+  #failed = 0;
 
   constructor(exchange: Exchange) {
     this.#exchange = exchange;
@@ -94,6 +97,7 @@ export class Directories {
 
   #fillDirectory(held: Held, directory: DirectoryHandle, limit: number, plus: boolean): number {
     const entries = this.#dirents;
+    this.#failed = 0;
     let at: number = OUT_HEADER.sizeof;
     for (;;) {
       const got = this.#exchange.backing.getdents(directory.fd, entries);
@@ -102,6 +106,7 @@ export class Directories {
       while (entries.next()) {
         const size = this.#putEntry(held, at, limit, plus);
         if (size < 0) {
+          if (this.#failed < 0 && at === OUT_HEADER.sizeof) return this.#failed;
           // Full: the next call continues behind the last entry given.
           const failed = this.#exchange.backing.seekdir(directory.fd, directory.position);
           return failed < 0 ? failed : at;
@@ -128,8 +133,12 @@ export class Directories {
     const name = this.#dirents.bytes.subarray(entries.nameAt, entries.nameAt + entries.nameLength + 1);
     if (this.#exchange.hidden(parent, name)) return 0;
     const held = this.#exchange.objects.lookup(parent, name);
-    // Gone between the listing and the look: not there.
-    if (typeof held === "number") return 0;
+    // Gone between the listing and the look: not there. What fails otherwise must not look like a name that is not there.
+    if (typeof held === "number") {
+      if (held === -ERRNO.ENOENT) return 0;
+      this.#failed = held;
+      return -1;
+    }
     if (!plus) {
       const size = dirent(this.#exchange.out, at, limit, held.id, entries);
       return size === 0 ? -1 : size;

@@ -15,6 +15,7 @@ import { backing } from "../system/backing.ts";
 import { randomIncarnation } from "../system/clock.ts";
 import { addressOf } from "../system/libc.ts";
 import { sha256 } from "../system/sha256.ts";
+import { cachedFilesMax } from "../system/process.ts";
 import { openStream } from "../system/stream.ts";
 import {
   type Authority,
@@ -161,7 +162,7 @@ export class PrimaryRole {
       handles: handleMap(world.copy.map),
       allocate: () => this.sequencer.allocate(),
       addressOf,
-      fdsMax: FDS_MAX,
+      fdsMax: cachedFilesMax(FDS_MAX),
     });
     this.#tree = new Tree({ backing, objects: this.#objects });
     checkRoots(command.mounts, world.copy);
@@ -244,6 +245,8 @@ export class PrimaryRole {
       }
       this.#served++;
       server.handle();
+      // One listing of a large directory opens thousands.
+      this.#objects.trim();
       if (alone && this.#world.shared.repliesWaiting <= 1) return;
       if (i % FLUSH_EVERY === FLUSH_EVERY - 1) this.flush();
     }

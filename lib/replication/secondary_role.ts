@@ -9,6 +9,7 @@ import { DiskFullError } from "../journal/mod.ts";
 import { backing } from "../system/backing.ts";
 import { addressOf } from "../system/libc.ts";
 import { sha256 } from "../system/sha256.ts";
+import { cachedFilesMax } from "../system/process.ts";
 import { openStream } from "../system/stream.ts";
 import { wake } from "../system/worker_io.ts";
 import { type Copy, handleMap, rebuildMap } from "./copy.ts";
@@ -131,7 +132,7 @@ export class SecondaryRole {
         throw new Error("A secondary gives no ids");
       },
       addressOf,
-      fdsMax: FDS_MAX,
+      fdsMax: cachedFilesMax(FDS_MAX),
     });
     if (world.copy.crashed) rebuildMap(backing, this.#objects, roots);
     const marked = this.#objects.markRoots();

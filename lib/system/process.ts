@@ -217,6 +217,17 @@ export function harden(): string[] {
   return warnings;
 }
 
+/**
+ * How many descriptors a cache may keep of this process's limit, `most` at most: half, since one listing of a directory
+ * opens thousands before the cache is cut back.
+ */
+export function cachedFilesMax(most: number): number {
+  const limits = new BigUint64Array(2);
+  check(c.getrlimit(RLIMIT_NOFILE, new Uint8Array(limits.buffer)), "read the limit of open files");
+  const half = (limits[0] ?? 0n) / 2n;
+  return half < BigInt(most) ? Number(half) : most;
+}
+
 /** Cuts an appended log when it has grown past `max` bytes; its old content is kept once, as `PATH.1`. */
 export function capLog(path: string, max: number): void {
   try {
