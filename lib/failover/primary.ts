@@ -14,6 +14,8 @@ import { reportOf } from "./view.ts";
 
 /** A peer that takes longer than this share of what would drop it does not hold up. */
 const STEADY_SHARE = 1 / 3;
+/** Between two tries to tell the replicator that it is alone. */
+const AGAIN_MS = 100;
 
 /** A tick, a heartbeat or news of the channel, while serving. */
 export function serveOn(turn: Turn): void {
@@ -22,8 +24,17 @@ export function serveOn(turn: Turn): void {
   if (peer !== null && rival(turn, peer)) return resolveRivals(turn, peer);
   if (record.members.length === 2) watchMember(turn, peer);
   else if (peer !== null) welcome(turn, peer);
+  goOnAgain(turn);
   watchWitness(turn);
   renewAuthority(turn);
+}
+
+/** What the replicator did not learn it is told again. */
+function goOnAgain(turn: Turn): void {
+  const { phase, record } = turn;
+  if (phase.kind !== "serving" || phase.change !== 0 || phase.againAt === undefined) return;
+  if (turn.at < phase.againAt || record.members.length !== 1) return;
+  turn.become({ ...phase, change: turn.work("data", [{ do: "solo", epoch: record.epoch }]) });
 }
 
 function clearSilence(turn: Turn): void {
@@ -206,7 +217,8 @@ function welcome(turn: Turn, peer: Report): void {
 export function onPaired(turn: Turn, sequence: bigint | null): void {
   const { phase, record, settings, channel } = turn;
   if (phase.kind !== "serving") return;
-  turn.become({ ...phase, change: 0 });
+  const { againAt: _, ...settled } = phase;
+  turn.become({ ...settled, change: 0 });
   if (record.members.length === 1) return;
   turn.set({ pairedAt: sequence ?? channel.sequence });
   turn.info(`Is paired as epoch ${record.epoch}`, `${settings.peer} has caught up`);
@@ -219,9 +231,10 @@ export function onChangeFailed(turn: Turn, reason: string): void {
   if (phase.kind !== "serving") return;
   turn.become({ ...phase, change: 0 });
   if (record.members.length === 1) {
-    // Alone on disk but the replicator did not learn it: repeating is safe, waiting is not.
-    turn.become({ ...phase, change: turn.work("data", [{ do: "solo", epoch: record.epoch }]) });
-    return turn.alarm("Could not go on alone; tries again", reason);
+    // Alone on disk but the replicator did not learn it: repeating is safe. One that is being started needs a moment.
+    turn.become({ ...phase, change: 0, againAt: turn.at + AGAIN_MS });
+    if (phase.againAt === undefined) turn.alarm("Could not go on alone; tries again", reason);
+    return;
   }
   turn.warn(`Could not pair with ${settings.peer}`, reason);
   turn.set({ proposal: nextEpoch(turn), pairedAt: NEVER });

@@ -326,6 +326,8 @@ export type Phase =
     readonly work: number;
     /** Work of the data lane: a pairing or a parting under way, 0 when none. */
     readonly change: number;
+    /** Going on alone failed: when it is tried again. Until it has succeeded nobody is told anew. */
+    readonly againAt?: number;
     readonly why: string;
   }
   | {

@@ -88,6 +88,13 @@ class Player {
       case "fail":
         world.node(first).failNext = { task: second as "mount", reason: words.slice(3).join(" ") };
         return [];
+      case "fail-for":
+        world.node(first).failNext = {
+          task: second as "mount",
+          reason: words.slice(4).join(" "),
+          until: world.now + millis(words[3] ?? ""),
+        };
+        return [];
       default:
         return [this.#command(verb, first)];
     }

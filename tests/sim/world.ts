@@ -98,7 +98,7 @@ export class SimNode {
   readonly log: string[] = [];
   heard = { at: -1, sentAt: -1 };
   replies: { ok: boolean; message: string }[] = [];
-  failNext: { readonly task: Task["do"]; readonly reason: string } | null = null;
+  failNext: { readonly task: Task["do"]; readonly reason: string; readonly until?: number } | null = null;
 
   constructor(name: string, peer: string, arbiter: Arbiter, at: number) {
     this.name = name;
@@ -517,8 +517,8 @@ export class World {
 
   #refusal(node: SimNode, task: Task): { readonly reason: string; readonly code: string } | null {
     if (node.failNext?.task === task.do) {
-      const { reason } = node.failNext;
-      node.failNext = null;
+      const { reason, until = 0 } = node.failNext;
+      if (this.now >= until) node.failNext = null;
       return { reason, code: "failed" };
     }
     if (task.do !== "close" || task.force || !node.copy.mixed) return null;
