@@ -7,6 +7,7 @@
 import { Agent } from "./agent/agent.ts";
 import type { Authority } from "./agent/seams.ts";
 import type { AgentStart, RunningAgent } from "./system/agent_role.ts";
+import { EDITED_MARK } from "./replication/edited_mark.ts";
 import { AuthorityFile } from "./system/authority_file.ts";
 import { bootId } from "./system/boot_id.ts";
 import { boottimeMs, clock, randomIncarnation, timers } from "./system/clock.ts";
@@ -14,6 +15,7 @@ import { openProbes, openServices, openVips } from "./system/effects.ts";
 import { hmacSha256 } from "./system/hmac.ts";
 import { logLine } from "./system/log.ts";
 import { RpcClient } from "./system/rpc.ts";
+import { openStateFiles } from "./system/state_files.ts";
 import { SqliteStore } from "./system/sqlite_store.ts";
 import { UdpNetworks } from "./system/udp.ts";
 
@@ -43,6 +45,8 @@ export function runAgent(start: AgentStart): Promise<RunningAgent> {
     incarnation: randomIncarnation(),
     bootId: boot,
     socket: (name) => `${run}/${name}.sock`,
+    markEdited: (module) =>
+      openStateFiles(state).write(`modules/${module}/log/${EDITED_MARK}`, new Uint8Array(0), 0o600),
     openAuthority: (module) => tellFirst(module, new AuthorityFile(`${run}/${module}.authority`)),
     openTransport: open,
     log: logLine,

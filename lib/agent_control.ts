@@ -120,6 +120,11 @@ export interface AgentControl {
   applyModule(config: ModuleConfig, generation: number): Promise<CommandResult>;
   /** Forgets a module; refused unless it is stopped on this node. Its directory is uncovered. */
   removeModule(module: string): Promise<CommandResult>;
+  /**
+   * Opens the directories of a stopped module for editing, or covers them again. What is opened is noted durably first: the
+   * next start takes for granted that it has changed.
+   */
+  setCover(module: string, covered: boolean, options: { readonly by: string }): Promise<CommandResult>;
   /** Takes a changed cluster configuration into use: addresses and nodes at once. */
   applyCluster(config: ClusterConfig): Promise<CommandResult>;
   /** Writes an event of the control plane itself (configuration applied, node joined, refused login). */

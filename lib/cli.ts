@@ -86,6 +86,16 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run: events,
   },
   "schema": { usage: "schema [module|cluster]", summary: "JSON Schema for editors", run: schema },
+  "uncover": {
+    usage: "uncover MODULE",
+    summary: "open a stopped module's directories for editing",
+    run: async (args, world) => await (await import("./cli/cover.ts")).cover("uncover", args, world),
+  },
+  "cover": {
+    usage: "cover MODULE | --all",
+    summary: "make them read-only again; --all: at boot",
+    run: async (args, world) => await (await import("./cli/cover.ts")).cover("cover", args, world),
+  },
   "upgrade": {
     usage: "upgrade FILE | --back [--program PATH]",
     summary: "replace this node's program, while it works",

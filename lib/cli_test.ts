@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { EXIT, QUIET_STATUS, runCli, type World } from "./cli.ts";
 import { QUIET_ERROR } from "./cli/world.ts";
+import { saveModule } from "./config/store.ts";
 import { createApp, PeerUnreachable } from "./http/mod.ts";
 import { FakeControl, fakeInstance, fakeModule } from "./http/fake_control.ts";
 import { importClusterKey, loadIdentity } from "./identity/mod.ts";
@@ -45,6 +46,13 @@ class Machine implements World {
   sleep = (millis: number) => {
     this.at += millis;
     return Promise.resolve();
+  };
+  readonly covered: string[] = [];
+  cover = (path: string) => {
+    if (path === "/srv/gone") return Promise.reject(new Error(`Cannot cover "${path}": it does not exist`));
+    const news = !this.covered.includes(path);
+    if (news) this.covered.push(path);
+    return Promise.resolve(news);
   };
   upgrade = () => Promise.reject(new Error("Cannot upgrade: not here"));
   connect = () => ({
@@ -303,4 +311,32 @@ Deno.test("runCli() shows the last events, however many there are", async () => 
   const { out } = await node1.run("events", "--limit", "2");
   assertEquals(out.split("\n").map((line) => line.split("  ").at(-1)), ["event 1233", "event 1234"]);
   assertEquals((await node1.run("events", "--since", "1233", "--json")).out.includes('"id":1234'), true);
+});
+
+Deno.test("runCli() opens and covers the directories of a module by its agent", async () => {
+  const { node1, control } = await running();
+  control.modules = [fakeModule("bms")];
+  control.answer = { ok: true, code: "accepted", message: "bms can be edited" };
+  assertEquals((await node1.run("uncover", "bms")).out, "bms can be edited");
+  await node1.run("cover", "bms");
+  assertEquals(control.covers, [{ module: "bms", covered: false }, { module: "bms", covered: true }]);
+  control.answer = { ok: false, code: "refused", message: 'Cannot uncover "bms": it runs on node1' };
+  const { exit, err } = await node1.run("uncover", "bms");
+  assertEquals([exit, err], [EXIT.failed, 'Cannot uncover "bms": it runs on node1']);
+});
+
+Deno.test("runCli() covers at boot what was ever replicated here, and all it can, without an agent", async () => {
+  const { node1 } = plant();
+  assertEquals((await node1.run("cover", "--all")).exit, EXIT.ok);
+  await node1.run(...INIT);
+  const module = (name: string, port: number) =>
+    `module: ${name}\nkind: directory\nport: ${port}\nreplicate: [{ path: /srv/${name} }]\n`;
+  for (const [index, name] of ["bms", "fresh", "gone", "mail"].entries()) {
+    await saveModule(node1.files, { name, generation: 1, text: module(name, 9020 + index) });
+    if (name === "fresh") continue;
+    await node1.files.write(`modules/${name}/log/meta.json`, new Uint8Array(0), 0o600);
+  }
+  const { exit, err } = await node1.run("cover", "--all");
+  assertEquals(node1.covered, ["/srv/bms", "/srv/mail"]);
+  assertEquals([exit, err], [EXIT.failed, 'gone: Cannot cover "/srv/gone": it does not exist']);
 });

@@ -45,6 +45,8 @@ export interface AgentWorld {
   readonly bootId: string;
   /** Path of `RUN/keeper.sock`, or of a module's socket. */
   readonly socket: (name: string) => string;
+  /** Notes durably that a module's directories may be changed by anybody from now on. */
+  readonly markEdited: (module: string) => Promise<void>;
   readonly openAuthority: (module: string) => Authority;
   /** Opens the heartbeat sockets. */
   readonly openTransport: (onDatagram: (network: string, bytes: Uint8Array) => void) => HeartbeatTransport;
@@ -197,12 +199,42 @@ export class Agent implements AgentControl {
     if (running.runner.state.phase.kind !== "stopped") {
       return { ok: false, code: "refused", message: `Cannot remove "${module}": stop it first` };
     }
+    // Its log stays, and would be believed if the module were applied again.
+    await this.#world.markEdited(module);
     for (const { path } of running.runner.config.replicate) {
       await this.#keeper.call("uncover", { module, path }, 10_000);
     }
     await this.#drop(module, running);
     this.#world.store.forget(module);
     return { ok: true, code: "accepted", message: `${module} is forgotten; its directories are plain again` };
+  }
+
+  async setCover(module: string, covered: boolean, options: { readonly by: string }): Promise<CommandResult> {
+    const word = covered ? "cover" : "uncover";
+    const running = this.#modules.get(module);
+    if (running === undefined) {
+      const message = `Cannot ${word}: no module "${module}" on ${this.#node}`;
+      return { ok: false, code: "unknown-module", message };
+    }
+    const { runner } = running;
+    if (!runner.booted || runner.state.phase.kind !== "stopped") {
+      const message = `Cannot ${word} "${module}": it runs on ${this.#node}; stop it there first`;
+      return { ok: false, code: "refused", message };
+    }
+    const paths = runner.config.replicate.map(({ path }) => path);
+    // First: power may go in between.
+    if (!covered) await this.#world.markEdited(module);
+    try {
+      for (const path of paths) await this.#keeper.call(word, { module, path }, 10_000);
+    } catch (error) {
+      return { ok: false, code: "refused", message: error instanceof Error ? error.message : String(error) };
+    }
+    const what = covered ? "Directories are covered again" : "Directories are open for editing";
+    this.note({ level: "warning", module, what, why: `${paths.join(", ")}, asked by ${options.by}` });
+    const message = covered
+      ? `${module} is read-only on ${this.#node} until it is started`
+      : `${module} can be edited on ${this.#node}; the next start compares all of it`;
+    return { ok: true, code: "accepted", message };
   }
 
   async applyCluster(config: ClusterConfig): Promise<CommandResult> {

@@ -103,6 +103,26 @@ Deno.test("Agent refuses verbs for what it does not know, and changes to what ru
   assertEquals((await pair.n1.agent?.applyCluster(cluster))?.code, "refused");
 });
 
+Deno.test("Agent opens the directories of a stopped module only, and notes it first", async () => {
+  const pair = new Pair();
+  await pair.pair();
+  const { n2 } = pair;
+  const by = { by: "test" };
+  assertMatch(
+    (await n2.agent?.setCover("m", false, by))?.message ?? "",
+    /it runs on n2; stop it there first/,
+  );
+  assertEquals(n2.edited, []);
+  await n2.agent?.command("m", "stop", by);
+  await pair.time.until("stopped", () => pair.shows(n2) === "stopped not-ready");
+  n2.calls.length = 0;
+  assertEquals((await n2.agent?.setCover("m", false, by))?.code, "accepted");
+  assertEquals(n2.edited, ["m"]);
+  assertEquals((await n2.agent?.setCover("m", true, by))?.code, "accepted");
+  assertEquals(n2.calls.filter((call) => call.endsWith("cover")), ["uncover", "cover"]);
+  assertEquals((await n2.agent?.setCover("x", true, by))?.code, "unknown-module");
+});
+
 Deno.test("Agent records every decision with its reason", async () => {
   const pair = new Pair();
   await pair.pair();

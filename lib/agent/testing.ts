@@ -123,6 +123,8 @@ export class FakeHost {
   onDatagram: (network: string, bytes: Uint8Array) => void = () => {};
   failService: string | null = null;
   diskFull = false;
+  /** Modules whose directories were noted as open to anybody. */
+  readonly edited: string[] = [];
   readonly #callers = new Set<{ path: string; end: () => void }>();
 
   constructor(name: string) {
@@ -277,6 +279,7 @@ export class Pair {
         events: (since, limit) => host.events.filter((event) => event.id > since).slice(0, limit),
       },
       connect: (path) => host.connect(path, () => other),
+      markEdited: (module) => Promise.resolve(void host.edited.push(module)),
       vips: {
         place: (vip) => ({ address: vip.address, prefix: vip.prefix, interface: "eth0" }),
         add(vip) {

@@ -22,6 +22,12 @@ export interface World {
   /** The first line of standard input, without its end. */
   readLine(): Promise<string>;
   connect(authority: string): HttpsClient;
+  /**
+   * Makes a directory read-only for everybody. False: it is.
+   *
+   * @throws {Error} whose message is the whole sentence.
+   */
+  cover(path: string): Promise<boolean>;
   /** What an upgrade touches; loaded for that alone. */
   upgrade(options: UpgradeOptions): Promise<UpgradeWorld>;
   /** Milliseconds. */

@@ -4,7 +4,7 @@ import { bodyLimit } from "hono/body-limit";
 import { HTTPException } from "hono/http-exception";
 import { timeout } from "hono/timeout";
 import { z } from "zod";
-import { type AgentControl, type Verb, VERBS } from "../agent_control.ts";
+import { type AgentControl, type CommandResult, type Verb, VERBS } from "../agent_control.ts";
 import { loadModules } from "../config/store.ts";
 import { TEXT_MAX } from "../config/yaml.ts";
 import { jsonSchema } from "../config.ts";
@@ -262,17 +262,27 @@ function nodeRoutes(app: App, options: AppOptions): void {
 }
 
 function verbRoute(app: App, control: AgentControl): void {
+  for (const word of ["cover", "uncover"] as const) {
+    app.post(`/api/v1/modules/:name/${word}`, async (context) => {
+      const { name } = context.req.param();
+      const result = await control.setCover(name, word === "cover", context.get("caller"));
+      return context.json(accepted(name, result));
+    });
+  }
   app.post("/api/v1/modules/:name/:verb", async (context) => {
     const { name, verb: word } = context.req.param();
     const body = await readJson(context.req.raw, verbBody);
     const verb = readVerb(word, body);
     const { by } = context.get("caller");
     const force = body.force === undefined ? {} : { force: body.force };
-    const result = await control.command(name, verb, { by, ...force });
-    if (result.ok) return context.json(result);
-    if (result.code === "unknown-module") throw unknownModule(name);
-    throw new ApiError({ status: 409, code: result.code, message: result.message });
+    return context.json(accepted(name, await control.command(name, verb, { by, ...force })));
   });
+}
+
+function accepted(module: string, result: CommandResult): CommandResult {
+  if (result.ok) return result;
+  if (result.code === "unknown-module") throw unknownModule(module);
+  throw new ApiError({ status: 409, code: result.code, message: result.message });
 }
 
 /** `start` with `{"as": "primary"}` is the verb `start-primary`; both forms are taken. */

@@ -112,6 +112,13 @@ export class FakeControl implements AgentControl {
     return Promise.resolve(this.answer);
   }
 
+  readonly covers: { module: string; covered: boolean }[] = [];
+
+  setCover(module: string, covered: boolean): Promise<CommandResult> {
+    this.covers.push({ module, covered });
+    return Promise.resolve(this.answer);
+  }
+
   applyCluster(): Promise<CommandResult> {
     return Promise.resolve(this.answer);
   }

@@ -244,6 +244,7 @@ Deno.test("MetaStore is at the last update or the one cut, when the power is cut
     nextId: 2,
     servedFrom: 0,
     suspect: false,
+    edited: false,
   };
   underSeeds((chance) => {
     let storage = new MemoryStorage();

@@ -53,6 +53,8 @@ export interface Meta {
    * clean: memory may show what the disk does not have, and no later sync tells.
    */
   readonly suspect: boolean;
+  /** A person had the directory open for editing since the copy was last served or compared: nothing names what differs. */
+  readonly edited: boolean;
 }
 
 /** The fields a writer may change. */
@@ -183,6 +185,7 @@ function readMeta(meta: Fields): Meta {
     servedFrom: count(meta, "servedFrom"),
     // Files from before it was known do not have it.
     suspect: meta["suspect"] === undefined ? false : flag(meta, "suspect"),
+    edited: meta["edited"] === undefined ? false : flag(meta, "edited"),
   };
 }
 

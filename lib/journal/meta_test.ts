@@ -16,6 +16,7 @@ const META: Meta = {
   nextId: 300,
   servedFrom: 0,
   suspect: false,
+  edited: false,
 };
 
 Deno.test("decodeMeta() reads what encodeMeta() writes", () => {
@@ -23,7 +24,7 @@ Deno.test("decodeMeta() reads what encodeMeta() writes", () => {
 });
 
 Deno.test("decodeMeta() reads a file from before `suspect` was known", () => {
-  const { suspect: _, ...before } = META;
+  const { suspect: _, edited: __, ...before } = META;
   assertEquals(decodeMeta(encodeMeta(before as Meta)), META);
 });
 

@@ -26,10 +26,15 @@ import type { Backing } from "../system/backing.ts";
 import { Dirents, DT } from "../system/dirents.ts";
 import type { FileHandle } from "../system/handle.ts";
 import { O } from "../system/linux.ts";
+import { Statx } from "../system/statx.ts";
 import { u64 } from "./bytes.ts";
+import { EDITED_MARK } from "./edited_mark.ts";
 import { FIRST_ID, type HandleMap, type Objects, type RootDirectory } from "./objects.ts";
 
 const SEGMENT_BYTES = 4 << 20;
+
+/** No boot has this id: see {@link Copy.crashed}. */
+const NO_BOOT = "edited";
 
 /** A copy may not be used, and what to do about it. `code`: for programs that act on the difference. */
 export class CopyError extends Error {
@@ -65,6 +70,7 @@ export class Copy {
   private constructor(options: CopyOptions, meta: MetaStore) {
     this.meta = meta;
     this.#bootId = options.bootId;
+    this.#noteEdited(options.storage);
     const { value } = meta;
     this.crashed = !value.clean && value.bootId !== options.bootId && value.bootId !== "";
     this.journal = Journal.open({
@@ -79,6 +85,17 @@ export class Copy {
     if (this.crashed) this.#forgetLog();
     this.map = new ObjectMap(options.storage);
     this.activity = new ActivitySet({ storage: options.storage, fresh: value.history.length === 0 });
+  }
+
+  /**
+   * What a person did is like what a power cut does: the log does not tell of it. And it is somebody's work, so that whatever
+   * replaces it saves it first. A new copy has nothing that could differ.
+   */
+  #noteEdited(storage: Storage): void {
+    if (storage.size(EDITED_MARK) === null) return;
+    if (!this.fresh) this.meta.update({ edited: true, clean: false, bootId: NO_BOOT, role: "primary" });
+    storage.remove(EDITED_MARK);
+    storage.syncDirectory();
   }
 
   /**
@@ -108,6 +125,7 @@ export class Copy {
       nextId: FIRST_ID,
       servedFrom: 0,
       suspect: false,
+      edited: false,
     });
     return new Copy(options, meta);
   }
@@ -119,12 +137,18 @@ export class Copy {
 
   /** The tree stands at exactly {@link Journal.last}, with at most the last record in doubt. */
   get exact(): boolean {
-    return !this.crashed && !this.fresh && !this.suspect && this.meta.value.copy !== "inconsistent";
+    if (this.crashed || this.fresh || this.suspect || this.edited) return false;
+    return this.meta.value.copy !== "inconsistent";
   }
 
   /** The disk may lack what memory shows: see {@link doubt}. */
   get suspect(): boolean {
     return this.meta.value.suspect;
+  }
+
+  /** A person may have changed anything: see {@link EDITED_MARK}. */
+  get edited(): boolean {
+    return this.meta.value.edited;
   }
 
   /**
@@ -189,7 +213,7 @@ export class Copy {
   /** The copy was compared and is the primary's again, all of it on disk. */
   recovered(): void {
     this.begin("secondary", { copy: "uptodate" });
-    this.meta.update({ checkpoint: this.journal.last, suspect: false });
+    this.meta.update({ checkpoint: this.journal.last, suspect: false, edited: false });
     this.crashed = false;
   }
 
@@ -204,9 +228,10 @@ export class Copy {
     if (record?.state === STATE.intention) this.journal.cutAfter(last - 1);
   }
 
-  /** Takes a role: from here a crash is a crash. */
+  /** Takes a role: from here a crash is a crash. What a primary has is what is true, whoever made it. */
   begin(role: LastRole, change: { readonly servedFrom?: number; readonly copy?: CopyState } = {}): void {
-    this.meta.update({ role, clean: false, bootId: this.#bootId, ...change });
+    const edited = role === "primary" ? { edited: false } : {};
+    this.meta.update({ role, clean: false, bootId: this.#bootId, ...edited, ...change });
   }
 
   /** A new generation; epochs and sequences grow. */
@@ -345,6 +370,49 @@ export function handleMap(map: ObjectMap): HandleMap {
  */
 export function rebuildMap(backing: Backing, objects: Objects, roots: readonly RootDirectory[]): number {
   let found = 0;
+  walk(backing, roots, (child, root) => {
+    const id = objects.readId(child);
+    if (id >= FIRST_ID && objects.remember(child, id, root) >= 0) found++;
+  });
+  return found;
+}
+
+/**
+ * Takes ids away that cannot be an object's own: who edits a directory beneath may copy an object with its id, or bring one
+ * from elsewhere. Two objects of one id would be one file to applications. Those without get a new one when they are looked up.
+ *
+ * @returns how many were taken away.
+ */
+export function forgetForeignIds(
+  backing: Backing,
+  objects: Objects,
+  options: { readonly roots: readonly RootDirectory[]; readonly nextId: number },
+): number {
+  const owners = new Map<number, number>();
+  const stat = new Statx();
+  let forgotten = 0;
+  walk(backing, options.roots, (child) => {
+    const id = objects.readId(child);
+    if (id < 0 || backing.statx(child, stat) < 0) return;
+    const owner = owners.get(id);
+    // A second name of the same object is a hard link.
+    if (owner === stat.ino) return;
+    if (owner === undefined && id >= FIRST_ID && id < options.nextId) return void owners.set(id, stat.ino);
+    const failed = objects.forgetId(child);
+    if (failed < 0) {
+      throw new Error(`Cannot take the id of another object from what was edited: errno ${-failed}`);
+    }
+    forgotten++;
+  });
+  return forgotten;
+}
+
+/** Every object beneath the roots, with each of its names. */
+function walk(
+  backing: Backing,
+  roots: readonly RootDirectory[],
+  visit: (child: number, root: number) => void,
+): void {
   const entries = new Dirents(65536);
   const pending: { readonly root: number; readonly fd: number }[] = [];
   roots.forEach((directory, root) =>
@@ -357,8 +425,7 @@ export function rebuildMap(backing: Backing, objects: Objects, roots: readonly R
         if (entries.isDot) continue;
         const child = backing.openat(fd, entries.name, O.PATH | O.NOFOLLOW, 0);
         if (child < 0) continue;
-        const id = objects.readId(child);
-        if (id >= FIRST_ID && objects.remember(child, id, root) >= 0) found++;
+        visit(child, root);
         if (entries.type === DT.DIR) {
           pending.push({ root, fd: backing.reopen(child, O.RDONLY | O.DIRECTORY) });
         }
@@ -367,5 +434,4 @@ export function rebuildMap(backing: Backing, objects: Objects, roots: readonly R
     }
     if (fd >= 0) backing.close(fd);
   }
-  return found;
 }

@@ -1,6 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { MemoryStorage } from "../journal/memory_storage.ts";
 import { Copy, CopyError } from "./copy.ts";
+import { EDITED_MARK } from "./edited_mark.ts";
 import { positionOf } from "./position.ts";
 
 function open(storage: MemoryStorage, bootId = "boot-1"): Copy {
@@ -48,5 +49,45 @@ Deno.test("Copy.doubt() lasts through later checkpoints and restarts, until the 
   assertEquals([copy.suspect, copy.exact, positionOf(copy, false).activeKnown], [true, false, false]);
   copy.recovered();
   assertEquals([copy.suspect, copy.exact, positionOf(copy, false).activeKnown], [false, true, true]);
+  copy.close();
+});
+
+/** A copy that stood at one sequence and was opened for a person to edit while it was stopped. */
+function editedCopy(): MemoryStorage {
+  const storage = new MemoryStorage();
+  const before = open(storage);
+  before.addGeneration({ generation: 1n, epoch: 1, first: 1 });
+  before.begin("secondary", { copy: "uptodate" });
+  before.markClean();
+  before.close();
+  storage.writeAtomic(EDITED_MARK, new Uint8Array(0));
+  return storage;
+}
+
+Deno.test("Copy that was edited is compared in full and what it has is kept, until it was compared", () => {
+  const storage = editedCopy();
+  open(storage).close();
+  // The second start finds no mark, and knows it all the same.
+  assertEquals(storage.size(EDITED_MARK), null);
+  const copy = open(storage);
+  const { exact, activeKnown, served } = positionOf(copy, false);
+  assertEquals([copy.edited, copy.crashed, exact, activeKnown, served], [true, true, false, false, true]);
+  copy.recovered();
+  assertEquals([copy.edited, copy.crashed, positionOf(copy, false).exact], [false, false, true]);
+  copy.close();
+});
+
+Deno.test("Copy that was edited and serves is what is true", () => {
+  const copy = open(editedCopy());
+  copy.begin("primary", { copy: "uptodate" });
+  assertEquals(copy.edited, false);
+  copy.close();
+});
+
+Deno.test("Copy that is new has nothing that could have been edited", () => {
+  const storage = new MemoryStorage();
+  storage.writeAtomic(EDITED_MARK, new Uint8Array(0));
+  const copy = open(storage);
+  assertEquals([copy.edited, copy.fresh, storage.size(EDITED_MARK)], [false, true, null]);
   copy.close();
 });

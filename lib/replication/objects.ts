@@ -234,6 +234,11 @@ export class Objects {
     return this.#idView.getUint32(0, true) + this.#idView.getUint32(4, true) * 0x1_0000_0000;
   }
 
+  /** Takes an object's id away. */
+  forgetId(fd: number): number {
+    return this.#backing.removexattr(fd, ID_NAME);
+  }
+
   /** Puts an id on an object that has none. */
   writeId(fd: number, id: number): number {
     this.#idView.setUint32(0, id >>> 0, true);

@@ -61,7 +61,8 @@ export function positionOf(copy: Copy, overwrite: boolean): Position {
     checkpoint: copy.meta.value.checkpoint,
     logFirst: copy.journal.first,
     served: copy.meta.value.role === "primary",
-    activeKnown: !copy.suspect && copy.meta.value.copy !== "inconsistent" && copy.activity.found === "whole",
+    activeKnown: !copy.suspect && !copy.edited && copy.meta.value.copy !== "inconsistent" &&
+      copy.activity.found === "whole",
     overwrite,
   };
 }

@@ -27,7 +27,7 @@ import {
   writeFrom,
 } from "../system/worker_io.ts";
 import type { Copy } from "./copy.ts";
-import { handleMap, rebuildMap } from "./copy.ts";
+import { forgetForeignIds, handleMap, rebuildMap } from "./copy.ts";
 import { ASK_KIND, CONTROL } from "./mutation.ts";
 import { Objects } from "./objects.ts";
 import { orphanKey } from "./orphan_key.ts";
@@ -427,7 +427,9 @@ export class PrimaryRole {
   /** After a power cut the disk is a mix of times: no log can bring another node to it, only a comparison. */
   #afterCrash(command: ServeCommand): void {
     const { copy } = this.#world;
-    rebuildMap(backing, this.#objects, command.mounts.map((mount) => ({ fd: mount.backing })));
+    const roots = command.mounts.map((mount) => ({ fd: mount.backing }));
+    if (copy.edited) forgetForeignIds(backing, this.#objects, { roots, nextId: copy.nextId });
+    rebuildMap(backing, this.#objects, roots);
     // One sequence is left out: a secondary that stands at the last one must not be taken for one that has all of it.
     copy.journal.reset(copy.journal.last + 2);
   }

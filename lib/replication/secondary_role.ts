@@ -12,7 +12,7 @@ import { sha256 } from "../system/sha256.ts";
 import { cachedFilesMax } from "../system/process.ts";
 import { openStream } from "../system/stream.ts";
 import { wake } from "../system/worker_io.ts";
-import { type Copy, handleMap, rebuildMap } from "./copy.ts";
+import { type Copy, forgetForeignIds, handleMap, rebuildMap } from "./copy.ts";
 import { ApplyError, Follower } from "./follower.ts";
 import {
   CONTROL_FIRST,
@@ -134,6 +134,7 @@ export class SecondaryRole {
       addressOf,
       fdsMax: cachedFilesMax(FDS_MAX),
     });
+    if (world.copy.edited) forgetForeignIds(backing, this.#objects, { roots, nextId: world.copy.nextId });
     if (world.copy.crashed) rebuildMap(backing, this.#objects, roots);
     const marked = this.#objects.markRoots();
     if (marked < 0) {

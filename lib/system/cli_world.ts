@@ -44,6 +44,7 @@ export function openWorld(
       return text.split("\n")[0] ?? "";
     },
     connect: openHttpsClient,
+    cover: async (path) => (await import("./cover.ts")).coverDirectory(path),
     upgrade: async (upgrade) =>
       (await import("./upgrade_world.ts")).openUpgradeWorld({ ...upgrade, run: options.run }),
     sleep: (millis) => new Promise((resolve) => setTimeout(resolve, millis)),

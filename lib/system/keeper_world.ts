@@ -165,7 +165,7 @@ function directoryWorld(run: string): DirectoryWorld {
 }
 
 /** Why a directory cannot be replicated. Looks at names and mounts only, never into the directory. */
-function objection(path: string): string | null {
+export function objection(path: string): string | null {
   const mounts = readMounts();
   const nested = mounts.find((mount) => mount.point !== path && isWithin(mount.point, path));
   if (nested !== undefined) {
