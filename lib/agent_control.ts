@@ -23,6 +23,24 @@ export interface ResyncStatus {
   readonly why: string;
 }
 
+/** What is known of the equality of the two copies. */
+export interface VerificationStatus {
+  /** When a comparison of everything last ended, ISO 8601, UTC; null: none did. */
+  readonly verified: string | null;
+  /** Of that one: what the secondary had otherwise, and has as the primary since. */
+  readonly differences: number;
+  readonly objects: number;
+  readonly bytes: number;
+  /** The one that goes on. `part` from 0 to 1. `waiting`: for the secondary to have everything. */
+  readonly running: {
+    readonly part: number;
+    readonly objects: number;
+    readonly bytes: number;
+    readonly differences: number;
+    readonly waiting: boolean;
+  } | null;
+}
+
 /** One module on one node, as that node last said it. */
 export interface NodeModuleStatus {
   readonly node: string;
@@ -50,6 +68,8 @@ export interface ModuleStatus {
   /** Replication channel. */
   readonly peerConnected: boolean;
   readonly resync: ResyncStatus | null;
+  /** Null when the replicator does not answer. */
+  readonly verification: VerificationStatus | null;
   readonly vip: { readonly addresses: readonly string[]; readonly set: boolean };
   readonly service: {
     readonly configured: boolean;
@@ -111,6 +131,11 @@ export interface AgentControl {
     verb: Verb,
     options: { readonly by: string; readonly force?: boolean },
   ): Promise<CommandResult>;
+  /**
+   * Compares all of the secondary's copy with this node's, which is primary, while applications go on. Resolves when it has
+   * begun, or was refused.
+   */
+  verify(module: string, options: { readonly by: string }): Promise<CommandResult>;
   /** Events with `id > since`, oldest first, at most `limit` (≤ 1000). */
   events(since: number, limit: number): readonly EventRow[];
   /**

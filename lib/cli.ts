@@ -8,6 +8,7 @@ import { type AgentClient, openAgent } from "./cli/agent_client.ts";
 import { Arguments } from "./cli/arguments.ts";
 import { showApply, showEvents, showStatus } from "./cli/show.ts";
 import { halt, verb } from "./cli/verbs.ts";
+import { verify } from "./cli/verify.ts";
 import { CliError, EXIT, QUIET_ERROR, QUIET_STATUS, usage, type World } from "./cli/world.ts";
 import { ConfigError, jsonSchema } from "./config.ts";
 import { moduleNameIn } from "./config/yaml.ts";
@@ -78,6 +79,11 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     usage: "maintenance on|off MODULE",
     summary: "suspend automatic decisions",
     run: (args, world) => verb("maintenance", args, world),
+  },
+  "verify": {
+    usage: "verify MODULE [--wait SECONDS]",
+    summary: "compare both copies, repair what differs",
+    run: verify,
   },
   "status": { usage: "status [MODULE] [-q] [--node NODE]", summary: "what runs where, and why", run: status },
   "events": {

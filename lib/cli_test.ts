@@ -284,6 +284,39 @@ Deno.test("runCli() shows state, reason and resync in a small table", async () =
   assertEquals(JSON.parse((await node1.run("status", "bms", "--json")).out).resync.phase, "replay");
 });
 
+Deno.test("runCli() verify asks the primary, waits, and says as of when the copies are identical", async () => {
+  const { node1, control } = await running();
+  const module = (verified: string | null, running: boolean) =>
+    fakeModule("bms", {
+      nodes: [fakeInstance("node1", { role: "primary" }), fakeInstance("node2")],
+      verification: {
+        verified,
+        differences: 2,
+        objects: 7,
+        bytes: 1024,
+        running: running ? { part: 0.5, objects: 3, bytes: 512, differences: 0, waiting: false } : null,
+      },
+    });
+  control.modules = [module("2026-01-01T14:03:22.123Z", true)];
+  assertEquals((await node1.run("status")).out.split("\n").slice(-2), [
+    "bms: identical as of 2026-01-01 14:03:22, 2 differences, repaired (7 objects, 1 KiB)",
+    "bms: verifying: 50.0 %, 3 objects, 512 B, 0 differences",
+  ]);
+  control.verify = () => {
+    control.modules = [module("2026-01-02T14:03:22.123Z", false)];
+    return Promise.resolve(control.answer);
+  };
+  assertEquals(
+    (await node1.run("verify", "bms")).out,
+    "bms: identical as of 2026-01-02 14:03:22, 2 differences, repaired (7 objects, 1 KiB)",
+  );
+  control.verify = () => Promise.resolve(control.answer);
+  const { exit, err } = await node1.run("verify", "bms");
+  assertEquals(exit, EXIT.failed);
+  assert(err.includes("the verification was given up"), err);
+  assertEquals((await node1.run("verify", "no")).exit, EXIT.failed);
+});
+
 Deno.test("runCli() follows usage errors with the command's own line", async () => {
   const { node1 } = plant();
   const { exit, err } = await node1.run("start", "--frob", "bms");

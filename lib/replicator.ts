@@ -23,6 +23,7 @@ import { ORPHAN_PREFIX } from "./replication/orphan_key.ts";
 import type { RoadCommand, RoadMessage, RoadStart } from "./replication/road_worker.ts";
 import { createSharedMemory, Mailbox, Post, Shared, type SharedMemory, WORD } from "./replication/shared.ts";
 import type { Session } from "./replication/stream.ts";
+import { readDifference } from "./replication/verify_frame.ts";
 import { bootId } from "./system/boot_id.ts";
 import { boottimeMs } from "./system/clock.ts";
 import { backing } from "./system/backing.ts";
@@ -204,6 +205,7 @@ class Replicator {
           bootId: bootId(run),
           pid,
           logBudgetBytes: this.#config.logBudgetBytes,
+          scrubMs: this.#config.scrubMs,
         };
         await Promise.all([
           road(roadStart),
@@ -242,6 +244,7 @@ class Replicator {
       close: (params) => this.#exclusive(() => this.#close(epochOf(params), isForced(params))),
       solo: (params) => this.#exclusive(() => this.#solo(epochOf(params))),
       pair: (params) => this.#exclusive(() => this.#pair(epochOf(params))),
+      verify: () => this.#exclusive(() => this.#ask({ kind: "verify" })),
       demote: () => this.#exclusive(() => this.#demote()),
       retire: () => this.#exclusive(() => this.#retire()),
       descriptors: () => this.#descriptors(),
@@ -762,6 +765,10 @@ class Replicator {
           ...("resync" in message ? { resync: message.resync } : {}),
         });
         return;
+      case "verified":
+        logLine(`the copies were verified: ${JSON.stringify(message)}`);
+        this.#server?.broadcast("verified", { ...message });
+        return;
       case "unmounted":
         logLine(`the mount of directory ${message.root} is gone`);
         return;
@@ -790,6 +797,20 @@ class Replicator {
   #fromAcker(message: AckerMessage): void {
     if (message.kind === "peer-lost" || message.kind === "peer-failed") {
       void this.#lose(message.session, message.reason);
+    } else if (message.kind === "difference") void this.#differs(message.session, message.difference);
+  }
+
+  /** A verification found something: told before it is repaired. */
+  async #differs(session: string, text: string): Promise<void> {
+    if (this.#session?.id !== session) return;
+    try {
+      const difference = readDifference(text);
+      const where = await this.#ask({ kind: "difference", object: difference.id }) as { path: string };
+      logLine(`the copies differ: ${where.path}: ${text}`);
+      this.#server?.broadcast("difference", { ...difference, ...where });
+    } catch (error) {
+      logLine(`Cannot take a difference that the secondary tells: ${messageOf(error)}`);
+      await this.#lose(session, messageOf(error));
     }
   }
 

@@ -165,6 +165,22 @@ export class Agent implements AgentControl {
     return result;
   }
 
+  async verify(module: string, { by }: { readonly by: string }): Promise<CommandResult> {
+    const running = this.#modules.get(module);
+    if (running === undefined) {
+      const message = `Cannot verify: no module "${module}" on ${this.#node}`;
+      return { ok: false, code: "unknown-module", message };
+    }
+    const result = await running.runner.verify();
+    this.note({
+      level: result.ok ? "info" : "warning",
+      module,
+      what: `verify by ${by}`,
+      why: result.message,
+    });
+    return result;
+  }
+
   events(since: number, limit: number): readonly EventRow[] {
     return this.#world.store.events(since, Math.max(1, Math.min(limit, EVENTS_LIMIT_MAX)));
   }

@@ -38,7 +38,7 @@ import { guard, mountedPaths, runTask, type TaskWorld, wasFenced } from "./tasks
 import type { Probes } from "../monitor/probe_types.ts";
 import type { ServiceEffects, VipEffects } from "../effects/types.ts";
 import type { Endpoint } from "./tasks.ts";
-import { tellFailure, tellResync, tellTask, type Told } from "./telling.ts";
+import { tellDifference, tellFailure, tellResync, tellTask, tellVerified, type Told } from "./telling.ts";
 
 /** A status takes microseconds; one that does not come means a stopped process. */
 const STATUS_MS = 2000;
@@ -226,6 +226,27 @@ export class ModuleRunner {
     });
   }
 
+  /** Has the copies compared. */
+  async verify(): Promise<CommandResult> {
+    const { peer } = this.#state.settings;
+    if (roleOf(this.#state) !== "primary") {
+      const message = `Cannot verify: this node is not primary; ask the one that is, perhaps ${peer}`;
+      return { ok: false, code: "refused", message };
+    }
+    try {
+      await this.#replicator.call("verify", {}, STATUS_MS);
+      // Whoever asks next sees that it runs.
+      await this.#ask();
+    } catch (error) {
+      return { ok: false, code: "busy", message: error instanceof Error ? error.message : String(error) };
+    }
+    const ready = this.#state.channel.connected && this.#state.channel.caughtUp;
+    const message = ready
+      ? `every object is compared with ${peer}`
+      : `it begins when ${peer} is connected and has everything`;
+    return { ok: true, code: "accepted", message };
+  }
+
   /** Refreshes what is known of the replicator; at most one question is out. */
   poll(): void {
     if (!this.#booted || this.#asking || !this.#replicator.connected) return;
@@ -295,8 +316,8 @@ export class ModuleRunner {
     return result;
   }
 
-  #tell(told: Told | null): void {
-    if (told !== null) this.#world.note("info", told.what, told.why, this.#state.record.epoch);
+  #tell(told: Told | null, level: "info" | "warning" | "error" = "info"): void {
+    if (told !== null) this.#world.note(level, told.what, told.why, this.#state.record.epoch);
   }
 
   async #ask(): Promise<void> {
@@ -349,6 +370,11 @@ export class ModuleRunner {
         });
       case "failed":
         return this.#world.post({ kind: "copy-failed", reason: tellFailure(reason, params) });
+      case "difference":
+        return this.#tell(tellDifference(params, this.#state.settings.peer), "warning");
+      case "verified":
+        this.poll();
+        return this.#tell(tellVerified(params), params["complete"] === true ? "info" : "error");
       case "quarantined":
         return this.#world.note(
           "warning",

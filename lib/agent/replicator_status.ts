@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { ResyncStatus } from "../agent_control.ts";
+import type { ResyncStatus, VerificationStatus } from "../agent_control.ts";
 import type { ChannelView } from "../failover/types.ts";
 
 /** A JSON object. */
@@ -55,6 +55,26 @@ export function resyncOf(status: Fields): ResyncStatus | null {
     bytesTotal: typeof of["bytesTotal"] === "number" ? of["bytesTotal"] : null,
     bytesPerSecond: typeof of["bytesPerSecond"] === "number" ? of["bytesPerSecond"] : null,
     why: typeof of["why"] === "string" ? of["why"] : "",
+  };
+}
+
+/** What is known of the equality of the copies. */
+export function verificationOf(status: Fields): VerificationStatus {
+  const verified = fieldsOf(status["verified"]);
+  const running = fieldsOf(status["verifying"]);
+  const at = numberOf(verified["at"]);
+  return {
+    verified: at === 0 ? null : new Date(at).toISOString(),
+    differences: numberOf(verified["differences"]),
+    objects: numberOf(verified["objects"]),
+    bytes: numberOf(verified["bytes"]),
+    running: typeof running["began"] !== "number" ? null : {
+      part: numberOf(running["part"]),
+      objects: numberOf(running["objects"]),
+      bytes: numberOf(running["bytes"]),
+      differences: numberOf(running["differences"]),
+      waiting: running["waiting"] === true,
+    },
   };
 }
 

@@ -7,7 +7,7 @@
 import type { ModuleStatus, NodeModuleStatus } from "../agent_control.ts";
 import { dropsInWords, pauseMs, returnAt, spanInWords, type State, viewOf } from "../failover/mod.ts";
 import type { ModuleRunner } from "./module_runner.ts";
-import { resyncOf } from "./replicator_status.ts";
+import { resyncOf, verificationOf } from "./replicator_status.ts";
 
 /** One moment, as `CLOCK_BOOTTIME` milliseconds and as ISO 8601. */
 export interface Now {
@@ -25,6 +25,7 @@ export function moduleStatus(runner: ModuleRunner, generation: number, now: Now)
     nodes: [ownStatus(state), peerStatus(state, now)],
     peerConnected: state.channel.connected,
     resync: status === null ? null : resyncOf(status),
+    verification: status === null ? null : verificationOf(status),
     vip: { addresses: config.virtualIps.map((vip) => `${vip.address}/${vip.prefix}`), set: runner.vipsSet },
     service: {
       configured: config.service !== null,

@@ -54,6 +54,45 @@ export function tellFailure(reason: string, event: Fields): string {
   return cure === undefined ? reason : `${reason}; ${cure}`;
 }
 
+/** Tells what a verification found otherwise on the peer. */
+export function tellDifference(event: Fields, peer: string): Told {
+  const { path, what, offset, length, primary, secondary } = event;
+  const range = typeof length === "number" && length > 0
+    ? `, bytes ${String(offset)} to ${Number(offset) + length - 1}`
+    : "";
+  const hash = what === "content" ? "sha256 " : "";
+  return {
+    what: `The copy on ${peer} differs, and is repaired from this one`,
+    why: `${String(path)}: ${String(what)}${range}: ${hash}${String(primary)} here, ${hash}${
+      String(secondary)
+    } on ${peer}`,
+  };
+}
+
+/** Tells what came of a verification. */
+export function tellVerified(event: Fields): Told {
+  const { objects, bytes, differences, tookMs, complete } = event;
+  const seconds = Math.max(Number(tookMs), 1) / 1000;
+  const rate = formatSize(Math.round(Number(bytes) / seconds));
+  const read = `${Number(objects)} objects, ${formatSize(Number(bytes))} of content in ${
+    seconds.toFixed(1)
+  } s (${rate}/s)`;
+  if (complete !== true) {
+    return {
+      what: "Gave up verifying the copies",
+      why:
+        `what was repaired differed again, ${
+          Number(differences)
+        } differences in all: is something else writing ` +
+        `beneath the secondary's directory, or does its disk or memory fail? See dmesg there`,
+    };
+  }
+  return {
+    what: differences === 0 ? "The copies are identical" : "The copies are identical again",
+    why: `${read}, ${Number(differences)} difference${differences === 1 ? "" : "s"}`,
+  };
+}
+
 /** Tells how much the peer has received before it had everything. Null: it lacked nothing, or the replicator does not say. */
 export function tellResync(event: Fields, peer: string, tookMs: number): Told | null {
   const { phase, files, bytes } = fieldsOf(event["resync"]);

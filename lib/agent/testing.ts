@@ -44,6 +44,7 @@ export const MODULE: ModuleConfig = {
   failover: { automatic: true, prefer: "n1" },
   peerTimeoutMs: 3000,
   logBudgetBytes: 1 << 20,
+  scrubMs: null,
   encryption: false,
   onDivergence: "wait",
 };

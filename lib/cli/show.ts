@@ -3,6 +3,7 @@ import type { ApplyResult } from "../http/mod.ts";
 import type { ClusterStatus, EventRow, ModuleStatus, NodeModuleStatus } from "../agent_control.ts";
 import { formatSize } from "../config/units.ts";
 import { table } from "./table.ts";
+import { showRunning, showVerified } from "./verify.ts";
 
 /** The whole cluster: one table of modules, then what needs words. */
 export function showStatus(status: ClusterStatus, only?: string): string[] {
@@ -61,6 +62,13 @@ function remarks(module: ModuleStatus): string[] {
         formatSize(resync.bytes)
       }${total}${rate} (${resync.why})`,
     );
+  }
+  const { verification } = module;
+  if (verification !== null && verification.verified !== null) {
+    lines.push(`${module.module}: ${showVerified(verification)}`);
+  }
+  if (verification !== null && verification.running !== null) {
+    lines.push(`${module.module}: ${showRunning(verification)}`);
   }
   const behind = module.replicator?.["behind"];
   if (typeof behind === "number" && behind > 0) {

@@ -7,6 +7,8 @@ import { type Fault, parseYaml, quote } from "./yaml.ts";
 /** Replication port of a module that names none. */
 export const PORT_DEFAULT = 9020;
 
+const DAY_MS = 86_400_000;
+
 const KINDS_PLANNED = ["vm", "farm"];
 
 const kind = z.string({ error: "directory or service" }).transform((value, context) => {
@@ -88,6 +90,9 @@ export const moduleSchema = strict({
   failover: failover.prefault({}),
   peer_timeout: duration({ minMs: 100, maxMs: 60_000 }).optional(),
   log_budget: size({ minBytes: 1024 ** 2, maxBytes: 1024 ** 4 }).default(1024 ** 3),
+  scrub: z.union([z.literal("off"), duration({ minMs: 60_000, maxMs: 366 * DAY_MS })], {
+    error: "off, or how long between two verifications, such as 7d, from 1m to 366d",
+  }).default(7 * DAY_MS),
   encryption: z.enum(["on", "off"]).default("on"),
   on_divergence: z.enum(["wait"]).default("wait"),
 });
@@ -147,6 +152,7 @@ export function parseModule(
     failover: { automatic: raw.failover.automatic, prefer: raw.failover.prefer ?? null },
     peerTimeoutMs: raw.peer_timeout ?? cluster.timings.peerMs,
     logBudgetBytes: raw.log_budget,
+    scrubMs: raw.scrub === "off" ? null : raw.scrub,
     encryption: raw.encryption === "on",
     onDivergence: raw.on_divergence,
   };

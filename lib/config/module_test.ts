@@ -1,4 +1,4 @@
-import { assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { parseCluster } from "./cluster.ts";
 import { overlaps, parseModule } from "./module.ts";
 import type { ModuleConfig } from "./types.ts";
@@ -56,6 +56,7 @@ Deno.test("parseModule() gives every value, units in the names", () => {
     failover: { automatic: true, prefer: null },
     peerTimeoutMs: 3000,
     logBudgetBytes: 64 * 1024 * 1024,
+    scrubMs: 604_800_000,
     encryption: false,
     onDivergence: "wait",
   });
@@ -83,9 +84,16 @@ failovr: {}
       'bms.yaml:6: replicate[1].path: "srv/../x" is not valid (expected the absolute path of the directory: starting with "/", without "//", "." or "..", not ending in "/")',
       'bms.yaml:7: peer_timeout: "3 seconds" is not valid (expected a time from 100ms to 1m, such as 250ms, 5s or 1m)',
       "bms.yaml:8: log_budget: 12 is not valid (expected a size from 1 MiB to 1 TiB, such as 64MiB or 2GiB)",
-      "bms.yaml:9: failovr: unknown key (expected one of module, kind, nodes, network, port, replicate, virtual_ips, service, failover, peer_timeout, log_budget, encryption, on_divergence)",
+      "bms.yaml:9: failovr: unknown key (expected one of module, kind, nodes, network, port, replicate, virtual_ips, service, failover, peer_timeout, log_budget, scrub, encryption, on_divergence)",
     ],
   );
+});
+
+Deno.test("parseModule() takes a time or off for scrub, and says so", () => {
+  assertEquals(parse(`${BMS}\nscrub: 12h`).scrubMs, 43_200_000);
+  assertEquals(parse(`${BMS}\nscrub: "off"`).scrubMs, null);
+  const [line = ""] = refused(`${BMS}\nscrub: weekly`);
+  assert(line.includes("off, or how long between two verifications, such as 7d"), line);
 });
 
 Deno.test("parseModule() says which kinds are not there yet", () => {

@@ -75,6 +75,8 @@ export interface ModuleConfig {
   readonly peerTimeoutMs: number;
   /** Payload kept on disk for a peer that is away. */
   readonly logBudgetBytes: number;
+  /** Both copies are verified when the last time is so long ago. Null: only when a person asks. */
+  readonly scrubMs: number | null;
   /** Whether the replication channel is encrypted. It is authenticated either way. */
   readonly encryption: boolean;
   /** What to do when both copies were written apart. `wait`: a person decides. */

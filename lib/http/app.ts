@@ -269,6 +269,11 @@ function verbRoute(app: App, control: AgentControl): void {
       return context.json(accepted(name, result));
     });
   }
+  app.post("/api/v1/modules/:name/verify", async (context) => {
+    const { name } = context.req.param();
+    const result = await control.verify(name, { by: context.get("caller").by });
+    return context.json(accepted(name, result));
+  });
   app.post("/api/v1/modules/:name/:verb", async (context) => {
     const { name, verb: word } = context.req.param();
     const body = await readJson(context.req.raw, verbBody);

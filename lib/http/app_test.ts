@@ -254,6 +254,16 @@ Deno.test("POST /modules/NAME/VERB refuses what it does not know", async () => {
   assertEquals([status, json.error.message], [409, "Cannot start bms: …"]);
 });
 
+Deno.test("POST /modules/NAME/verify has the copies compared, with who asked", async () => {
+  const { node1 } = await pair();
+  node1.control.modules = [fakeModule("bms")];
+  assertEquals((await ask(node1, "POST", "/api/v1/modules/bms/verify")).status, 200);
+  assertEquals(node1.control.verifications, [{ module: "bms", by: "token" }]);
+  assertEquals((await ask(node1, "POST", "/api/v1/modules/no/verify")).json.error.code, "unknown-module");
+  node1.control.answer = { ok: false, code: "refused", message: "Cannot verify: …" };
+  assertEquals((await ask(node1, "POST", "/api/v1/modules/bms/verify")).status, 409);
+});
+
 Deno.test("/nodes/NODE is that node's own answer, and 502 when it is silent", async () => {
   const { node1, node2, wire } = await pair();
   node2.control.modules = [fakeModule("bms")];

@@ -37,6 +37,7 @@ export function fakeModule(module: string, over: Partial<ModuleStatus> = {}): Mo
     nodes: [fakeInstance("node1"), fakeInstance("node2")],
     peerConnected: false,
     resync: null,
+    verification: null,
     vip: { addresses: [], set: false },
     service: { configured: false, state: "none" },
     maintenance: false,
@@ -50,6 +51,7 @@ export class FakeControl implements AgentControl {
   readonly node: string;
   modules: ModuleStatus[] = [];
   readonly commands: { module: string; verb: Verb; by: string; force?: boolean }[] = [];
+  readonly verifications: { module: string; by: string }[] = [];
   readonly notes: { level: EventRow["level"]; what: string; why: string }[] = [];
   readonly applied: { config: ModuleConfig; generation: number }[] = [];
   answer: CommandResult = { ok: true, code: "accepted", message: "" };
@@ -82,6 +84,14 @@ export class FakeControl implements AgentControl {
     }
     this.commands.push({ module, verb, ...options });
     this.onCommand(module, verb);
+    return Promise.resolve(this.answer);
+  }
+
+  verify(module: string, options: { by: string }): Promise<CommandResult> {
+    if (!this.modules.some((known) => known.module === module)) {
+      return Promise.resolve({ ok: false, code: "unknown-module", message: "" });
+    }
+    this.verifications.push({ module, ...options });
     return Promise.resolve(this.answer);
   }
 

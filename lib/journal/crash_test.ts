@@ -245,6 +245,8 @@ Deno.test("MetaStore is at the last update or the one cut, when the power is cut
     servedFrom: 0,
     suspect: false,
     edited: false,
+    verified: null,
+    verifying: null,
   };
   underSeeds((chance) => {
     let storage = new MemoryStorage();

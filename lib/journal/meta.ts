@@ -19,6 +19,31 @@ export type CopyState = "uptodate" | "inconsistent" | "outdated";
 /** What was being done when the file was last written. */
 export type LastRole = "none" | "primary" | "secondary";
 
+/** What a verification found. */
+export interface Verified {
+  /** When it ended, milliseconds since 1970. */
+  readonly at: number;
+  readonly objects: number;
+  /** Of content, read on either node. */
+  readonly bytes: number;
+  /** What the secondary had otherwise; it has it as the primary since. */
+  readonly differences: number;
+}
+
+/** A verification that has not ended: what is done of it need not be done again. */
+export interface Verifying {
+  /** When it began, milliseconds since 1970. */
+  readonly began: number;
+  /** All objects with lower ids are done; those from `until` on came later. */
+  readonly next: number;
+  readonly until: number;
+  readonly objects: number;
+  readonly bytes: number;
+  readonly differences: number;
+  /** How often it went back to look again at what was made equal. */
+  readonly repairs: number;
+}
+
 /** The content of `meta.json`. */
 export interface Meta {
   /** Of the cluster this copy belongs to. */
@@ -55,6 +80,10 @@ export interface Meta {
   readonly suspect: boolean;
   /** A person had the directory open for editing since the copy was last served or compared: nothing names what differs. */
   readonly edited: boolean;
+  /** The last verification that came to its end; null: none did. */
+  readonly verified: Verified | null;
+  /** The one that runs, or was interrupted; null: none. */
+  readonly verifying: Verifying | null;
 }
 
 /** The fields a writer may change. */
@@ -186,6 +215,16 @@ function readMeta(meta: Fields): Meta {
     // Files from before it was known do not have it.
     suspect: meta["suspect"] === undefined ? false : flag(meta, "suspect"),
     edited: meta["edited"] === undefined ? false : flag(meta, "edited"),
+    verified: counts(meta, "verified", ["at", "objects", "bytes", "differences"]),
+    verifying: counts(meta, "verifying", [
+      "began",
+      "next",
+      "until",
+      "objects",
+      "bytes",
+      "differences",
+      "repairs",
+    ]),
   };
 }
 
@@ -222,6 +261,17 @@ function count(meta: Fields, key: string): number {
     throw damaged(`${key} is not a count`);
   }
   return value;
+}
+
+/** An object of counts. Files from before it was known do not have it. */
+function counts<const T extends string>(
+  meta: Fields,
+  key: string,
+  names: readonly T[],
+): Readonly<Record<T, number>> | null {
+  if (meta[key] === undefined || meta[key] === null) return null;
+  const of = fields(meta[key], key);
+  return Object.fromEntries(names.map((name) => [name, count(of, name)])) as Record<T, number>;
 }
 
 function flag(meta: Fields, key: string): boolean {

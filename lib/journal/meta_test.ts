@@ -17,6 +17,8 @@ const META: Meta = {
   servedFrom: 0,
   suspect: false,
   edited: false,
+  verified: null,
+  verifying: null,
 };
 
 Deno.test("decodeMeta() reads what encodeMeta() writes", () => {

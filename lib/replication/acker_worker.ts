@@ -20,7 +20,7 @@ import {
   littleSequence,
   littleValue,
 } from "./frame.ts";
-import { ACK, ASK_KIND } from "./mutation.ts";
+import { ACK, ASK_KIND, sessionNumber } from "./mutation.ts";
 import { FSYNC, Mailbox, REPLY, Shared, type SharedMemory, WORD } from "./shared.ts";
 import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
 
@@ -41,7 +41,8 @@ export type AckerCommand =
 export type AckerMessage =
   | { readonly kind: "acker-ready" }
   | { readonly kind: "peer-lost"; readonly session: string; readonly reason: string }
-  | { readonly kind: "peer-failed"; readonly session: string; readonly reason: string };
+  | { readonly kind: "peer-failed"; readonly session: string; readonly reason: string }
+  | { readonly kind: "difference"; readonly session: string; readonly difference: string };
 
 /** What it is started with. */
 export interface AckerStart {
@@ -136,6 +137,8 @@ class AckerThread {
     };
     this.#setApplied(command.applied);
     this.#synced = 0;
+    // The road thread may still find what the last session asked for.
+    this.#push(ASK_KIND.session, sessionNumber(command.session), 0, 0);
     this.#progressAt = bootNanoseconds();
     this.#poll.assign([this.#shared.memory.wake.acker, ack.fd, sync.fd]);
     this.#shared.set(WORD.peerConnected, 1);
@@ -191,9 +194,13 @@ class AckerThread {
         return this.say({
           kind: "peer-failed",
           session: this.#peer?.session ?? "",
-          reason: new TextDecoder().decode(
-            reader.bytes.subarray(reader.offset + LITTLE_HEADER, reader.offset + reader.length),
-          ),
+          reason: bodyText(reader),
+        });
+      case ACK.difference:
+        return this.say({
+          kind: "difference",
+          session: this.#peer?.session ?? "",
+          difference: bodyText(reader),
         });
       default:
         this.#ask(reader, kind, sequence);
@@ -208,6 +215,9 @@ class AckerThread {
     const end = reader.offset + reader.length;
     if (kind === ACK.credit) return this.#push(ASK_KIND.credit, 0, 0, value);
     if (kind === ACK.done) return this.#push(ASK_KIND.done, sequence, 0, value);
+    if (kind === ACK.verified) return this.#push(ASK_KIND.verified, 0, 0, value);
+    if (kind === ACK.detail) return this.#push(ASK_KIND.detail, sequence, 0, 0);
+    if (kind === ACK.again) return this.#push(ASK_KIND.again, sequence, 0, 0);
     if (kind === ACK.want) {
       for (let at = start; at + 16 <= end; at += 16) {
         this.#push(
@@ -311,6 +321,11 @@ class AckerThread {
       reason: `it acknowledged nothing for ${peer.timeoutNs / SILENCE_NS} ms while applications waited`,
     });
   }
+}
+
+function bodyText(reader: FrameReader): string {
+  const start = reader.offset + LITTLE_HEADER;
+  return new TextDecoder().decode(reader.bytes.subarray(start, reader.offset + reader.length));
 }
 
 const scope = self as unknown as {

@@ -63,6 +63,8 @@ export class Copy {
   readonly activity: ActivitySet;
   /** The disk may hold an arbitrary mix of earlier and later: the last run ended by a power cut. */
   crashed: boolean;
+  /** A verification found that they are not the primary's: until they were compared, nothing is exact. */
+  readonly doubted = new Set<number>();
   /** Objects touched since the last checkpoint, for syncing them. */
   #dirty = new Set<number>();
   readonly #bootId: string;
@@ -126,6 +128,8 @@ export class Copy {
       servedFrom: 0,
       suspect: false,
       edited: false,
+      verified: null,
+      verifying: null,
     });
     return new Copy(options, meta);
   }
@@ -137,7 +141,7 @@ export class Copy {
 
   /** The tree stands at exactly {@link Journal.last}, with at most the last record in doubt. */
   get exact(): boolean {
-    if (this.crashed || this.fresh || this.suspect || this.edited) return false;
+    if (this.crashed || this.fresh || this.suspect || this.edited || this.doubted.size > 0) return false;
     return this.meta.value.copy !== "inconsistent";
   }
 
@@ -215,6 +219,7 @@ export class Copy {
     this.begin("secondary", { copy: "uptodate" });
     this.meta.update({ checkpoint: this.journal.last, suspect: false, edited: false });
     this.crashed = false;
+    this.doubted.clear();
   }
 
   /**

@@ -28,6 +28,7 @@
  * @module
  */
 
+import { crc32 } from "node:zlib";
 import { HEADER_BYTES, OFFSET, OP } from "../journal/record.ts";
 import { isName, nulFrom, setU64, u64 } from "./bytes.ts";
 
@@ -66,6 +67,12 @@ export const CONTROL = {
   idle: 70,
   /** Replay from the log begins (a = 0), or has caught up with the present (a = 1). */
   replay: 71,
+  /** Of a verification, see `verify_frame.ts`. */
+  fingerprints: 72,
+  verifyBlocks: 73,
+  names: 74,
+  detail: 75,
+  verified: 76,
 } as const;
 
 /** Kinds of little frames, secondary → primary. */
@@ -86,10 +93,34 @@ export const ACK = {
   failed: 7,
   /** The reconciliation was worked off, or the member frame taken: value = which control op. */
   done: 8,
+  /** value: how many frames of verifications were worked off since the session began. */
+  verified: 9,
+  /** sequence = an object whose fingerprint differs: what is it on the primary? */
+  detail: 10,
+  /** sequence = a directory with names that were not said: once more. */
+  again: 11,
+  /** Body: a difference as JSON, see `verify_frame.ts`. */
+  difference: 12,
 } as const;
 
 /** Kinds of entries of the ask ring. */
-export const ASK_KIND = { want: 1, missing: 2, touched: 3, credit: 4, done: 5 } as const;
+export const ASK_KIND = {
+  want: 1,
+  missing: 2,
+  touched: 3,
+  credit: 4,
+  done: 5,
+  verified: 6,
+  detail: 7,
+  again: 8,
+  /** What follows is of the session with this number, see {@link sessionNumber}. */
+  session: 9,
+} as const;
+
+/** A session as a number, for the ask ring. */
+export function sessionNumber(session: string): number {
+  return crc32(session);
+}
 
 /** All mutations. */
 export const MUTATIONS: readonly number[] = Object.values(OP);

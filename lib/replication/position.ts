@@ -26,7 +26,7 @@ export interface Position {
   readonly logFirst: number;
   /** It served when its last run ended, so what it has and the source has not may be somebody's work. */
   readonly served: boolean;
-  /** It can tell which of its objects may differ after a power cut. */
+  /** It can tell which of its objects may differ, after a power cut or a verification. */
   readonly activeKnown: boolean;
   /** A person accepts that what it wrote apart is taken to quarantine and overwritten. */
   readonly overwrite: boolean;
@@ -61,8 +61,9 @@ export function positionOf(copy: Copy, overwrite: boolean): Position {
     checkpoint: copy.meta.value.checkpoint,
     logFirst: copy.journal.first,
     served: copy.meta.value.role === "primary",
+    // Without a power cut the log alone names what this copy did.
     activeKnown: !copy.suspect && !copy.edited && copy.meta.value.copy !== "inconsistent" &&
-      copy.activity.found === "whole",
+      (copy.activity.found === "whole" || !copy.crashed),
     overwrite,
   };
 }

@@ -15,6 +15,7 @@ import { backing } from "../system/backing.ts";
 import { randomIncarnation } from "../system/clock.ts";
 import { addressOf } from "../system/libc.ts";
 import { sha256 } from "../system/sha256.ts";
+import { descriptorPath } from "../system/descriptor_path.ts";
 import { cachedFilesMax } from "../system/process.ts";
 import { openStream } from "../system/stream.ts";
 import {
@@ -28,11 +29,11 @@ import {
 } from "../system/worker_io.ts";
 import type { Copy } from "./copy.ts";
 import { forgetForeignIds, handleMap, rebuildMap } from "./copy.ts";
-import { ASK_KIND, CONTROL } from "./mutation.ts";
+import { ASK_KIND, CONTROL, sessionNumber } from "./mutation.ts";
 import { Objects } from "./objects.ts";
 import { orphanKey } from "./orphan_key.ts";
 import type { Plan } from "./position.ts";
-import { ReconcileSource } from "./reconcile_source.ts";
+import { type Ask, ReconcileSource } from "./reconcile_source.ts";
 import { Replayer } from "./replayer.ts";
 import { Room } from "./room.ts";
 import { checkRoot } from "./root_mark.ts";
@@ -40,6 +41,9 @@ import { Sequencer } from "./sequencer.ts";
 import { type Shared, WORD } from "./shared.ts";
 import { StreamError, type StreamHandle } from "./stream.ts";
 import { Tree } from "./tree.ts";
+import type { Verified } from "../journal/meta.ts";
+import { Verification } from "./verification.ts";
+import { VerifySource } from "./verify_source.ts";
 import { Wire } from "./wire.ts";
 
 const EAGAIN = 11;
@@ -103,6 +107,7 @@ export type PrimaryMessage =
     /** What was sent for it, as `status` shows it while it runs. */
     readonly resync: Readonly<Record<string, unknown>>;
   }
+  | ({ readonly kind: "verified"; readonly tookMs: number; readonly complete: boolean } & Verified)
   | { readonly kind: "unmounted"; readonly root: number }
   | { readonly kind: "log"; readonly message: string };
 
@@ -114,6 +119,9 @@ export interface PrimaryWorld {
   readonly say: (message: PrimaryMessage) => void;
   readonly keepOrphan: (id: number, root: number, fd: number) => boolean;
   readonly dropOrphan: (id: number) => void;
+  readonly now: () => Date;
+  /** A verification begins by itself when the last one is so old; null: none does. */
+  readonly scrubMs: number | null;
 }
 
 /** How the peer is being brought up to date. */
@@ -144,16 +152,23 @@ export class PrimaryRole {
   #served = 0;
   #toldAt = 0;
   #session = "";
+  /** What is in the ask ring is of this session. */
+  #hearing = false;
   #catchUp: CatchUp | null = null;
   /** What applications of a former primary left is taken away. */
   #swept = false;
   /** No request is read any more. */
   #frozen = false;
+  readonly #mounts: readonly Mount[];
+  readonly #verification: Verification;
+  /** Of applications, since the beginning. */
+  #requests = 0;
 
   constructor(command: ServeCommand, world: PrimaryWorld) {
     this.#world = world;
     this.#copy = world.copy;
     this.epoch = command.epoch;
+    this.#mounts = command.mounts;
     const resumed = command.grants.some((grant) => grant !== null);
     world.copy.accept(command.epoch);
     this.#objects = new Objects({
@@ -176,6 +191,7 @@ export class PrimaryRole {
     this.sequencer = this.#makeSequencer(command, resumed, mountedAt);
     if (resumed) this.sequencer.resolveInDoubt();
     else this.sequencer.findUntold();
+    this.#verification = this.#makeVerification();
     for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.fd);
     command.mounts.forEach((mount, root) => this.#openServer(mount, root, command.grants[root] ?? null));
     if (resumed) this.#askAgain();
@@ -189,12 +205,13 @@ export class PrimaryRole {
   /** Whether there is work besides requests. */
   get busy(): boolean {
     const state = this.#catchUp;
-    return state !== null && state.kind !== "live" &&
-      !(state.kind === "reconcile" && (!state.begun || state.waiting));
+    if (state?.kind === "live") return this.#verification.busy;
+    return state !== null && !(state.kind === "reconcile" && (!state.begun || state.waiting));
   }
 
   /** How long the thread may wait for something to happen, milliseconds. */
   get pollMs(): number {
+    if (this.#verification.running) return 1;
     return this.sequencer.times.size > 0 ? TELL_MS : 500;
   }
 
@@ -212,6 +229,7 @@ export class PrimaryRole {
       behind: this.sequencer.behind,
       acknowledged: state?.kind === "live" ? this.#acknowledged() : 0,
       resync: state === null || state.kind === "live" ? null : progressOf(state),
+      ...this.#verification.status(),
       resend: this.#servers.every((server) => server.granted?.resend !== false),
     };
   }
@@ -244,6 +262,7 @@ export class PrimaryRole {
         return;
       }
       this.#served++;
+      this.#requests++;
       server.handle();
       // One listing of a large directory opens thousands.
       this.#objects.trim();
@@ -277,6 +296,7 @@ export class PrimaryRole {
     try {
       if (state.kind === "replay") this.#replay(state);
       else if (state.kind === "reconcile") this.#reconcile(state);
+      else this.#verify();
     } catch (error) {
       if (!(error instanceof StreamError)) throw error;
       this.#lost(error.message);
@@ -302,7 +322,7 @@ export class PrimaryRole {
     this.detach(this.#session);
     const wire = new Wire({ stream: openStream(data), crc32, addressOf, gather: true });
     this.#session = session;
-    this.#world.shared.clearAsks();
+    this.#hearing = false;
     const live = plan.mode === "reconcile";
     this.sequencer.link = { wire, live };
     try {
@@ -320,10 +340,29 @@ export class PrimaryRole {
     if (session !== this.#session || session === "") return;
     if (this.#catchUp?.kind === "replay") this.#catchUp.replayer.close();
     if (this.#catchUp?.kind === "reconcile") this.#catchUp.source.close();
+    this.#verification.detach();
     this.sequencer.link?.wire.stream.close();
     this.sequencer.link = null;
     this.#catchUp = null;
     this.#session = "";
+  }
+
+  /** Compares all of the secondary with this copy, while both go on. */
+  verify(): void {
+    this.#verification.begin();
+  }
+
+  /** The secondary has told of a difference. Answers where, for people. */
+  onDifference(id: number): { readonly path: string } {
+    this.#verification.onDifference();
+    const held = this.#objects.get(id);
+    const root = this.#mounts[held?.root ?? 0];
+    const beneath = root === undefined ? undefined : descriptorPath(root.backing);
+    const path = held === undefined ? undefined : descriptorPath(held.path);
+    if (root === undefined || beneath === undefined || path?.startsWith(beneath) !== true) {
+      return { path: `object ${id} in ${root?.path ?? "an unknown directory"}` };
+    }
+    return { path: root.path + path.slice(beneath.length) };
   }
 
   /** The peer is no member any more. Whoever waits for it is answered. */
@@ -424,6 +463,35 @@ export class PrimaryRole {
     });
   }
 
+  #makeVerification(): Verification {
+    const { copy, now, say, scrubMs } = this.#world;
+    return new Verification({
+      copy,
+      makeSource: (wire, from, until) =>
+        new VerifySource({
+          backing,
+          objects: this.#objects,
+          wire,
+          addressOf,
+          sha256,
+          exists: (id) => copy.map.get(id) !== undefined,
+          tellTime: (id) => this.sequencer.tellTime(id),
+          from,
+          until,
+        }),
+      requests: () => this.#requests,
+      now: () => bootNanoseconds() / 1e6,
+      wall: () => now().getTime(),
+      scrubMs,
+      onVerified: (result) => say({ kind: "verified", ...result }),
+    });
+  }
+
+  #verify(): void {
+    for (let ask = this.#takeAsk(); ask !== undefined; ask = this.#takeAsk()) this.#verification.onAsk(ask);
+    this.#verification.step();
+  }
+
   /** After a power cut the disk is a mix of times: no log can bring another node to it, only a comparison. */
   #afterCrash(command: ServeCommand): void {
     const { copy } = this.#world;
@@ -518,6 +586,8 @@ export class PrimaryRole {
   /** The peer has everything; what still waits for its disk is asked for again. */
   #live(resync: Readonly<Record<string, unknown>>): void {
     this.#catchUp = { kind: "live" };
+    const { link } = this.sequencer;
+    if (link !== null) this.#verification.attach(link.wire);
     this.sequencer.repeatFsyncs();
     const { last } = this.#copy.journal;
     this.#world.say({ kind: "caught-up", session: this.#session, sequence: last, resync });
@@ -543,8 +613,21 @@ export class PrimaryRole {
     return { kind: "reconcile", source, begun: plan.whole, waiting: false, plan, ids };
   }
 
+  /**
+   * What the secondary asked for in this session. The acknowledging thread has its connections before or after this thread
+   * has, so the ring may begin with what another session asked, or hold already what this one did.
+   */
+  #takeAsk(): Ask | undefined {
+    const { shared } = this.#world;
+    for (let ask = shared.takeAsk(); ask !== undefined; ask = shared.takeAsk()) {
+      if (ask.kind === ASK_KIND.session) this.#hearing = ask.id === sessionNumber(this.#session);
+      else if (this.#hearing) return ask;
+    }
+    return undefined;
+  }
+
   #reconcile(state: Extract<CatchUp, { kind: "reconcile" }>): void {
-    for (let ask = this.#world.shared.takeAsk(); ask !== undefined; ask = this.#world.shared.takeAsk()) {
+    for (let ask = this.#takeAsk(); ask !== undefined; ask = this.#takeAsk()) {
       if (ask.kind !== ASK_KIND.touched) state.source.onAsk(ask);
       else if (ask.id > 0) state.source.add(ask.id);
       else state.begun = true;
@@ -553,7 +636,10 @@ export class PrimaryRole {
     if (!state.begun) return;
     const result = state.source.step(STEP_BYTES);
     state.waiting = result === "waiting";
-    if (result === "done") this.#live(progressOf(state));
+    if (result !== "done") return;
+    const { files, compared, bytes } = state.source.progress();
+    if (state.plan.whole) this.#verification.compared({ objects: files, bytes: compared + bytes });
+    this.#live(progressOf(state));
   }
 }
 

@@ -52,6 +52,8 @@ export type RoadCommand =
     | { readonly kind: "pair"; readonly epoch: number }
     | { readonly kind: "accept"; readonly epoch: number }
     | { readonly kind: "close"; readonly epoch: number; readonly force: boolean }
+    | { readonly kind: "verify" }
+    | { readonly kind: "difference"; readonly object: number }
     | { readonly kind: "orphans" }
     | { readonly kind: "doubt" }
     | { readonly kind: "drain" }
@@ -85,6 +87,7 @@ export interface RoadStart {
   readonly bootId: string;
   readonly pid: number;
   readonly logBudgetBytes: number;
+  readonly scrubMs: number | null;
 }
 
 /** Room set aside for what must be written down on a full disk; it being there again means room for the log. */
@@ -225,6 +228,10 @@ class RoadThread {
         return this.#close(command.epoch, command.force);
       case "doubt":
         return this.#doubt();
+      case "verify":
+        return this.#primary().verify();
+      case "difference":
+        return this.#primary().onDifference(command.object);
       case "orphans":
         return this.#role?.orphans() ?? [];
       case "drain":
@@ -275,6 +282,8 @@ class RoadThread {
       say: (message) => this.say(message),
       keepOrphan: (id, _root, fd) => this.#keep(id, fd),
       dropOrphan: (id) => this.#drop(id),
+      now: () => new Date(clock.wall()),
+      scrubMs: this.#start.scrubMs,
     });
     return { sequence: this.#copy.journal.last };
   }

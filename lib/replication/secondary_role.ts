@@ -11,7 +11,7 @@ import { addressOf } from "../system/libc.ts";
 import { sha256 } from "../system/sha256.ts";
 import { cachedFilesMax } from "../system/process.ts";
 import { openStream } from "../system/stream.ts";
-import { wake } from "../system/worker_io.ts";
+import { bootNanoseconds, wake } from "../system/worker_io.ts";
 import { type Copy, forgetForeignIds, handleMap, rebuildMap } from "./copy.ts";
 import { ApplyError, Follower } from "./follower.ts";
 import {
@@ -38,6 +38,8 @@ import { ReconcileTarget } from "./reconcile_target.ts";
 import { DISK_FLAG, type Shared, WORD } from "./shared.ts";
 import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
 import { Tree } from "./tree.ts";
+import { readVerified } from "./verify_frame.ts";
+import { VerifyTarget } from "./verify_target.ts";
 import { u64 } from "./bytes.ts";
 import { OFFSET } from "../journal/record.ts";
 
@@ -48,6 +50,10 @@ const BUFFER_BYTES = 2 * FRAME_MAX;
 const BURST = 256;
 /** Ids in one frame that tells what was touched. */
 const IDS_PER_FRAME = 65536;
+
+/** What differs is gathered for so long after the first, nanoseconds, or until there are so many: then it is compared. */
+const DIFFERING_NS = 500e6;
+const DIFFERING_MAX = 256;
 
 /** How to be secondary. */
 export interface FollowCommand {
@@ -99,6 +105,9 @@ export class SecondaryRole {
   readonly #objects: Objects;
   readonly #follower: Follower;
   readonly #target: ReconcileTarget;
+  readonly #verify: VerifyTarget;
+  /** When a verification found the first difference; 0: none. */
+  #differsSince = 0;
   readonly #bytes = new Uint8Array(BUFFER_BYTES);
   readonly #address = addressOf(this.#bytes);
   readonly #frame = new Uint8Array(LITTLE_HEADER + (1 << 20));
@@ -169,6 +178,18 @@ export class SecondaryRole {
         credit: (bytes) => this.#emit(ACK.credit, 0, bytes, 0),
       },
     });
+    this.#verify = new VerifyTarget({
+      backing,
+      objects: this.#objects,
+      sha256,
+      addressOf,
+      emit: {
+        verified: (frames) => this.#emit(ACK.verified, 0, frames, 0),
+        detail: (id) => this.#emit(ACK.detail, id, 0, 0),
+        again: (id) => this.#emit(ACK.again, id, 0, 0),
+        report: (difference) => this.#emitText(ACK.difference, JSON.stringify(difference)),
+      },
+    });
     this.#follower = new Follower({
       backing,
       journal: world.copy.journal,
@@ -217,6 +238,7 @@ export class SecondaryRole {
       role: "secondary",
       epoch: this.epoch,
       connected: this.#link !== null,
+      verified: this.#copy.meta.value.verified,
       caughtUp: this.#caughtUp,
       counters: this.#follower.counters,
       resync: this.#link === null || this.#caughtUp ? null : {
@@ -259,6 +281,8 @@ export class SecondaryRole {
       plan,
     };
     this.#caughtUp = false;
+    this.#verify.begin();
+    this.#differsSince = 0;
     this.#phase = plan.mode;
     this.#acknowledged = this.#copy.journal.last;
     this.#follower.lenient = false;
@@ -294,6 +318,7 @@ export class SecondaryRole {
   /** What a comparison has left to do when no frame is waiting. */
   step(): void {
     this.#objects.trim();
+    if (this.#verify.differing.size > 0) this.#differing();
     if (!this.#reconciling) return;
     this.#guard(() => {
       this.#more = this.#target.step();
@@ -303,6 +328,7 @@ export class SecondaryRole {
 
   /** How long the thread may wait for something to happen, milliseconds. */
   get pollMs(): number {
+    if (this.#verify.differing.size > 0) return 50;
     return this.#reconciling ? 5 : 500;
   }
 
@@ -350,9 +376,44 @@ export class SecondaryRole {
         );
       case CONTROL.idle:
         return;
+      case CONTROL.fingerprints:
+      case CONTROL.verifyBlocks:
+      case CONTROL.names:
+      case CONTROL.detail:
+      case CONTROL.verified:
+        return this.#verification(op, reader);
       default:
         this.#target.frame(op, reader.bytes, reader.view, reader.offset, reader.length, this.#address);
     }
+  }
+
+  #verification(op: number, reader: FrameReader): void {
+    if (!this.#caughtUp) {
+      throw new StreamError("protocol", `Cannot take frame ${op}: this copy is not the primary's yet`);
+    }
+    const { bytes, view, offset, length } = reader;
+    if (op !== CONTROL.verified) return this.#verify.frame(op, bytes, view, offset, length);
+    const body = new TextDecoder().decode(bytes.subarray(offset + FRAME_HEADER, offset + length));
+    this.#copy.meta.update({ verified: readVerified(body), verifying: null });
+  }
+
+  /** This copy is not the primary's: it leaves the set, and what differs is compared before it is a member again. */
+  #differing(): void {
+    const { differing } = this.#verify;
+    const now = bootNanoseconds();
+    if (this.#differsSince === 0) this.#differsSince = now;
+    if (now - this.#differsSince < DIFFERING_NS && differing.size < DIFFERING_MAX) return;
+    for (const id of differing) {
+      this.#copy.doubted.add(id);
+      this.#copy.touch(id);
+    }
+    const count = `${differing.size} object${differing.size === 1 ? "" : "s"}`;
+    const reason = `${count} differed from the primary's in a verification and will be copied again`;
+    const session = this.#link?.session ?? "";
+    differing.clear();
+    this.#tellFailed(reason);
+    this.detach(session);
+    this.#world.say({ kind: "apply-failed", reason, errno: 0 });
   }
 
   #replay(end: number, hollow: number): void {
@@ -409,6 +470,7 @@ export class SecondaryRole {
   #tellTouched(common: number): void {
     const own = this.#copy.touchedSince(common) ?? new Set<number>();
     for (const id of this.#copy.crashed ? this.#copy.activeIds() : []) own.add(id);
+    for (const id of this.#copy.doubted) own.add(id);
     this.#emitIds(ACK.touched, [...own], 1);
   }
 
@@ -489,11 +551,15 @@ export class SecondaryRole {
     }
   }
 
-  #tellFailed(reason: string): void {
-    const bytes = new TextEncoder().encode(reason).subarray(0, 4096);
+  #emitText(kind: number, text: string): void {
+    const bytes = new TextEncoder().encode(text).subarray(0, 4096);
     this.#frame.set(bytes, LITTLE_HEADER);
+    this.#emit(kind, 0, 0, bytes.length);
+  }
+
+  #tellFailed(reason: string): void {
     try {
-      this.#emit(ACK.failed, 0, 0, bytes.length);
+      this.#emitText(ACK.failed, reason);
     } catch (error) {
       // The primary sees the end of the connection in any case.
       if (!(error instanceof StreamError)) throw error;

@@ -223,11 +223,6 @@ export class Shared {
     this.set(WORD.askHead, (head + 1) | 0);
     return entry;
   }
-
-  /** Forgets what a peer that is gone asked for. Only the consumer may call it. */
-  clearAsks(): void {
-    this.set(WORD.askHead, this.get(WORD.askTail));
-  }
 }
 
 const encoder = new TextEncoder();

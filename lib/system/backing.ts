@@ -12,6 +12,7 @@
  */
 
 import { addressOf, errno, lastingAddress, openLibrary } from "./libc.ts";
+import { atIdlePriority } from "./io_priority.ts";
 import type { Dirents } from "./dirents.ts";
 import type { FileHandle } from "./handle.ts";
 import { AT, FS_IOC_GETFLAGS, O, PATH_MAX } from "./linux.ts";
@@ -79,6 +80,11 @@ export interface Backing {
   fdatasync(fd: number): number;
   /** Has what the disk holds of a file read from there next time: what is clean leaves memory (`posix_fadvise(2)`). */
   dropCache(fd: number): number;
+  /**
+   * Has a range read from the disk soon, without waiting for it and after whatever others want from the disk (the idle
+   * class of `ioprio_set(2)`). Advice: where it cannot be followed, the read itself waits.
+   */
+  readAhead(fd: number, offset: number, length: number): void;
 
   /** Sets permission bits by `/proc/self/fd`. −EOPNOTSUPP for a symbolic link, which has none. */
   chmod(fd: number, mode: number): number;
@@ -194,6 +200,7 @@ const ENAMETOOLONG = 36;
 const EINVAL = 22;
 const F_DUPFD_CLOEXEC = 1030;
 /** `fcntl.h` */
+const FADV_WILLNEED = 3;
 const FADV_DONTNEED = 4;
 /** `MAX_RW_COUNT` of the kernel: what one call moves at most. */
 const COUNT_MAX = 0x7fff_f000;
@@ -378,6 +385,9 @@ export const backing: Backing = {
   },
   dropCache(fd) {
     return -c.posix_fadvise(fd, 0n, 0n, FADV_DONTNEED);
+  },
+  readAhead(fd, offset, length) {
+    atIdlePriority(() => c.posix_fadvise(fd, BigInt(offset), BigInt(length), FADV_WILLNEED));
   },
 
   chmod(fd, mode) {

@@ -14,6 +14,7 @@ const MODULE: ModuleConfig = {
   failover: { automatic: true, prefer: null },
   peerTimeoutMs: 3000,
   logBudgetBytes: 1,
+  scrubMs: null,
   encryption: true,
   onDivergence: "wait",
 };

@@ -322,6 +322,8 @@ export class MemoryBacking implements Backing {
   fdatasync(fd: number): number {
     return this.#on("fdatasync", fd, () => 0);
   }
+  readAhead(): void {}
+
   dropCache(): number {
     return 0;
   }

@@ -1,0 +1,33 @@
+import { assertEquals } from "@std/assert";
+import { Pace } from "./pace.ts";
+
+Deno.test("Pace allows steps one after the other while applications are silent", () => {
+  const pace = new Pace(0.01);
+  pace.allows(1000, 7);
+  pace.took(1000, 1002);
+  assertEquals(pace.allows(1006, 7), true);
+  pace.took(1006, 1008);
+  assertEquals(pace.allows(1008, 7), true);
+});
+
+Deno.test("Pace gives a step its share of the time beside applications", () => {
+  const pace = new Pace(0.01);
+  pace.allows(1000, 7);
+  pace.took(1000, 1002);
+  let requests = 7;
+  let at = 1002;
+  while (!pace.allows(at, ++requests)) at++;
+  assertEquals(at, 1200);
+  assertEquals(pace.active(at), true);
+});
+
+Deno.test("Pace keeps to a bandwidth also while applications are silent", () => {
+  const pace = new Pace(0.01);
+  pace.allows(0, 7);
+  pace.took(10, 11, 1_000_000, 50_000_000);
+  assertEquals(pace.allows(29, 7), false);
+  assertEquals(pace.allows(30, 7), true);
+  pace.took(30, 31, 1_000_000, 50_000_000);
+  assertEquals(pace.allows(49, 7), false);
+  assertEquals(pace.allows(50, 7), true);
+});

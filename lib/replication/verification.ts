@@ -1,0 +1,209 @@
+/**
+ * A primary's verifications: when one begins, how it goes on from session to session, what came of it.
+ *
+ * A pass is a number, the id reached, kept in `meta.json`: an interrupted one goes on there, also on the other node when
+ * the roles were exchanged, since ids are the same. Where a difference was found the secondary leaves the set, is compared
+ * as after a power cut, and the pass goes back to before the difference: that it is gone is seen, not believed.
+ *
+ * @module
+ */
+
+import type { Verified, Verifying } from "../journal/meta.ts";
+import type { Copy } from "./copy.ts";
+import { CONTROL } from "./mutation.ts";
+import { Pace } from "./pace.ts";
+import type { Ask } from "./reconcile_source.ts";
+import type { VerifySource } from "./verify_source.ts";
+import type { Wire } from "./wire.ts";
+
+/** Part of the time beside applications that ask for something all the time. */
+const SHARE = 0.01;
+/** Bytes of content in one step: beside applications, and while they are silent. */
+const STEP_ACTIVE = 128 * 1024;
+const STEP_SILENT = 1024 * 1024;
+/** How often the id reached is written down. */
+const SAVE_MS = 30_000;
+/** Differences that come back as often are not made good by comparing. */
+const REPAIRS_MAX = 5;
+
+/** What {@link Verification} needs. */
+export interface VerificationOptions {
+  readonly copy: Copy;
+  readonly makeSource: (wire: Wire, from: number, until: number) => VerifySource;
+  /** Requests of applications served so far. */
+  readonly requests: () => number;
+  /** Monotonic milliseconds. */
+  readonly now: () => number;
+  /** Milliseconds since 1970. */
+  readonly wall: () => number;
+  /** A verification begins by itself when the last one is so old; null: none does. */
+  readonly scrubMs: number | null;
+  readonly onVerified: (result: Verified & { readonly tookMs: number; readonly complete: boolean }) => void;
+}
+
+/** See the file's head. */
+export class Verification {
+  readonly #options: VerificationOptions;
+  readonly #pace = new Pace(SHARE);
+  readonly #startedAt: number;
+  #pass: Verifying | null;
+  #source: VerifySource | null = null;
+  #wire: Wire | null = null;
+  #waiting = false;
+  #savedAt = 0;
+  /** Where to go back to: the id reached when the first difference was told. */
+  #back: number | null = null;
+
+  constructor(options: VerificationOptions) {
+    this.#options = options;
+    this.#startedAt = options.wall();
+    this.#pass = options.copy.meta.value.verifying;
+  }
+
+  /** A person asks for one, or it is time. One that was interrupted goes on. */
+  begin(): void {
+    if (this.#pass !== null) return;
+    const { copy, wall } = this.#options;
+    const zero = { next: 1, objects: 0, bytes: 0, differences: 0, repairs: 0 };
+    this.#pass = { began: wall(), until: copy.nextId, ...zero };
+    this.#save();
+    this.#open();
+  }
+
+  /** The secondary has everything and hears by this wire. */
+  attach(wire: Wire): void {
+    this.#wire = wire;
+    this.#open();
+  }
+
+  /** The session is over. */
+  detach(): void {
+    this.#wire = null;
+    if (this.#source === null || this.#pass === null) return;
+    const { objects, bytes } = this.#source.counters;
+    const back = this.#back;
+    this.#pass = {
+      ...this.#pass,
+      next: back ?? this.#source.reached,
+      objects: this.#pass.objects + objects,
+      bytes: this.#pass.bytes + bytes,
+      repairs: this.#pass.repairs + (back === null ? 0 : 1),
+    };
+    this.#source.close();
+    this.#source = null;
+    this.#back = null;
+    this.#save();
+  }
+
+  /** Takes what the secondary says. */
+  onAsk(ask: Ask): void {
+    this.#waiting = false;
+    this.#source?.onAsk(ask);
+  }
+
+  /** The secondary has told of a difference. */
+  onDifference(): void {
+    if (this.#pass === null || this.#source === null) return;
+    this.#back ??= this.#source.reached;
+    this.#pass = { ...this.#pass, differences: this.#pass.differences + 1 };
+  }
+
+  /** All copies were compared just now, by a resync of everything. */
+  compared(result: { readonly objects: number; readonly bytes: number }): void {
+    this.#options.copy.meta.update({ verified: { at: this.#options.wall(), differences: 0, ...result } });
+  }
+
+  /** Whether a step could be taken at once. */
+  get busy(): boolean {
+    return this.#source !== null && !this.#waiting &&
+      this.#pace.allows(this.#options.now(), this.#options.requests());
+  }
+
+  /** A step could be taken soon. */
+  get running(): boolean {
+    return this.#source !== null && !this.#waiting;
+  }
+
+  /** One step. @throws {StreamError} when the secondary is gone, or something cannot be read. */
+  step(): void {
+    this.#begin();
+    const source = this.#source;
+    if (source === null || !this.busy) return;
+    const began = this.#options.now();
+    const result = source.step(this.#pace.active(began) ? STEP_ACTIVE : STEP_SILENT);
+    const now = this.#options.now();
+    this.#pace.took(began, now);
+    this.#waiting = result === "waiting";
+    // With differences the secondary is about to leave.
+    if (result === "done" && this.#back === null) this.#end(true);
+    else if (result === "done") this.#waiting = true;
+    else if (now - this.#savedAt >= SAVE_MS) this.#save();
+  }
+
+  /** For `status`. */
+  status(): Readonly<Record<string, unknown>> {
+    const pass = this.#pass;
+    if (pass === null) return { verified: this.#options.copy.meta.value.verified, verifying: null };
+    const { objects = 0, bytes = 0 } = this.#source?.counters ?? {};
+    const next = this.#source?.reached ?? pass.next;
+    return {
+      verified: this.#options.copy.meta.value.verified,
+      verifying: {
+        began: pass.began,
+        objects: pass.objects + objects,
+        bytes: pass.bytes + bytes,
+        differences: pass.differences,
+        part: pass.until <= 1 ? 1 : Math.min(1, (next - 1) / (pass.until - 1)),
+        waiting: this.#source === null,
+      },
+    };
+  }
+
+  #begin(): void {
+    const { copy, scrubMs, wall } = this.#options;
+    if (this.#pass !== null || scrubMs === null || this.#wire === null) return;
+    if (wall() - (copy.meta.value.verified?.at ?? this.#startedAt) >= scrubMs) this.begin();
+  }
+
+  #open(): void {
+    const pass = this.#pass;
+    if (pass === null || this.#wire === null || this.#source !== null) return;
+    if (pass.repairs > REPAIRS_MAX) return this.#end(false);
+    this.#waiting = false;
+    this.#source = this.#options.makeSource(this.#wire, pass.next, pass.until);
+  }
+
+  #end(complete: boolean): void {
+    const { copy, wall, onVerified } = this.#options;
+    const pass = this.#pass;
+    if (pass === null) return;
+    const { objects = 0, bytes = 0 } = this.#source?.counters ?? {};
+    const verified: Verified = {
+      at: wall(),
+      objects: pass.objects + objects,
+      bytes: pass.bytes + bytes,
+      differences: pass.differences,
+    };
+    this.#source?.close();
+    this.#source = null;
+    this.#pass = null;
+    copy.meta.update(complete ? { verified, verifying: null } : { verifying: null });
+    if (complete) this.#wire?.json(CONTROL.verified, verified);
+    onVerified({ ...verified, tookMs: wall() - pass.began, complete });
+  }
+
+  #save(): void {
+    this.#savedAt = this.#options.now();
+    const pass = this.#pass;
+    if (pass === null) return;
+    const { objects = 0, bytes = 0 } = this.#source?.counters ?? {};
+    this.#options.copy.meta.update({
+      verifying: {
+        ...pass,
+        next: this.#back ?? this.#source?.reached ?? pass.next,
+        objects: pass.objects + objects,
+        bytes: pass.bytes + bytes,
+      },
+    });
+  }
+}

@@ -1,0 +1,313 @@
+/**
+ * The primary's end of a verification: goes through all objects by id and says what each is, between two mutations, in the
+ * stream of the live records, so that a frame is true at its place. Nothing is written.
+ *
+ * By id and not by name: applications rename meanwhile, and the place reached is one number, from which a pass goes on
+ * after whatever interrupted it. Objects made meanwhile have higher ids than the pass began with; they were made on both
+ * nodes by the same record.
+ *
+ * Invariant: `reached` is an id below which the secondary has looked at everything; `heard <= said`, and at most
+ * {@link WINDOW} frames are between them.
+ *
+ * @module
+ */
+
+import type { Backing } from "../system/backing.ts";
+import { Dirents } from "../system/dirents.ts";
+import { O, S_IF, SEEK } from "../system/linux.ts";
+import { setU64 } from "./bytes.ts";
+import { Fingerprinter, isInline } from "./fingerprint.ts";
+import { BlockHasher, HASH_BYTES, type Sha256 } from "./hashing.ts";
+import { nameKey, OWN_NAMES } from "./limbo.ts";
+import { ASK_KIND, CONTROL } from "./mutation.ts";
+import { BLOCK_BYTES, encodeObject, setContent } from "./object_frame.ts";
+import type { ObjectState } from "./object_state.ts";
+import { FIRST_ID, type Held, type Objects } from "./objects.ts";
+import type { Ask } from "./reconcile_source.ts";
+import { StreamError } from "./stream.ts";
+import { FINGERPRINT_BYTES, NAMES, putName } from "./verify_frame.ts";
+import type { Wire } from "./wire.ts";
+
+const ENXIO = 6;
+const ESTALE = 116;
+/** Frames that the secondary has not worked off. */
+const WINDOW = 8;
+/** Objects of a frame; each takes some system calls on either node. */
+const OBJECTS_MAX = 64;
+/** What an object costs beside its content, in bytes of content. */
+const OBJECT_COST = 16 * 1024;
+/** Ids looked up in the object map in one step: most of a reserved block may be free. */
+const LOOKS_MAX = 1024;
+const PIECE_BYTES = 1024 * 1024;
+/** Bytes of directory entries read in a step. */
+const LISTING_BYTES = 4096;
+/** A frame's body is put together here: records that are sent on the way are put together where frames are. */
+const BODY_BYTES = 64 * 1024;
+/** Read ahead of what is hashed. */
+const AHEAD_BYTES = 4 * 1024 * 1024;
+
+/** What {@link VerifySource} needs. */
+export interface VerifySourceOptions {
+  readonly backing: Backing;
+  readonly objects: Objects;
+  readonly wire: Wire;
+  readonly addressOf: (bytes: Uint8Array) => number;
+  readonly sha256: Sha256;
+  /** Whether there is an object of that id. */
+  readonly exists: (id: number) => boolean;
+  /** Tells the secondary what of an object's times it was not told yet. */
+  readonly tellTime: (id: number) => void;
+  /** First id, and the one after the last. */
+  readonly from: number;
+  readonly until: number;
+}
+
+interface FileWork {
+  readonly id: number;
+  at: number;
+}
+
+interface Listing {
+  readonly id: number;
+  readonly fd: number;
+  begun: boolean;
+}
+
+/** Says what there is, a step at a time. */
+export class VerifySource {
+  readonly #options: VerifySourceOptions;
+  readonly #backing: Backing;
+  readonly #objects: Objects;
+  readonly #wire: Wire;
+  readonly #prints: Fingerprinter;
+  readonly #hasher: BlockHasher;
+  readonly #entries = new Dirents(LISTING_BYTES);
+  readonly #body = new Uint8Array(BODY_BYTES);
+  readonly #bodyView = new DataView(this.#body.buffer);
+  readonly #bodyAddress: number;
+  readonly #files: FileWork[] = [];
+  readonly #directories: number[] = [];
+  readonly #details: number[] = [];
+  #listing: Listing | null = null;
+  #next: number;
+  #said = 0;
+  #heard = 0;
+  /** Frames under way, and what is reached when each was worked off. */
+  #marks: number[] = [];
+  #reached: number;
+  readonly #counters = { objects: 0, bytes: 0 };
+
+  constructor(options: VerifySourceOptions) {
+    this.#options = options;
+    this.#backing = options.backing;
+    this.#objects = options.objects;
+    this.#wire = options.wire;
+    this.#bodyAddress = options.addressOf(this.#body);
+    this.#prints = new Fingerprinter(options);
+    this.#hasher = new BlockHasher(options.backing, options.sha256, options.addressOf);
+    this.#next = this.#reached = options.from;
+  }
+
+  /** Below this id everything was looked at on both nodes. */
+  get reached(): number {
+    return this.#reached;
+  }
+
+  /** Objects said and bytes read since this was made. */
+  get counters(): { readonly objects: number; readonly bytes: number } {
+    return this.#counters;
+  }
+
+  /** Takes what the secondary says. */
+  onAsk(ask: Ask): void {
+    if (ask.kind === ASK_KIND.verified) {
+      const heard = Math.min(this.#said, Math.max(this.#heard, ask.length));
+      for (; this.#heard < heard; this.#heard++) this.#reached = this.#marks.shift() ?? this.#reached;
+    } else if (ask.kind === ASK_KIND.detail) this.#details.push(ask.id);
+    else if (ask.kind === ASK_KIND.again) this.#directories.push(ask.id);
+  }
+
+  /**
+   * Sends one frame at most. Call it between two mutations.
+   *
+   * @param budget bytes of content to be read at most.
+   * @returns `done`: the secondary has looked at everything that was said.
+   * @throws {StreamError} when the secondary is gone, or something cannot be read.
+   */
+  step(budget: number): "busy" | "waiting" | "done" {
+    if (this.#said - this.#heard >= WINDOW) return "waiting";
+    const detail = this.#details.shift();
+    if (detail !== undefined) this.#sendDetail(detail);
+    else if (this.#listing !== null) this.#list(this.#listing);
+    else if (this.#files[0] !== undefined) this.#sendBlocks(this.#files[0], budget);
+    else if (this.#directories.length > 0) this.#open(this.#directories.shift() ?? 0);
+    else if (this.#next < this.#options.until) this.#gather(budget);
+    else return this.#said === this.#heard ? "done" : "waiting";
+    return "busy";
+  }
+
+  /** The session is over, or nothing more is wanted. */
+  close(): void {
+    if (this.#listing !== null) this.#backing.close(this.#listing.fd);
+    this.#listing = null;
+  }
+
+  /** The next objects in one frame. */
+  #gather(budget: number): void {
+    let count = 0;
+    let cost = 0;
+    for (let looks = 0; looks < LOOKS_MAX && count < OBJECTS_MAX && cost < budget; looks++) {
+      if (this.#next >= this.#options.until || this.#files.length + this.#directories.length > 0) break;
+      const id = this.#next++;
+      const held = this.#present(id);
+      if (held === undefined) continue;
+      const state = this.#state(held);
+      // It may have lost its last name by the way it was opened.
+      if (state.nlink === 0) continue;
+      const failed = this.#prints.take(held, state, this.#bodyAddress + count * FINGERPRINT_BYTES + 8);
+      if (failed < 0) throw refused(id, "read", failed);
+      setU64(this.#bodyView, count * FINGERPRINT_BYTES, id);
+      count++;
+      const inline = isInline(state) ? state.size : 0;
+      cost += OBJECT_COST + inline;
+      this.#counters.objects++;
+      this.#counters.bytes += inline;
+      if (held.type === S_IF.DIR) this.#directories.push(id);
+      else if (state.size > inline) this.#files.push({ id, at: 0 });
+    }
+    if (count > 0) this.#sendBody(CONTROL.fingerprints, {}, count * FINGERPRINT_BYTES);
+    else if (this.#said === this.#heard) this.#reached = this.#here;
+  }
+
+  /** The object, if it has a name and its attributes are told. */
+  #present(id: number): Held | undefined {
+    if (id < FIRST_ID ? id < 1 || id > this.#objects.rootCount : !this.#options.exists(id)) return undefined;
+    const held = this.#objects.get(id);
+    // What has lost its name belongs to the node whose kernel has it open.
+    if (held === undefined || held.kept || held.orphan) return undefined;
+    this.#options.tellTime(id);
+    return held;
+  }
+
+  #state(held: Held): ObjectState {
+    const state = this.#prints.state(held);
+    if (typeof state === "number") throw refused(held.id, "read the attributes of", state);
+    return state;
+  }
+
+  #sendBlocks(file: FileWork, budget: number): void {
+    const held = this.#present(file.id);
+    const state = held === undefined ? undefined : this.#state(held);
+    if (held === undefined || state === undefined || file.at >= state.size || state.nlink === 0) {
+      this.#files.shift();
+      return;
+    }
+    const fd = this.#objects.io(held);
+    if (fd < 0) throw refused(held.id, "open", fd);
+    const { size } = state;
+    const start = file.at;
+    const data = this.#backing.lseek(fd, start, SEEK.DATA);
+    if (data < 0 && data !== -ENXIO) throw refused(held.id, "look for holes in", data);
+    const hole = data < 0 ? size : Math.min(size, data - data % BLOCK_BYTES);
+    if (hole > start) {
+      file.at = hole;
+      return this.#send(CONTROL.verifyBlocks, { id: file.id, a: start, b: size, c: hole - start }, 0);
+    }
+    const piece = Math.max(BLOCK_BYTES, Math.min(PIECE_BYTES, budget - budget % BLOCK_BYTES));
+    const stop = Math.min(size, start + piece);
+    if (start % AHEAD_BYTES === 0) this.#backing.readAhead(fd, stop, AHEAD_BYTES);
+    const count = this.#hasher.hash(fd, start, stop, this.#wire.bodyAddress);
+    if (count < 0) throw refused(held.id, "read", count);
+    file.at = stop;
+    this.#counters.bytes += stop - start;
+    if (stop >= size) this.#files.shift();
+    this.#send(
+      CONTROL.verifyBlocks,
+      { id: file.id, a: start, b: size, c: stop - start },
+      count * HASH_BYTES,
+    );
+  }
+
+  #open(id: number): void {
+    const held = this.#present(id);
+    if (held === undefined) return;
+    const fd = this.#backing.reopen(held.path, O.RDONLY | O.DIRECTORY);
+    if (fd === -ESTALE) return;
+    if (fd < 0) throw refused(id, "open", fd);
+    this.#listing = { id, fd, begun: false };
+    this.#list(this.#listing);
+  }
+
+  /** The next names of a directory. What changes between two steps makes the secondary ask for it again. */
+  #list(listing: Listing): void {
+    const held = this.#present(listing.id);
+    const got = held === undefined ? 0 : this.#backing.getdents(listing.fd, this.#entries);
+    if (got < 0) throw refused(listing.id, "list", got);
+    let at = 0;
+    while (held !== undefined && got > 0 && this.#entries.next()) {
+      if (this.#entries.isDot) continue;
+      const bare = this.#entries.name;
+      if (held.id < FIRST_ID && OWN_NAMES.includes(nameKey(bare))) continue;
+      const name = new Uint8Array(bare.length + 1);
+      name.set(bare);
+      at = putName(this.#body, this.#bodyView, at, { id: this.#idOf(held, name), name });
+    }
+    const flags = (listing.begun ? 0 : NAMES.begin) | (got > 0 ? 0 : NAMES.end);
+    listing.begun = true;
+    if (got === 0) {
+      this.#backing.close(listing.fd);
+      this.#listing = null;
+    }
+    if (held !== undefined) this.#sendBody(CONTROL.names, { id: listing.id, a: flags }, at);
+  }
+
+  /** An object that nobody has looked up since it was there gets its id now, and counts as differing. */
+  #idOf(parent: Held, name: Uint8Array): number {
+    const id = this.#objects.idAt(parent, name);
+    if (id > 0) return id;
+    const child = this.#objects.lookup(parent, name);
+    if (typeof child === "number") throw refused(parent.id, "look up a name in", child);
+    return child.id;
+  }
+
+  /** All that is known of one object: the secondary says what of it differs. */
+  #sendDetail(id: number): void {
+    const held = this.#present(id);
+    const state = held === undefined ? undefined : this.#state(held);
+    if (held === undefined || state === undefined || state.nlink === 0) return;
+    const length = encodeObject(this.#wire.body, this.#wire.bodyView, state, []);
+    if (!isInline(state)) return this.#send(CONTROL.detail, { id }, length);
+    const failed = this.#prints.content(held, state, this.#wire.bodyAddress + length);
+    if (failed < 0) throw refused(id, "read", failed);
+    setContent(this.#wire.bodyView, HASH_BYTES);
+    this.#send(CONTROL.detail, { id }, length + HASH_BYTES);
+  }
+
+  /** The first id of which something is still to be said. */
+  get #here(): number {
+    return Math.min(
+      this.#next,
+      this.#files[0]?.id ?? this.#next,
+      this.#listing?.id ?? this.#next,
+      ...this.#directories,
+    );
+  }
+
+  #sendBody(op: number, fields: { id?: number; a?: number }, length: number): void {
+    this.#wire.body.set(this.#body.subarray(0, length));
+    this.#send(op, fields, length);
+  }
+
+  #send(op: number, fields: { id?: number; a?: number; b?: number; c?: number }, length: number): void {
+    this.#wire.control(op, fields, length);
+    this.#said++;
+    this.#marks.push(this.#here);
+  }
+}
+
+function refused(id: number, what: string, result: number): StreamError {
+  return new StreamError(
+    "system",
+    `Cannot verify the copies: the primary's disk did not let us ${what} object ${id} (errno ${-result})`,
+  );
+}
