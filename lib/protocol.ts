@@ -20,10 +20,14 @@ export interface Protocol {
  * | version | since then                                                                                        |
  * | ------: | ------------------------------------------------------------------------------------------------- |
  * |       2 | after the hellos an encrypted connection carries sealed records; until then it was TLS to its end |
+ * |       3 | the primary may have the copies verified                                                          |
  */
-const VERSION = 2;
+const VERSION = 3;
 /** Version 1 was never released. */
 const VERSION_FIRST = 2;
+
+/** From this version on a secondary takes part in a verification. */
+export const VERIFIES = 3;
 
 /** What this program speaks. */
 export const PROTOCOL: Protocol = protocolOf(VERSION);

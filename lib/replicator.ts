@@ -12,6 +12,7 @@
 
 import { crc32 } from "node:zlib";
 import { type ClusterConfig, type ModuleConfig, parseCluster, parseModule } from "./config.ts";
+import { agreeVersion, PROTOCOL } from "./protocol.ts";
 import type { AckerCommand, AckerMessage } from "./replication/acker_worker.ts";
 import { dial, DialError } from "./replication/dial.ts";
 import type { DiskCommand, DiskMessage } from "./replication/disk_worker.ts";
@@ -381,7 +382,13 @@ class Replicator {
         applied: plan.mode === "replay" ? Math.min(position.last, plan.from - 1) : 0,
         timeoutMs: this.#config.peerTimeoutMs,
       });
-      await this.#ask({ kind: "attach", session: session.id, data: session.data, plan });
+      await this.#ask({
+        kind: "attach",
+        session: session.id,
+        data: session.data,
+        plan,
+        version: agreeVersion(session.agreement, PROTOCOL) ?? PROTOCOL.versionMin,
+      });
     } catch (error) {
       logLine(`Cannot bring the secondary up to date: ${messageOf(error)}`);
       await this.#lose(session.id, messageOf(error));

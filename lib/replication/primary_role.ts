@@ -27,6 +27,7 @@ import {
   wake,
   writeFrom,
 } from "../system/worker_io.ts";
+import { VERIFIES } from "../protocol.ts";
 import type { Copy } from "./copy.ts";
 import { forgetForeignIds, handleMap, rebuildMap } from "./copy.ts";
 import { ASK_KIND, CONTROL, sessionNumber } from "./mutation.ts";
@@ -152,6 +153,8 @@ export class PrimaryRole {
   #served = 0;
   #toldAt = 0;
   #session = "";
+  /** The protocol that the peer and we speak. */
+  #version = 0;
   /** What is in the ask ring is of this session. */
   #hearing = false;
   #catchUp: CatchUp | null = null;
@@ -318,10 +321,15 @@ export class PrimaryRole {
   }
 
   /** A secondary has come; `ids` of a reconciliation include what its activity set names. */
-  attach(session: string, data: StreamHandle, plan: Plan, ids: Set<number>): void {
+  attach(
+    peer: { readonly session: string; readonly data: StreamHandle; readonly version: number },
+    plan: Plan,
+    ids: Set<number>,
+  ): void {
     this.detach(this.#session);
-    const wire = new Wire({ stream: openStream(data), crc32, addressOf, gather: true });
-    this.#session = session;
+    const wire = new Wire({ stream: openStream(peer.data), crc32, addressOf, gather: true });
+    this.#session = peer.session;
+    this.#version = peer.version;
     this.#hearing = false;
     const live = plan.mode === "reconcile";
     this.sequencer.link = { wire, live };
@@ -587,7 +595,7 @@ export class PrimaryRole {
   #live(resync: Readonly<Record<string, unknown>>): void {
     this.#catchUp = { kind: "live" };
     const { link } = this.sequencer;
-    if (link !== null) this.#verification.attach(link.wire);
+    if (link !== null && this.#version >= VERIFIES) this.#verification.attach(link.wire);
     this.sequencer.repeatFsyncs();
     const { last } = this.#copy.journal;
     this.#world.say({ kind: "caught-up", session: this.#session, sequence: last, resync });

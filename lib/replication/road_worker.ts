@@ -38,6 +38,8 @@ export type RoadCommand =
       readonly session: string;
       readonly data: StreamHandle;
       readonly plan: Plan;
+      /** Of the protocol, agreed with the peer. */
+      readonly version: number;
     }
     | { readonly kind: "hello" }
     | {
@@ -316,7 +318,7 @@ class RoadThread {
     if (ids === null) {
       throw new Error("Cannot compare: the log dropped what names the objects; the secondary comes again");
     }
-    this.#primary().attach(command.session, command.data, plan, ids);
+    this.#primary().attach(command, plan, ids);
     return undefined;
   }
 

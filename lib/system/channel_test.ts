@@ -1,3 +1,4 @@
+import { PROTOCOL } from "../protocol.ts";
 import { assert, assertEquals, assertMatch, assertRejects, assertStrictEquals } from "@std/assert";
 import { DialError } from "../replication/dial.ts";
 import { openNetwork, type Security } from "./network.ts";
@@ -51,7 +52,7 @@ Deno.test("Door hands over a session once its three connections are there, with 
 
     assertEquals(session.agreement, {
       accept: true,
-      version: 2,
+      version: PROTOCOL.version,
       node: "node1",
       body: { echo: { position: 7 } },
     });
@@ -113,14 +114,14 @@ Deno.test("dial() reports a refusal of the data road in its words", () =>
   }));
 
 Deno.test("dial() is told which versions do not fit, and what to do", async () => {
-  await using door = new TestDoor(PLAIN, { protocol: { version: 5, versionMin: 4 } });
+  await using door = new TestDoor(PLAIN, { protocol: { version: 9, versionMin: 8 } });
 
   const error = await refusedDial(dialAs(PLAIN, door));
 
   assertEquals(error.refusal?.code, "version");
   assertMatch(
     error.message,
-    /node1 speaks protocol 4 to 5, node2 2; install the newer Binome on the older node/,
+    /node1 speaks protocol 8 to 9, node2 [\d to]+; install the newer Binome on the older node/,
   );
 });
 
@@ -135,7 +136,7 @@ Deno.test("Door refuses a node whose Binome does not know sealed records", () =>
     assertEquals(error.refusal?.code, "version");
     assertMatch(
       error.message,
-      /node1 speaks protocol 2, node2 1; install the newer Binome on the older/,
+      /node1 speaks protocol [\d to]+, node2 1; install the newer Binome on the older/,
     );
   }));
 
@@ -309,7 +310,7 @@ Deno.test("Door gives a session up whose other connections never come", async ()
   const { encodeHello } = await import("../replication/hello.ts");
   const connection = await network.connect(door.door.endpoint, limit);
   await connection.authenticate(limit);
-  const hello = { version: 2, versionMin: 2, cluster: "plant", module: "bms", node: "node2" };
+  const hello = { ...PROTOCOL, cluster: "plant", module: "bms", node: "node2" };
 
   await connection.write(
     encodeHello("ack", { ...hello, kind: "ack", session: "s", body: null }, crc32),

@@ -61,7 +61,6 @@ class Pair implements Disposable {
       readSome: unused,
       pending: () => 0,
       setTimeouts: () => {},
-      describe: unused,
       close: () => {},
     };
     this.#wire = new Wire({ stream, crc32, addressOf });
