@@ -10,15 +10,15 @@ const SILENT_MS = 5;
 
 /** Shares the thread's time. */
 export class Pace {
-  readonly #share: number;
+  /** Part of the time that a step may take beside applications, from 0 to 1. */
+  share: number;
   #requests = -1;
   #requestAt = Number.NEGATIVE_INFINITY;
   #next = Number.NEGATIVE_INFINITY;
   #bytesNext = Number.NEGATIVE_INFINITY;
 
-  /** @param share part of the time that a step may take beside applications, from 0 to 1. */
   constructor(share: number) {
-    this.#share = share;
+    this.share = share;
   }
 
   /**
@@ -42,7 +42,7 @@ export class Pace {
 
   /** A step was taken, from `began` to `now`; it moved `bytes`, of which `bytesPerSecond` may be moved (0: no bound). */
   took(began: number, now: number, bytes = 0, bytesPerSecond = 0): void {
-    this.#next = now + (now - began) * (1 / this.#share - 1);
+    this.#next = now + (now - began) * (1 / this.share - 1);
     if (bytesPerSecond > 0 && bytes > 0) {
       this.#bytesNext = Math.max(this.#bytesNext, began) + bytes / bytesPerSecond * 1000;
     }

@@ -52,7 +52,7 @@ const BURST = 256;
 const IDS_PER_FRAME = 65536;
 
 /** What differs is gathered for so long after the first, nanoseconds, or until there are so many: then it is compared. */
-const DIFFERING_NS = 500e6;
+const DIFFERING_NS = 1e9;
 const DIFFERING_MAX = 256;
 
 /** How to be secondary. */

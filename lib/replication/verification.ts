@@ -18,6 +18,8 @@ import type { Wire } from "./wire.ts";
 
 /** Part of the time beside applications that ask for something all the time. */
 const SHARE = 0.01;
+/** The same once something differs: what else does is to be known before the secondary leaves, which is soon. */
+const SHARE_DIFFERS = 0.3;
 /** Bytes of content in one step: beside applications, and while they are silent. */
 const STEP_ACTIVE = 128 * 1024;
 const STEP_SILENT = 1024 * 1024;
@@ -105,6 +107,7 @@ export class Verification {
   onDifference(): void {
     if (this.#pass === null || this.#source === null) return;
     this.#back ??= this.#source.reached;
+    this.#pace.share = SHARE_DIFFERS;
     this.#pass = { ...this.#pass, differences: this.#pass.differences + 1 };
   }
 
@@ -170,6 +173,7 @@ export class Verification {
     if (pass === null || this.#wire === null || this.#source !== null) return;
     if (pass.repairs > REPAIRS_MAX) return this.#end(false);
     this.#waiting = false;
+    this.#pace.share = SHARE;
     this.#source = this.#options.makeSource(this.#wire, pass.next, pass.until);
   }
 

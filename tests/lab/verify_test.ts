@@ -16,7 +16,7 @@ while [ ! -e /run/lab/stop ]; do
 done`;
 
 const GROW =
-  `cd ${DATA} && mkdir -p tree/a tree/b && for i in $(seq 200); do echo content $i > tree/a/f$i; done
+  `cd ${DATA} && mkdir -p tree/a tree/b tree/c && for i in $(seq 200); do echo content $i > tree/a/f$i; done
 dd if=/dev/urandom of=tree/b/large bs=64k count=40 status=none
 truncate -s 3M tree/b/sparse && ln -s ../a tree/b/link && ln tree/a/f1 tree/b/hard && mkfifo tree/b/fifo
 setfattr -n user.colour -v blue tree/a/f2 2>/dev/null || true; sync -f .`;
@@ -33,7 +33,7 @@ const TAMPER: readonly (readonly [script: string, event: RegExp])[] = [
   ],
   ["chmod 600 tree/a/f8", /f8: mode: 100644 here, 100600/],
   ["rm tree/a/f9", /name f9: object \d+ here, no such name/],
-  ["echo foreign > tree/a/foreign", /name foreign: no such name here, present/],
+  ["echo foreign > tree/c/foreign", /name foreign: no such name here, present/],
   ["rm tree/a/f10; echo replaced > tree/a/f10", /name f10: object \d+ here, a foreign object/],
   [
     "printf y | dd of=tree/b/sparse bs=1 seek=2000000 conv=notrunc status=none",
