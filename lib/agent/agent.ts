@@ -30,6 +30,8 @@ import { moduleStatus } from "./status.ts";
 const QUEUE_MAX = 10_000;
 const EVENTS_LIMIT_MAX = 1000;
 const TICK_MIN_MS = 50;
+/** The keeper gives a replicator 10 s to end, the second half after SIGKILL. */
+const STOP_MS = 12_000;
 
 /** What the agent is made of. */
 export interface AgentWorld {
@@ -216,10 +218,7 @@ export class Agent implements AgentControl {
       return { ok: false, code: "refused", message: `Cannot remove "${module}": stop it first` };
     }
     // Its log stays, and would be believed if the module were applied again.
-    await this.#world.markEdited(module);
-    for (const { path } of running.runner.config.replicate) {
-      await this.#keeper.call("uncover", { module, path }, 10_000);
-    }
+    await this.#open(running.runner.config);
     await this.#drop(module, running);
     this.#world.store.forget(module);
     return { ok: true, code: "accepted", message: `${module} is forgotten; its directories are plain again` };
@@ -238,10 +237,9 @@ export class Agent implements AgentControl {
       return { ok: false, code: "refused", message };
     }
     const paths = runner.config.replicate.map(({ path }) => path);
-    // First: power may go in between.
-    if (!covered) await this.#world.markEdited(module);
     try {
-      for (const path of paths) await this.#keeper.call(word, { module, path }, 10_000);
+      if (!covered) await this.#open(runner.config);
+      else for (const path of paths) await this.#keeper.call("cover", { module, path }, 10_000);
     } catch (error) {
       return { ok: false, code: "refused", message: error instanceof Error ? error.message : String(error) };
     }
@@ -251,6 +249,16 @@ export class Agent implements AgentControl {
       ? `${module} is read-only on ${this.#node} until it is started`
       : `${module} can be edited on ${this.#node}; the next start compares all of it`;
     return { ok: true, code: "accepted", message };
+  }
+
+  /**
+   * Takes everything off a module's directories. A replicator that a failed stop has left would not see the mark, and who
+   * comes after it would; power may go between the mark and the uncovering, so the mark comes first.
+   */
+  async #open({ name, replicate }: ModuleConfig): Promise<void> {
+    await this.#keeper.call("replicator.stop", { module: name }, STOP_MS);
+    await this.#world.markEdited(name);
+    for (const { path } of replicate) await this.#keeper.call("uncover", { module: name, path }, 10_000);
   }
 
   async applyCluster(config: ClusterConfig): Promise<CommandResult> {

@@ -119,7 +119,7 @@ Deno.test("Agent opens the directories of a stopped module only, and notes it fi
   assertEquals((await n2.agent?.setCover("m", false, by))?.code, "accepted");
   assertEquals(n2.edited, ["m"]);
   assertEquals((await n2.agent?.setCover("m", true, by))?.code, "accepted");
-  assertEquals(n2.calls.filter((call) => call.endsWith("cover")), ["uncover", "cover"]);
+  assertEquals(n2.calls.filter((call) => /cover|stop/.test(call)), ["replicator.stop", "uncover", "cover"]);
   assertEquals((await n2.agent?.setCover("x", true, by))?.code, "unknown-module");
 });
 
