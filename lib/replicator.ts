@@ -310,16 +310,18 @@ class Replicator {
     const { kept } = await this.#takeDescriptors(resumed ? RESUME_MS : 0);
     const grants = this.#mounts.map((_, index) => resumed ? role.grants[index] ?? null : null);
     this.#remember({ ...role, grants });
-    const result = await this.#ask({
-      kind: "serve",
-      epoch: role.epoch,
-      members: role.members,
-      mounts: this.#mounts,
-      kept,
-      grants,
-    });
+    const { epoch, members } = role;
+    const serving = this.#ask({ kind: "serve", epoch, members, mounts: this.#mounts, kept, grants });
+    const result = resumed ? await serving : await serving.catch((error) => this.#notServing(error));
     if (role.peer !== null && this.#door === null) this.#openDoor(role.peer, role.port);
     return result;
+  }
+
+  /** Refused: nobody serves the new mount. A demotion would wait for it, and a later process would go on as primary. */
+  async #notServing(error: unknown): Promise<never> {
+    const { role } = await this.#ask({ kind: "status" }) as { readonly role: string };
+    if (role !== "primary") this.#forgetRole();
+    throw error;
   }
 
   async #closeDoor(): Promise<void> {
@@ -693,7 +695,7 @@ class Replicator {
       };
       const pidfd = openPidfd(list.pid);
       try {
-        this.#mounts = this.#config.replicate.map(({ path, durability }) => {
+        this.#mounts = this.#config.replicate.map(({ path, durability, require }) => {
           const found = list.mounts.find((mount) => mount.path === path);
           if (found === undefined) throw new Error(`Cannot take over ${path}: the keeper does not hold it`);
           return {
@@ -701,6 +703,7 @@ class Replicator {
             backing: copyDescriptor(pidfd, found.backing),
             fuse: found.fuse === null ? null : copyDescriptor(pidfd, found.fuse),
             durability,
+            require,
           };
         });
         const kept = list.kept.filter(({ key }) => key.startsWith(ORPHAN_PREFIX)).map(({ key, fd }) => ({

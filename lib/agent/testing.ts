@@ -30,7 +30,7 @@ export const MODULE: ModuleConfig = {
   nodes: ["n1", "n2"],
   network: "repl",
   port: 9020,
-  replicate: [{ path: "/srv/m", durability: "fsync", exclude: [] }],
+  replicate: [{ path: "/srv/m", durability: "fsync", require: null, exclude: [] }],
   virtualIps: [{ address: "10.0.0.100", prefix: 24, interface: null }],
   service: {
     start: ["/bin/start"],

@@ -25,9 +25,15 @@ const exclude = z.string({ error: 'a pattern such as "*.tmp" or "cache/**"' }).m
     error: 'a pattern relative to the directory, such as "*.tmp" or "cache/**"',
   });
 
+const require = z.string({ error: 'the name of a file in the directory, such as ".mounted"' }).min(1).max(255)
+  .refine((file) => file.split("/").every((part) => part !== "" && part !== "." && part !== ".."), {
+    error: 'a name relative to the directory, such as ".mounted" or "base/.mounted"',
+  });
+
 const replicate = strict({
   path: absolutePath("the absolute path of the directory"),
   durability: z.enum(["each-write", "fsync", "relaxed"]).default("fsync"),
+  require: require.optional(),
   // Refused, not ignored: who excludes a path relies on it staying on its node.
   exclude: z.array(exclude, { error: "a list of patterns" }).max(0, {
     error: "an empty list: this version replicates everything in the directory, keep such files elsewhere",
@@ -146,7 +152,7 @@ export function parseModule(
     nodes: [first, second],
     network: network ?? "",
     port: raw.port,
-    replicate: raw.replicate,
+    replicate: raw.replicate.map((directory) => ({ ...directory, require: directory.require ?? null })),
     virtualIps: raw.virtual_ips.map((vip) => ({ ...vip, interface: vip.interface ?? null })),
     service: raw.service === undefined ? null : serviceOf(raw.service),
     failover: { automatic: raw.failover.automatic, prefer: raw.failover.prefer ?? null },

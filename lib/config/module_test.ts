@@ -42,7 +42,7 @@ Deno.test("parseModule() gives every value, units in the names", () => {
     nodes: ["node1", "node2"],
     network: "direct",
     port: 9020,
-    replicate: [{ path: "/srv/bms", durability: "fsync", exclude: [] }],
+    replicate: [{ path: "/srv/bms", durability: "fsync", require: null, exclude: [] }],
     virtualIps: [{ address: "10.0.0.100", prefix: 24, interface: null }],
     service: {
       start: ["/etc/binome/bms/start"],
@@ -200,4 +200,12 @@ Deno.test("parseModule() refuses to exclude names, which would be replicated all
     'module: bms\nkind: directory\nreplicate:\n  - { path: /srv/bms, exclude: ["*.tmp"] }\n',
   );
   assertMatch(line, /^bms\.yaml:4: .*this version replicates everything/);
+});
+
+Deno.test("parseModule() takes a required file within the directory, and no other", () => {
+  const text = (require: string) => BMS.replace("exclude: []", `require: ${require}`);
+  assertEquals(parse(text(".mounted")).replicate[0]?.require, ".mounted");
+  for (const wrong of ["/etc/passwd", "../x", "a//b", "''"]) {
+    assertMatch(refused(text(wrong))[0] ?? "", /replicate\[0\]\.require: .*expected/);
+  }
 });

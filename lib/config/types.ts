@@ -98,6 +98,8 @@ export interface ReplicateConfig {
   /** Absolute, normalized. */
   readonly path: string;
   readonly durability: Durability;
+  /** A file in it without which nothing is started (I7), on either node. Null: any directory that was replicated will do. */
+  readonly require: string | null;
   /** Name patterns (`*.tmp`) or paths beneath (`/cache/**`) that stay on the node. */
   readonly exclude: readonly string[];
 }

@@ -150,6 +150,16 @@ export class Copy {
     return this.meta.value.suspect;
   }
 
+  /**
+   * Whether the directory must hold what was put there. Who took a role since the boot and never left it in order does not
+   * start, but goes on: an application may have removed anything since. In mid-comparison anything may be missing.
+   */
+  get mustBeWhole(): boolean {
+    const { clean, bootId, copy } = this.meta.value;
+    if (this.fresh) return true;
+    return copy !== "inconsistent" && (clean || bootId !== this.#bootId);
+  }
+
   /** A person may have changed anything: see {@link EDITED_MARK}. */
   get edited(): boolean {
     return this.meta.value.edited;

@@ -91,3 +91,21 @@ Deno.test("Copy that is new has nothing that could have been edited", () => {
   assertEquals([copy.edited, copy.fresh, storage.size(EDITED_MARK)], [false, true, null]);
   copy.close();
 });
+
+Deno.test("Copy.mustBeWhole is asked of a start, not of who goes on, nor in mid-comparison", () => {
+  const storage = new MemoryStorage();
+  const copy = open(storage);
+  assertEquals(copy.mustBeWhole, true);
+  copy.addGeneration({ generation: 1n, epoch: 1, first: 1 });
+  copy.begin("primary", { copy: "uptodate" });
+  assertEquals(copy.mustBeWhole, false);
+  copy.markClean();
+  assertEquals(copy.mustBeWhole, true);
+  copy.setCopy("inconsistent");
+  assertEquals(copy.mustBeWhole, false);
+  copy.begin("secondary", { copy: "uptodate" });
+  copy.close();
+  const after = open(storage, "boot-2");
+  assertEquals(after.mustBeWhole, true);
+  after.close();
+});

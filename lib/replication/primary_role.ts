@@ -37,7 +37,7 @@ import type { Plan } from "./position.ts";
 import { type Ask, ReconcileSource } from "./reconcile_source.ts";
 import { Replayer } from "./replayer.ts";
 import { Room } from "./room.ts";
-import { checkRoot } from "./root_mark.ts";
+import { checkRequired, checkRoot } from "./root_mark.ts";
 import { Sequencer } from "./sequencer.ts";
 import { type Shared, WORD } from "./shared.ts";
 import { StreamError, type StreamHandle } from "./stream.ts";
@@ -70,6 +70,8 @@ export interface Mount {
   /** `/dev/fuse`; null for a secondary. */
   readonly fuse: number | null;
   readonly durability: Durability;
+  /** A file without which nothing is started; null: none. */
+  readonly require: string | null;
 }
 
 /** A descriptor of an orphan that a former process held. */
@@ -679,6 +681,10 @@ function rootRefused(result: number): string {
 export function checkRoots(mounts: readonly Mount[], copy: Copy): void {
   mounts.forEach((mount, index) => {
     const mark = `${copy.meta.value.clusterId}/${copy.meta.value.module}/${index}`;
-    checkRoot({ path: mount.path, fd: mount.backing, mark, fresh: copy.fresh }, { backing, addressOf });
+    const { path, require } = mount;
+    const world = { backing, addressOf };
+    // First: what lacks it must not be marked as ours.
+    if (require !== null && copy.mustBeWhole) checkRequired({ path, fd: mount.backing, require }, world);
+    checkRoot({ path, fd: mount.backing, mark, fresh: copy.fresh }, world);
   });
 }

@@ -7,7 +7,7 @@
  */
 
 import type { Backing } from "../system/backing.ts";
-import { XATTR } from "../system/linux.ts";
+import { O, XATTR } from "../system/linux.ts";
 import { cbytes } from "./bytes.ts";
 
 /** On the root of each replicated directory, the same on both nodes; the mount hides it. */
@@ -32,6 +32,32 @@ export interface RootMark {
 export interface MarkWorld {
   readonly backing: Pick<Backing, "getxattr" | "setxattr">;
   readonly addressOf: (bytes: Uint8Array) => number;
+}
+
+/**
+ * Looks for the file that a person named (`require`). The mark tells one file system from another; this also tells a new copy's
+ * disk from the empty folder where it should be mounted.
+ */
+export function checkRequired(
+  root: { readonly path: string; readonly fd: number; readonly require: string },
+  world: { readonly backing: Pick<Backing, "openat" | "close"> },
+): void {
+  const { backing } = world;
+  const open: number[] = [];
+  try {
+    for (const part of root.require.split("/")) {
+      const fd = backing.openat(open.at(-1) ?? root.fd, cbytes(part), O.PATH | O.NOFOLLOW, 0);
+      if (fd >= 0) open.push(fd);
+      else {
+        throw new Error(
+          `Cannot use ${root.path}: "${root.require}" is missing in it (errno ${-fd}); is its file system mounted? ` +
+            "The module's configuration requires that file on both nodes: create it, or remove the line",
+        );
+      }
+    }
+  } finally {
+    for (const fd of open) backing.close(fd);
+  }
 }
 
 /** Looks at a directory's mark, or sets it on a new copy. Throws when the directory is not the one that was replicated. */

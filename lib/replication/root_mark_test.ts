@@ -1,5 +1,5 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { checkRoot, type MarkWorld } from "./root_mark.ts";
+import { checkRequired, checkRoot, type MarkWorld } from "./root_mark.ts";
 
 /** A directory's one xattr. */
 class OneXattr implements MarkWorld {
@@ -55,4 +55,40 @@ Deno.test("checkRoot() says which file systems have trusted xattrs", () => {
   world.failing = 95;
   const error = assertThrows(() => checkRoot({ ...ROOT, fresh: true }, world), Error);
   assertStringIncludes((error as Error).message, "use ext4, xfs or btrfs");
+});
+
+/** A directory tree by names; answers descriptors that count up, and how many are open. */
+function tree(...names: readonly string[]) {
+  const paths = new Map<number, string>([[ROOT.fd, ""]]);
+  let next = 10;
+  const backing: Parameters<typeof checkRequired>[1]["backing"] = {
+    openat: (fd, name) => {
+      const text = new TextDecoder().decode((name as Uint8Array).subarray(0, -1));
+      const path = `${paths.get(fd)}/${text}`;
+      if (!names.includes(path)) return -2;
+      paths.set(next, path);
+      return next++;
+    },
+    close: (fd) => {
+      paths.delete(fd);
+      return 0;
+    },
+  };
+  return { world: { backing }, open: () => paths.size - 1 };
+}
+
+Deno.test("checkRequired() finds a file by its names, and closes what it opened", () => {
+  const { world, open } = tree("/base", "/base/.mounted");
+  checkRequired({ ...ROOT, require: "base/.mounted" }, world);
+  assertEquals(open(), 0);
+});
+
+Deno.test("checkRequired() refuses a directory that lacks the file, and says what to do", () => {
+  const { world, open } = tree("/base");
+  for (const require of [".mounted", "base/.mounted", "other/.mounted"]) {
+    const error = assertThrows(() => checkRequired({ ...ROOT, require }, world), Error);
+    assertStringIncludes(error.message, `Cannot use /srv/data: "${require}" is missing`);
+    assertStringIncludes(error.message, "create it, or remove the line");
+  }
+  assertEquals(open(), 0);
 });

@@ -18,7 +18,7 @@ const MODULE: ModuleConfig = {
   encryption: true,
   onDivergence: "wait",
 };
-const replicate = (path: string) => [{ path, durability: "each-write" as const, exclude: [] }];
+const replicate = (path: string) => [{ path, durability: "each-write" as const, require: null, exclude: [] }];
 
 async function faultsOf(
   config: Partial<ModuleConfig>,

@@ -3,7 +3,7 @@
  * start, whichever role it is for.
  */
 import { assertEquals, assertMatch } from "@std/assert";
-import { Cluster, DATA, MODULE, PATIENT, story } from "./cluster.ts";
+import { Cluster, DATA, MODULE, NODES, PATIENT, story } from "./cluster.ts";
 import type { NodeName } from "./lab.ts";
 
 /** What a person does in the night: new files, one changed, one gone, one copied with all its attributes. */
@@ -80,4 +80,32 @@ Deno.test("a stopped copy is read-only; what a person edits in it is found at th
     await cluster.startBoth();
     assertEquals(await cluster.differences(), []);
   });
+
+  await step(
+    "a node whose directory lacks the required file does not start, and starts once it is there",
+    async () => {
+      await stopBoth(cluster);
+      await cluster.apply(
+        cluster.moduleYaml().replace(`- path: ${DATA}`, `- path: ${DATA}\n    require: .mounted`),
+      );
+      await cluster.binome("node1", ["start", MODULE, "--as", "primary", "--wait", "20"]);
+      const why = await cluster.waitEvent(
+        "node1",
+        /".mounted" is missing in it .* create it, or remove the line/,
+      );
+      assertEquals(why.level === "info", false);
+      await stopBoth(cluster);
+      for (const node of NODES) {
+        await cluster.must(node, ["uncover", MODULE]);
+        await lab.sh(node, `touch ${DATA}/.mounted`);
+      }
+      await cluster.startBoth();
+      assertEquals(await cluster.differences(), []);
+      // What an application removes while it serves ends nothing.
+      await lab.sh("node1", `rm ${DATA}/.mounted; kill -KILL ${await cluster.pid("node1", "replicator")}`);
+      await cluster.waitPair("node1");
+      await lab.sh("node1", `echo goes on >${DATA}/after`);
+      assertEquals(await cluster.differences(), []);
+    },
+  );
 });
