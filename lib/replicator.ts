@@ -124,6 +124,11 @@ class Replicator {
   #following: AbortController | null = null;
   #followed: Promise<void> = Promise.resolve();
   #mounts: Mount[] = [];
+  /** The peer's last session was ended because it held applications up for as long as it may. */
+  #late = false;
+  /** Attempts to reach the primary since the last session. */
+  #attempt = 0;
+  #dialing: AbortController | null = null;
   #dialError = "";
   readonly #ended = Promise.withResolvers<number>();
   /** A role left by a former process is taken up, or there was none. */
@@ -244,6 +249,7 @@ class Replicator {
       follow: (params) => this.#exclusive(() => this.#follow(readFollow(params))),
       close: (params) => this.#exclusive(() => this.#close(epochOf(params), isForced(params))),
       solo: (params) => this.#exclusive(() => this.#solo(epochOf(params))),
+      paths: (params) => this.#exclusive(() => this.#usePaths(readAddresses(params))),
       pair: (params) => this.#exclusive(() => this.#pair(epochOf(params))),
       verify: () => this.#exclusive(() => this.#ask({ kind: "verify" })),
       demote: () => this.#exclusive(() => this.#demote()),
@@ -291,6 +297,8 @@ class Replicator {
       peer: this.#role?.peer?.name ?? null,
       door: this.#door?.counters ?? null,
       unreachable: this.#session === null ? this.#dialError : "",
+      late: this.#late,
+      via: this.#session?.remote.address ?? null,
       encryption: this.#config.encryption,
       cipher: this.#config.encryption ? SEALED_BY : null,
     };
@@ -374,6 +382,7 @@ class Replicator {
     await this.#endSession("a newer session took its place");
     if (plan === undefined) return session.cut();
     this.#session = session;
+    this.#late = false;
     const position = session.agreement.body as { last: number };
     try {
       this.#toAcker({
@@ -442,18 +451,19 @@ class Replicator {
 
   /** Keeps a session with the primary, until told otherwise. */
   async #seek(primary: Peer, port: number, signal: AbortSignal): Promise<void> {
-    let attempt = 0;
+    this.#attempt = 0;
     while (!signal.aborted) {
       try {
         if (this.#session === null) {
-          await this.#join(primary, port, signal);
-          attempt = 0;
+          // Which of its addresses comes first may have changed since.
+          await this.#join(this.#role?.peer ?? primary, port, signal);
+          this.#attempt = 0;
         }
       } catch (error) {
         if (signal.aborted) return;
         this.#dialFailed(error);
       }
-      const pause = DIAL_PAUSES_MS[Math.min(attempt++, DIAL_PAUSES_MS.length - 1)] ?? 1000;
+      const pause = DIAL_PAUSES_MS[Math.min(this.#attempt++, DIAL_PAUSES_MS.length - 1)] ?? 1000;
       try {
         await (this.#session === null ? delay(pause, signal) : this.#sessionOver(signal));
       } catch {
@@ -472,8 +482,27 @@ class Replicator {
     }
   }
 
-  async #join(primary: Peer, port: number, signal: AbortSignal): Promise<void> {
+  /** A path was lost, or the better one is back: the session moves to the first address, the others are a way out. */
+  async #usePaths(addresses: readonly string[]): Promise<unknown> {
+    const role = this.#role;
+    // A primary listens on all of them.
+    if (role?.role !== "secondary" || role.peer === null) return {};
+    this.#remember({ ...role, peer: { ...role.peer, addresses } });
+    const [first] = addresses;
+    this.#attempt = 0;
+    this.#dialing?.abort(new Error(`${first} is to be tried first`));
+    const session = this.#session;
+    if (session !== null && session.remote.address !== first) {
+      await this.#lose(session.id, `it moves from ${session.remote.address} to ${first}`);
+    }
+    return {};
+  }
+
+  async #join(primary: Peer, port: number, following: AbortSignal): Promise<void> {
     const body = await this.#ask({ kind: "hello" });
+    const dialing = new AbortController();
+    this.#dialing = dialing;
+    const signal = AbortSignal.any([following, dialing.signal]);
     const session = await dial({
       network: this.#openNetwork(),
       endpoints: primary.addresses.map((address) => ({ address, port })),
@@ -806,6 +835,7 @@ class Replicator {
 
   #fromAcker(message: AckerMessage): void {
     if (message.kind === "peer-lost" || message.kind === "peer-failed") {
+      this.#late = message.kind === "peer-lost" && message.late && this.#session?.id === message.session;
       void this.#lose(message.session, message.reason);
     } else if (message.kind === "difference") void this.#differs(message.session, message.difference);
   }
@@ -891,6 +921,12 @@ function readPeer(value: unknown): Peer | null {
     throw new TypeError("Cannot read the command: expected a peer with name and addresses");
   }
   return { name: peer.name, addresses: peer.addresses.map(String) };
+}
+
+function readAddresses(params: unknown): readonly string[] {
+  const addresses = (params as { addresses?: unknown } | null)?.addresses;
+  if (Array.isArray(addresses) && addresses.length > 0) return addresses.map(String);
+  throw new TypeError("Cannot read the command: expected addresses, at least one");
 }
 
 function readServe(params: unknown): { epoch: number; members: 1 | 2; peer: Peer | null; port: number } {

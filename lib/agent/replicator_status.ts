@@ -24,6 +24,7 @@ export function channelOf(status: Fields): ChannelView {
     role: role === "primary" || role === "secondary" ? role : "idle",
     epoch: numberOf(status["epoch"]),
     connected: status["connected"] === true,
+    late: status["late"] === true,
     since: 0,
     caughtUp: status["caughtUp"] === true,
     sequence: positionOf(status["sequence"]) ?? 0n,

@@ -36,6 +36,7 @@ export function noChannel(at: number): ChannelView {
     role: "idle",
     epoch: 0,
     connected: false,
+    late: false,
     since: at,
     caughtUp: false,
     sequence: 0n,

@@ -106,13 +106,12 @@ function watchChannel(turn: Turn, peer: Report): void {
     // It came back in time; a promise that arrives later still parts us, which is safe.
     return turn.set({ proposal: 0 });
   }
-  const overdue = !channel.connected && turn.at - channel.since >= settings.timings.peerMs;
+  // Applications have waited for the whole bound already when it was the peer that did not answer.
+  const overdue = !channel.connected && (channel.late || turn.at - channel.since >= settings.timings.peerMs);
   if (!asked && overdue) {
     turn.set({ proposal: nextEpoch(turn) });
-    turn.warn(
-      "Asks its peer to stand back",
-      `the replication channel to ${settings.peer} is gone for too long`,
-    );
+    const why = channel.late ? "answers too late" : "is gone for too long";
+    turn.warn("Asks its peer to stand back", `the replication channel to ${settings.peer} ${why}`);
     turn.send();
   }
 }

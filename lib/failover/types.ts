@@ -175,6 +175,8 @@ export interface ChannelView {
   readonly epoch: number;
   /** The replication channel to the peer stands. */
   readonly connected: boolean;
+  /** It does not, because the peer held applications up for the peer bound. */
+  readonly late: boolean;
   /** When `connected` last changed. */
   readonly since: number;
   /** The peer (seen from a primary) or we (seen from a secondary) lack nothing but what is in flight. */

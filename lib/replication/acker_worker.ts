@@ -40,7 +40,13 @@ export type AckerCommand =
 /** What this thread tells. */
 export type AckerMessage =
   | { readonly kind: "acker-ready" }
-  | { readonly kind: "peer-lost"; readonly session: string; readonly reason: string }
+  | {
+    readonly kind: "peer-lost";
+    readonly session: string;
+    readonly reason: string;
+    /** It was dropped on purpose: it held applications up for as long as it may. */
+    readonly late: boolean;
+  }
   | { readonly kind: "peer-failed"; readonly session: string; readonly reason: string }
   | { readonly kind: "difference"; readonly session: string; readonly difference: string };
 
@@ -81,6 +87,8 @@ class AckerThread {
   #applied = 0;
   #synced = 0;
   #progressAt = 0;
+  /** What the peer must have for its next acknowledgement to count: many small steps are no progress to who waits. */
+  #owed = 0;
 
   constructor(start: AckerStart, readonly say: (message: AckerMessage) => void) {
     this.#shared = new Shared(start.memory);
@@ -97,7 +105,7 @@ class AckerThread {
       if (this.#shared.get(WORD.forget) === 1) this.#shared.forgetReplies();
       const waiting = this.#shared.repliesWaiting + this.#shared.fsyncsWaiting > 0;
       // A peer that has nothing to do is not late: the time runs from when somebody waits.
-      if (!waiting) this.#progressAt = bootNanoseconds();
+      if (!waiting) this.#progressed();
       const ready = this.#poll.wait(waiting ? 20 : 200);
       if (ready > 0) this.#receive();
       this.#drainReplies();
@@ -139,7 +147,7 @@ class AckerThread {
     this.#synced = 0;
     // The road thread may still find what the last session asked for.
     this.#push(ASK_KIND.session, sessionNumber(command.session), 0, 0);
-    this.#progressAt = bootNanoseconds();
+    this.#progressed();
     this.#poll.assign([this.#shared.memory.wake.acker, ack.fd, sync.fd]);
     this.#shared.set(WORD.peerConnected, 1);
   }
@@ -168,7 +176,7 @@ class AckerThread {
     } catch (error) {
       if (!(error instanceof StreamError)) throw error;
       this.#drop();
-      this.say({ kind: "peer-lost", session: peer.session, reason: error.message });
+      this.say({ kind: "peer-lost", session: peer.session, reason: error.message, late: false });
     }
   }
 
@@ -182,11 +190,13 @@ class AckerThread {
   #frame(reader: FrameReader): void {
     const kind = littleKind(reader.view, reader.offset);
     const sequence = littleSequence(reader.view, reader.offset);
-    this.#progressAt = bootNanoseconds();
+    if (kind === ACK.applied) {
+      if (sequence > this.#applied) this.#setApplied(sequence);
+      if (sequence >= this.#owed) this.#progressed();
+      return;
+    }
+    this.#progressed();
     switch (kind) {
-      case ACK.applied:
-        if (sequence > this.#applied) this.#setApplied(sequence);
-        return;
       case ACK.synced:
         if (sequence > this.#synced) this.#synced = sequence;
         return;
@@ -206,6 +216,14 @@ class AckerThread {
         this.#ask(reader, kind, sequence);
         wake(this.#shared.memory.wake.road);
     }
+  }
+
+  /** The time runs anew, for what waits now: nobody waits longer than twice the bound for a peer that is merely slow. */
+  #progressed(): void {
+    const shared = this.#shared;
+    this.#progressAt = bootNanoseconds();
+    const newest = shared.replySlot((shared.get(WORD.replyTail) - 1) | 0);
+    this.#owed = shared.repliesWaiting === 0 ? 0 : shared.replies.getFloat64(newest + REPLY.sequence, true);
   }
 
   /** Passes on what the peer asks for during a resync. */
@@ -310,7 +328,7 @@ class AckerThread {
     const peer = this.#peer;
     if (peer === null || this.#shared.get(WORD.members) !== 2) return;
     if (!this.#authority.valid) {
-      this.#progressAt = bootNanoseconds();
+      this.#progressed();
       return;
     }
     if (bootNanoseconds() - this.#progressAt < peer.timeoutNs) return;
@@ -318,7 +336,8 @@ class AckerThread {
     this.say({
       kind: "peer-lost",
       session: peer.session,
-      reason: `it acknowledged nothing for ${peer.timeoutNs / SILENCE_NS} ms while applications waited`,
+      reason: `it did not acknowledge for ${peer.timeoutNs / SILENCE_NS} ms what applications waited for`,
+      late: true,
     });
   }
 }

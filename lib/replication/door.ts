@@ -443,6 +443,7 @@ export function releaseSession<Agreement>(
     return {
       id,
       agreement,
+      remote: connections.data.peer,
       data: release("data"),
       ack: release("ack"),
       sync: release("sync"),

@@ -9,6 +9,8 @@
  * @module
  */
 
+import type { Endpoint } from "./network.ts";
+
 /**
  * A stream as plain numbers, so that `postMessage` can carry it to a worker of the same process. Whoever receives it
  * owns it: adopted once, closed once.
@@ -74,6 +76,8 @@ export interface Session<Agreement> {
   readonly id: string;
   /** Primary's side: the secondary's hello. Secondary's side: the primary's reply. */
   readonly agreement: Agreement;
+  /** Where the other node is, as the kernel sees it. */
+  readonly remote: Endpoint;
   /** Primary → secondary: records and control frames. */
   readonly data: StreamHandle;
   /** Secondary → primary: applied acknowledgements and requests. */

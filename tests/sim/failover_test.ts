@@ -221,6 +221,17 @@ Deno.test("step() waits with the reason when both copies were written apart, unt
   assertEquals(world.b.copy.quarantine.length, 1);
 });
 
+Deno.test("step() parts at once from a peer that held applications up for the whole bound", () => {
+  const world = pair();
+  world.channelCut = true;
+  world.late = true;
+  const start = world.now;
+  world.until("alone", () => world.a.durable.members.length === 1);
+  assert(world.now - start <= 500, `took ${world.now - start}`);
+  assertEquals(world.b.durable.copy, "outdated");
+  assertMatch(world.a.log.join("\n"), /the replication channel to b answers too late/);
+});
+
 /** Cuts the replication channel for longer than the peer bound, ten times, and lets it stand for `stands` between. */
 function flap(world: World, stands: number): void {
   for (let round = 0; round < 10; round++) {

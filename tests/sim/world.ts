@@ -129,6 +129,8 @@ export class World {
   /** A → B and B → A. */
   cut = { ab: false, ba: false };
   channelCut = false;
+  /** The replicator ended the channel because the peer held applications up. */
+  late = false;
   /** Who reaches the witness. */
   witness: Record<string, boolean> = { a: true, b: true };
   /** Whether hosts answer probes of each other although heartbeats do not pass. */
@@ -367,6 +369,7 @@ export class World {
       role: copy.role,
       epoch: copy.epoch,
       connected,
+      late: this.late && !connected && copy.role === "primary",
       since: 0,
       caughtUp,
       sequence: BigInt(copy.writes.length),
