@@ -67,6 +67,8 @@ export interface ModuleStatus {
   readonly nodes: readonly NodeModuleStatus[];
   /** Replication channel. */
   readonly peerConnected: boolean;
+  /** The network it is to be made over, and the one it is made over; null while it does not stand. */
+  readonly network: { readonly preferred: string; readonly used: string | null };
   readonly resync: ResyncStatus | null;
   /** Null when the replicator does not answer. */
   readonly verification: VerificationStatus | null;

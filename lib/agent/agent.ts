@@ -23,7 +23,8 @@ import { LocalLink, pause } from "./local_link.ts";
 import { ModuleRunner } from "./module_runner.ts";
 import { fieldsOf } from "./replicator_status.ts";
 import type { Authority, Clock, Connect, HeartbeatTransport, Store, Timers } from "./seams.ts";
-import { endpointOf, settingsOf, timingsOf } from "./settings.ts";
+import { pathSilentMs } from "./paths.ts";
+import { endpointOf, networksOf, settingsOf, timingsOf } from "./settings.ts";
 import { moduleStatus } from "./status.ts";
 
 /** Events that may wait. The queue is emptied at once; more than this is our mistake, and stops the agent. */
@@ -307,7 +308,12 @@ export class Agent implements AgentControl {
       authority: this.#world.openAuthority(config.name),
       keeper: this.#keeper,
       socket: this.#world.socket(config.name),
-      peer: endpointOf(this.#cluster, config, settings.peer),
+      networks: networksOf(this.#cluster, config).map((name) => ({
+        name,
+        peer: endpointOf(this.#cluster, config, settings.peer, name),
+      })),
+      pathTimes: { silentMs: pathSilentMs(settings.timings), returnMs: config.networkReturnMs },
+      heard: () => this.#heartbeats.heardBy(settings.peer),
       targets: {
         witness: this.#cluster.arbiter.kind === "ping" ? this.#cluster.arbiter.address : null,
         peerAddresses: endpointOf(this.#cluster, config, settings.peer).addresses,

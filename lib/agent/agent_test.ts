@@ -78,6 +78,30 @@ Deno.test("Agent goes on with one network of two", async () => {
   assert((networks["repl"] ?? 0) > 4000);
 });
 
+Deno.test("Agent lets the replication channel move to another network within the peer bound, and back", async () => {
+  const pair = new Pair();
+  await pair.pair();
+  await pair.time.run(500);
+  const epoch = pair.n1.agent?.status().modules[0]?.nodes[0]?.epoch;
+  const used = (): unknown[] =>
+    [pair.n1, pair.n2].map((host) => host.agent?.status().modules[0]?.network.used);
+  assertEquals(used(), ["repl", "repl"]);
+  pair.cutNetworks.add("repl");
+  const ms = await pair.time.until("another network", () => used().join() === "lan,lan");
+  assert(ms <= MODULE.peerTimeoutMs - 500, `took ${ms} ms`);
+  assertEquals(pair.n2.addresses, ["10.0.0.1", "10.1.0.1"]);
+  await pair.time.run(3000);
+  pair.cutNetworks.delete("repl");
+  await pair.time.run(29_000);
+  assertEquals(used(), ["lan", "lan"]);
+  await pair.time.until("its own network", () => used().join() === "repl,repl");
+  assertEquals(pair.n1.agent?.status().modules[0]?.nodes[0]?.epoch, epoch);
+  for (const host of [pair.n1, pair.n2]) {
+    const told = host.events.filter(({ what }) => what.startsWith("Replicates")).map(({ what }) => what);
+    assertEquals(told, ["Replicates over lan", "Replicates over repl again"]);
+  }
+});
+
 Deno.test("Agent says what is wrong when the service does not start, and repairs it by restart", async () => {
   const pair = new Pair();
   pair.n1.failService = "Cannot start service of m: exit code 3";

@@ -24,6 +24,7 @@ import {
 import { HeldEvents } from "./held_events.ts";
 import { Lane } from "./lane.ts";
 import { LocalLink } from "./local_link.ts";
+import { choosePath, firstPath, type Paths, type PathTimes } from "./paths.ts";
 import { probeRound, type ProbeTargets } from "./probing.ts";
 import { channelOf, type Fields, fieldsOf } from "./replicator_status.ts";
 import {
@@ -57,7 +58,11 @@ export interface ModuleWorld {
   readonly services: ServiceEffects;
   readonly probes: Probes;
   readonly targets: ProbeTargets;
-  readonly peer: Endpoint;
+  /** The networks both nodes are on, the preferred one first, each with the order of addresses that begins with it. */
+  readonly networks: readonly { readonly name: string; readonly peer: Endpoint }[];
+  readonly pathTimes: PathTimes;
+  /** Network → when the peer was heard by it last. */
+  readonly heard: () => ReadonlyMap<string, number>;
   readonly socket: string;
   readonly graceMs: number;
   /** Puts an event in the agent's queue. */
@@ -86,6 +91,11 @@ export class ModuleRunner {
   readonly #held = new HeldEvents();
   #diskFull = false;
   #unwritten = false;
+  #paths: Paths;
+  /** The replicator knows the order of addresses. */
+  #pathTold = false;
+  /** The network told of last. */
+  #network: string | null = null;
   /** When the replicator's channel to the peer was made. */
   #connectedAt = 0;
 
@@ -93,6 +103,7 @@ export class ModuleRunner {
     this.config = config;
     this.#state = state;
     this.#world = world;
+    this.#paths = firstPath(config.network, world.clock.now());
     this.#replicator = new LocalLink({
       path: world.socket,
       connect: world.connect,
@@ -100,7 +111,8 @@ export class ModuleRunner {
       onEvent: (event, params) => this.#onReplicatorEvent(event, fieldsOf(params)),
       onChange: (connected) => this.#onReplicatorChange(connected),
     });
-    const { keeper, peer, vips, services, graceMs } = world;
+    const { keeper, vips, services, graceMs } = world;
+    const peer = (): Endpoint => this.#peer();
     const role = (): "primary" | "secondary" | "stopped" => roleOf(this.#state);
     const node = state.settings.node;
     this.#tasks = { config, node, peer, graceMs, keeper, replicator: this.#replicator, vips, services, role };
@@ -122,6 +134,12 @@ export class ModuleRunner {
   /** The replicator's last word on itself. */
   get status(): Fields | null {
     return this.#status;
+  }
+  /** The network the replication channel is made over; null while it does not stand. */
+  get network(): string | null {
+    const via = this.#status?.["via"];
+    const found = this.#world.networks.find(({ peer }) => peer.addresses[0] === via);
+    return this.#state.channel.connected ? found?.name ?? null : null;
   }
   get vipsSet(): boolean {
     return this.#vipsSet;
@@ -251,10 +269,52 @@ export class ModuleRunner {
   poll(): void {
     if (!this.#booted || this.#asking || !this.#replicator.connected) return;
     this.#asking = true;
+    this.#choosePath();
     this.#ask().then(() => {
       this.#asking = false;
       if (this.#replicator.connected) this.#world.post({ kind: "channel", channel: this.#channel() });
+      this.#tellNetwork();
     });
+  }
+
+  /** The peer, the address on the network in use first. */
+  #peer(): Endpoint {
+    const { networks } = this.#world;
+    const found = networks.find(({ name }) => name === this.#paths.network) ?? networks[0];
+    return found?.peer ?? { name: this.#state.settings.peer, addresses: [] };
+  }
+
+  #choosePath(): void {
+    const { networks, pathTimes, heard, clock } = this.#world;
+    const before = this.#paths.network;
+    this.#paths = choosePath(this.#paths, {
+      at: clock.now(),
+      networks: networks.map(({ name }) => name),
+      heard: heard(),
+      times: pathTimes,
+    });
+    if (this.#paths.network !== before) this.#pathTold = false;
+    if (this.#pathTold || this.#state.phase.kind !== "following") return;
+    this.#pathTold = true;
+    const { addresses } = this.#peer();
+    // One that has just died is told by the next look.
+    this.#replicator.call("paths", { addresses }, STATUS_MS).catch(() => this.#pathTold = false);
+  }
+
+  /** What the channel is made over in fact, not what was chosen: a connection may find its own way. */
+  #tellNetwork(): void {
+    const { network } = this;
+    if (network === null || network === this.#network) return;
+    const before = this.#network;
+    this.#network = network;
+    const preferred = this.config.network;
+    const { epoch } = this.#state.record;
+    if (network !== preferred) {
+      const why = `${preferred} does not lead to ${this.#state.settings.peer}`;
+      this.#world.note("warning", `Replicates over ${network}`, why, epoch);
+    } else if (before !== null) {
+      this.#world.note("info", `Replicates over ${network} again`, "it is the module's own network", epoch);
+    }
   }
 
   /** A keeper's event about this module. */
@@ -341,6 +401,7 @@ export class ModuleRunner {
   #onReplicatorChange(connected: boolean): void {
     if (connected) return this.poll();
     this.#status = null;
+    this.#pathTold = false;
     if (!this.#booted) return;
     const { sequence, history, role, epoch } = this.#state.channel;
     this.#world.post({

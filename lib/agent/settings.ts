@@ -6,6 +6,7 @@
 
 import type { ClusterConfig, ModuleConfig } from "../config/types.ts";
 import { promoteAfterMs, type Settings, type Timings } from "../failover/mod.ts";
+import { inOrder } from "./paths.ts";
 import type { Endpoint } from "./tasks.ts";
 
 /** D, unless the cluster's times are shorter. */
@@ -48,15 +49,27 @@ export function timingsOf(cluster: ClusterConfig, config: ModuleConfig): Timings
   return { ...times, leaseMs: Math.min(LEASE_MS, promoteAfterMs(times) - LEASE_MARGIN_MS) };
 }
 
-/** A node as the replication channel reaches it: the module's network first, the others as a way out. */
-export function endpointOf(cluster: ClusterConfig, config: ModuleConfig, name: string): Endpoint {
+/** The networks both nodes of a module are on, the module's own first. */
+export function networksOf(cluster: ClusterConfig, config: ModuleConfig): readonly string[] {
+  const nodes = cluster.nodes.filter(({ name }) => config.nodes.includes(name));
+  const shared = cluster.networks.filter((network) =>
+    nodes.every(({ addresses }) => addresses[network] !== undefined)
+  );
+  return inOrder(shared, config.network);
+}
+
+/** A node as the replication channel reaches it: one network first, the others as a way out. */
+export function endpointOf(
+  cluster: ClusterConfig,
+  config: ModuleConfig,
+  name: string,
+  network: string = config.network,
+): Endpoint {
   const node = cluster.nodes.find((one) => one.name === name);
   if (node === undefined) {
     throw new Error(`Cannot run module "${config.name}": "${name}" is no node of cluster.yaml`);
   }
-  const networks = [config.network, ...cluster.networks.filter((network) => network !== config.network)];
-  const addresses = networks.map((network) => node.addresses[network]).filter((address) =>
-    address !== undefined
-  );
+  const addresses = inOrder(networksOf(cluster, config), network).map((network) => node.addresses[network])
+    .filter((address) => address !== undefined);
   return { name, addresses };
 }

@@ -24,6 +24,7 @@ export function moduleStatus(runner: ModuleRunner, generation: number, now: Now)
     generation,
     nodes: [ownStatus(state), peerStatus(state, now)],
     peerConnected: state.channel.connected,
+    network: { preferred: config.network, used: runner.network },
     resync: status === null ? null : resyncOf(status),
     verification: status === null ? null : verificationOf(status),
     vip: { addresses: config.virtualIps.map((vip) => `${vip.address}/${vip.prefix}`), set: runner.vipsSet },

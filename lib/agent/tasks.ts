@@ -31,7 +31,8 @@ export interface Endpoint {
 export interface TaskWorld {
   readonly config: ModuleConfig;
   readonly node: string;
-  readonly peer: Endpoint;
+  /** As it is reached now. */
+  readonly peer: () => Endpoint;
   /** How long after the end of the authority the keeper takes the module down. */
   readonly graceMs: number;
   readonly keeper: LocalLink;
@@ -72,13 +73,13 @@ export async function runTask(world: TaskWorld, task: Task, signal: AbortSignal)
       return await askReplicator(world, "serve", {
         epoch: task.epoch,
         members: task.members,
-        peer: world.peer,
+        peer: world.peer(),
         port,
       }, CALL_MS);
     case "follow":
       return await askReplicator(world, "follow", {
         epoch: task.epoch,
-        primary: world.peer,
+        primary: world.peer(),
         port,
         overwrite: task.overwrite,
       }, CALL_MS);

@@ -42,6 +42,7 @@ export const MODULE: ModuleConfig = {
     environment: {},
   },
   failover: { automatic: true, prefer: "n1" },
+  networkReturnMs: 30_000,
   peerTimeoutMs: 3000,
   logBudgetBytes: 1 << 20,
   scrubMs: null,
@@ -115,6 +116,8 @@ export class FakeHost {
   sequence = 0;
   /** The replicator is in the middle of a comparison. */
   comparing = false;
+  /** Of the peer, as a secondary was told them: it connects to the first. */
+  addresses: readonly string[] = [];
   vip = false;
   service = false;
   serviceStarts = 0;
@@ -215,8 +218,12 @@ export class FakeHost {
         this.epoch = epoch;
         return {};
       case "follow":
+        this.addresses = (params as { primary: { addresses: readonly string[] } }).primary.addresses;
         this.role = "secondary";
         this.epoch = epoch;
+        return {};
+      case "paths":
+        this.addresses = (params as { addresses: readonly string[] }).addresses;
         return {};
       case "solo":
       case "pair":
@@ -225,6 +232,16 @@ export class FakeHost {
     }
     this.role = "idle";
     return { sequence: String(this.sequence) };
+  }
+
+  #via(peer: FakeHost): string | undefined {
+    if (this.role === "secondary") return this.addresses[0];
+    // The primary sees the other end of the same network.
+    const [mine, other] = [this.name, peer.name].map((name) =>
+      CLUSTER.nodes.find((node) => node.name === name)
+    );
+    const network = CLUSTER.networks.find((one) => mine?.addresses[one] === peer.addresses[0]);
+    return network === undefined ? undefined : other?.addresses[network];
   }
 
   #status(peer: FakeHost): unknown {
@@ -237,6 +254,7 @@ export class FakeHost {
       connected,
       caughtUp: connected && !this.comparing && !peer.comparing,
       copy: this.comparing ? "inconsistent" : "uptodate",
+      via: connected ? this.#via(peer) : null,
       sequence: String(this.sequence),
       acknowledged: String(peer.sequence),
       history: [{ generation: "00000000000000aa", epoch: 1, first: "0" }],

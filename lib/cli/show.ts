@@ -53,7 +53,10 @@ function remarks(module: ModuleStatus): string[] {
   for (const node of module.nodes) {
     if (node.reason !== "") lines.push(`${module.module} on ${node.node}: ${node.reason}`);
   }
-  const { resync } = module;
+  const { resync, network } = module;
+  if (network.used !== null && network.used !== network.preferred) {
+    lines.push(`${module.module}: replicates over ${network.used} instead of ${network.preferred}`);
+  }
   if (resync !== null) {
     const total = resync.bytesTotal === null ? "" : ` of ${formatSize(resync.bytesTotal)}`;
     const rate = resync.bytesPerSecond === null ? "" : `, ${formatSize(resync.bytesPerSecond)}/s`;

@@ -94,6 +94,7 @@ export const moduleSchema = strict({
     .default([]),
   service: service.optional(),
   failover: failover.prefault({}),
+  network_return: duration({ minMs: 1000, maxMs: 3_600_000 }).default(30_000),
   peer_timeout: duration({ minMs: 100, maxMs: 60_000 }).optional(),
   log_budget: size({ minBytes: 1024 ** 2, maxBytes: 1024 ** 4 }).default(1024 ** 3),
   scrub: z.union([z.literal("off"), duration({ minMs: 60_000, maxMs: 366 * DAY_MS })], {
@@ -151,6 +152,7 @@ export function parseModule(
     kind: raw.kind,
     nodes: [first, second],
     network: network ?? "",
+    networkReturnMs: raw.network_return,
     port: raw.port,
     replicate: raw.replicate.map((directory) => ({ ...directory, require: directory.require ?? null })),
     virtualIps: raw.virtual_ips.map((vip) => ({ ...vip, interface: vip.interface ?? null })),

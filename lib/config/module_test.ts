@@ -54,6 +54,7 @@ Deno.test("parseModule() gives every value, units in the names", () => {
       environment: {},
     },
     failover: { automatic: true, prefer: null },
+    networkReturnMs: 30_000,
     peerTimeoutMs: 3000,
     logBudgetBytes: 64 * 1024 * 1024,
     scrubMs: 604_800_000,
@@ -84,7 +85,7 @@ failovr: {}
       'bms.yaml:6: replicate[1].path: "srv/../x" is not valid (expected the absolute path of the directory: starting with "/", without "//", "." or "..", not ending in "/")',
       'bms.yaml:7: peer_timeout: "3 seconds" is not valid (expected a time from 100ms to 1m, such as 250ms, 5s or 1m)',
       "bms.yaml:8: log_budget: 12 is not valid (expected a size from 1 MiB to 1 TiB, such as 64MiB or 2GiB)",
-      "bms.yaml:9: failovr: unknown key (expected one of module, kind, nodes, network, port, replicate, virtual_ips, service, failover, peer_timeout, log_budget, scrub, encryption, on_divergence)",
+      "bms.yaml:9: failovr: unknown key (expected one of module, kind, nodes, network, port, replicate, virtual_ips, service, failover, network_return, peer_timeout, log_budget, scrub, encryption, on_divergence)",
     ],
   );
 });

@@ -64,6 +64,8 @@ export interface ModuleConfig {
   readonly nodes: readonly [string, string];
   /** Preferred network of the replication channel; both nodes have an address on it. */
   readonly network: string;
+  /** When {@link network} was gone: how long it must be heard without a gap before the channel returns to it. */
+  readonly networkReturnMs: number;
   /** TCP port of the replication channel, on both nodes. */
   readonly port: number;
   /** At least one directory. */

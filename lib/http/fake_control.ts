@@ -36,6 +36,7 @@ export function fakeModule(module: string, over: Partial<ModuleStatus> = {}): Mo
     generation: 1,
     nodes: [fakeInstance("node1"), fakeInstance("node2")],
     peerConnected: false,
+    network: { preferred: "lan", used: null },
     resync: null,
     verification: null,
     vip: { addresses: [], set: false },

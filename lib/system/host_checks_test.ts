@@ -12,6 +12,7 @@ const MODULE: ModuleConfig = {
   virtualIps: [],
   service: null,
   failover: { automatic: true, prefer: null },
+  networkReturnMs: 30_000,
   peerTimeoutMs: 3000,
   logBudgetBytes: 1,
   scrubMs: null,
