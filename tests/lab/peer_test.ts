@@ -3,13 +3,16 @@
  * without it; it comes back by itself, when it has held up for long enough.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { Cluster, story } from "./cluster.ts";
+import { Cluster, DATA, NODES, story } from "./cluster.ts";
 import { endWriter, goesOn, makeWriter, startWriter } from "./writer.ts";
 
 /** How long the application may wait for a peer that does not answer. */
 const BOUND_MS = 2000;
 /** What a busy machine, the silence before it and the decision may add to that. No measurement: a bound for a hang. */
 const SLACK_MS = 6000;
+
+/** The same where the module says nothing: the lab's `timings.peer`. */
+const DEFAULT_BOUND_MS = 3000;
 
 const FLAPS = 10;
 
@@ -57,6 +60,132 @@ Deno.test("a link that flaps does not make the membership flap", async (t) => {
 
   await step("it is taken in once it has held up", async () => {
     await cluster.waitPair("node1");
+    assertEquals(await cluster.differences(), []);
+  });
+});
+
+/** One way in which a secondary stops answering, and back. */
+interface Trouble {
+  readonly name: string;
+  begin(cluster: Cluster): Promise<void>;
+  end(cluster: Cluster): Promise<void>;
+}
+
+/** Node2's copy on a file system of its own, so that its disk can hang while its agent goes on. */
+async function ownDisk({ lab }: Cluster): Promise<void> {
+  await lab.sh(
+    "node2",
+    `cd /run/lab/disk; mkdir own; truncate -s 256M own.img; mkfs.ext4 -q own.img; mount -n -o loop own.img own
+    mkdir own/data; mount -n --bind own/data ${DATA}`,
+  );
+}
+
+const TROUBLES: readonly Trouble[] = [
+  {
+    name: "its replicator is stopped",
+    begin: async (cluster) => {
+      const pid = await cluster.pid("node2", "replicator");
+      await cluster.lab.sh("node2", `kill -STOP ${pid}; echo ${pid} > /run/stopped`);
+    },
+    end: async ({ lab }) => void await lab.sh("node2", "kill -CONT $(cat /run/stopped)"),
+  },
+  {
+    name: "its disk hangs",
+    begin: async ({ lab }) => void await lab.sh("node2", "fsfreeze -f /run/lab/disk/own"),
+    end: async ({ lab }) => void await lab.sh("node2", "fsfreeze -u /run/lab/disk/own"),
+  },
+  {
+    name: "nine of ten frames between the two are lost",
+    begin: async ({ lab }) => await lab.loss("node1", "node2", 90),
+    end: async ({ lab }) => await lab.heal(),
+  },
+  {
+    name: "the link carries 2 kB/s and delays each frame by up to half a second",
+    begin: async ({ lab }) => {
+      const bucket = "tbf rate 16kbit burst 2kb latency 500ms";
+      for (const node of NODES) await lab.sh(node, `tc qdisc add dev e0 root ${bucket}`);
+    },
+    end: async ({ lab }) => {
+      for (const node of NODES) await lab.sh(node, "tc qdisc del dev e0 root");
+    },
+  },
+];
+
+Deno.test("a secondary that does not answer is waited for once, and comes back by itself", async (t) => {
+  await using cluster = await Cluster.up({ prefix: "lt-slow", mode: "strict" });
+  const step = story(t);
+  await makeWriter(cluster);
+  await ownDisk(cluster);
+  await cluster.startBoth();
+
+  for (const [number, { name, begin, end }] of TROUBLES.entries()) {
+    await step(name, async () => {
+      await using writer = await startWriter(cluster, `trouble${number}`, 1);
+      const since = await cluster.mark("node1");
+      await begin(cluster);
+      try {
+        await cluster.waitEvent("node1", /^Goes on alone/, since);
+        await goesOn(writer);
+      } finally {
+        await end(cluster);
+      }
+      const longest = await endWriter(writer, name);
+      assert(longest <= DEFAULT_BOUND_MS + SLACK_MS, `the application waited ${longest} ms`);
+      await cluster.waitPair("node1");
+    });
+  }
+
+  await step("both copies are equal", async () => {
+    assertEquals(
+      await cluster.lab.compare({ node: "node1", path: DATA }, { node: "node2", path: DATA }, {
+        withoutXattrs: ["trusted.binome.id", "trusted.binome.root"],
+      }),
+      [],
+    );
+  });
+});
+
+Deno.test("a replication network that is gone costs no membership: the channel moves to another, and back", async (t) => {
+  await using cluster = await Cluster.up({
+    prefix: "lt-network",
+    lab: { repl: true },
+    module: "network_return: 5s",
+  });
+  const { lab } = cluster;
+  const step = story(t);
+  await makeWriter(cluster);
+  await cluster.startBoth();
+  const { epoch } = await cluster.own("node1");
+  const used = async (): Promise<unknown[]> =>
+    await Promise.all(NODES.map(async (node) => (await cluster.status(node)).network.used));
+  assertEquals(await used(), ["repl", "repl"]);
+
+  for (const node of NODES) {
+    await step(`${node} loses the replication network`, async () => {
+      await using writer = await startWriter(cluster, `lost-${node}`, 1);
+      const since = await cluster.mark("node1");
+      await lab.unplug(node, "repl");
+      await cluster.waitEvent("node1", /^Replicates over lan/, since);
+      await goesOn(writer);
+      assertEquals(await used(), ["lan", "lan"]);
+      assertMatch(await cluster.must("node1", ["status"]), /files: replicates over lan instead of repl/);
+      await endWriter(writer, `the cable of ${node} is pulled out`);
+    });
+
+    await step("it is back", async () => {
+      await using writer = await startWriter(cluster, `back-${node}`, 1);
+      const since = await cluster.mark("node1");
+      await lab.plug(node, "repl");
+      await cluster.waitEvent("node1", /^Replicates over repl again/, since);
+      await goesOn(writer);
+      assertEquals(await used(), ["repl", "repl"]);
+      await endWriter(writer, `the cable of ${node} is put back`);
+    });
+  }
+
+  await step("the membership is what it was, and both copies are equal", async () => {
+    await cluster.waitPair("node1");
+    assertEquals((await cluster.own("node1")).epoch, epoch);
     assertEquals(await cluster.differences(), []);
   });
 });
