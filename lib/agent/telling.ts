@@ -95,7 +95,7 @@ export function tellVerified(event: Fields): Told {
 
 /** Tells how much the peer has received before it had everything. Null: it lacked nothing, or the replicator does not say. */
 export function tellResync(event: Fields, peer: string, tookMs: number): Told | null {
-  const { phase, files, bytes } = fieldsOf(event["resync"]);
+  const { phase, files, bytes, compared } = fieldsOf(event["resync"]);
   if (typeof files !== "number" || typeof bytes !== "number" || files === 0) return null;
   const seconds = Math.max(tookMs, 1) / 1000;
   const [unit, rest] = phase === "replay" ? ["operation", " of the log"] : ["object", " compared"];
@@ -104,6 +104,8 @@ export function tellResync(event: Fields, peer: string, tookMs: number): Told | 
     what: `Has copied what ${peer} was missing`,
     why: `${formatSize(bytes)} in ${seconds.toFixed(1)} s (${rate}), ${files} ${unit}${
       files === 1 ? "" : "s"
-    }${rest}`,
+    }${rest}${
+      typeof compared === "number" && compared > 0 ? `, ${formatSize(compared)} of content by hashes` : ""
+    }`,
   };
 }

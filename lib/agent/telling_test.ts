@@ -44,6 +44,14 @@ Deno.test("tellResync() tells size, time, rate and number", () => {
   });
 });
 
+Deno.test("tellResync() tells what was compared and needed no sending", () => {
+  const resync = { phase: "reconcile", files: 1, bytes: 0, compared: 1024 ** 3, why: "" };
+  assertEquals(
+    tellResync({ resync }, "b", 2000)?.why,
+    "0 B in 2.0 s (0 B/s), 1 object compared, 1 GiB of content by hashes",
+  );
+});
+
 Deno.test("tellResync() says nothing where nothing was missing", () => {
   assertEquals(tellResync({ sequence: 9 }, "b", 2000), null);
   assertEquals(tellResync({ resync: { phase: "replay", files: 0, bytes: 0 } }, "b", 5), null);

@@ -1,0 +1,261 @@
+/**
+ * `scripts/bench resync`: what it costs to bring a copy back, and what the application notices of it.
+ *
+ * Both nodes, their disks and the load share this machine: each byte is read, hashed and written twice by the same
+ * processors. Times are from the command that starts the secondary to both copies being equal; bytes moved are what
+ * left the primary's network interface.
+ *
+ * @module
+ */
+import { BENEATH, Cluster, DATA, MODULE } from "./cluster.ts";
+
+const HELP = `scripts/bench resync [--json FILE] [--mib N] [--files N] [--seconds N]
+
+  --json FILE   also writes {rows} as JSON
+  --mib N       of the large file (default 1024)
+  --files N     of 1 KiB each (default 20000; 1000000 takes half an hour to make and copy)
+  --seconds N   of each run of the application (default 5)
+`;
+const FILES_PER_DIRECTORY = 1000;
+const CHANGED = 1000;
+const LIMIT_MS = 3_600_000;
+/** What a node knows of its copy: without it everything is compared, and what is equal is not sent. */
+const FORGET = "rm -rf /var/lib/binome/modules/files/log";
+
+interface Options {
+  readonly json: string | null;
+  readonly mib: number;
+  readonly files: number;
+  readonly seconds: number;
+}
+
+/** One line of the table, and of the JSON. */
+interface Row {
+  readonly case: string;
+  readonly seconds: number;
+  readonly figure: number;
+  readonly unit: string;
+  /** Bytes that left the primary; null where that says nothing. */
+  readonly moved: number | null;
+}
+
+function readOptions(argv: readonly string[]): Options {
+  const given = new Map<string, string>();
+  for (let i = 0; i < argv.length; i += 2) {
+    const [name = "", value] = [argv[i], argv[i + 1]];
+    if (!["--json", "--mib", "--files", "--seconds"].includes(name) || value === undefined) {
+      throw new TypeError(`Cannot take "${name}": expected an option and its value`);
+    }
+    given.set(name, value);
+  }
+  const count = (name: string, fallback: number): number => {
+    const value = Number(given.get(name) ?? fallback);
+    if (Number.isSafeInteger(value) && value > 0) return value;
+    throw new TypeError(`Cannot take ${name} ${given.get(name)}: expected a number above 0`);
+  };
+  return {
+    json: given.get("--json") ?? null,
+    mib: count("--mib", 1024),
+    files: count("--files", 20_000),
+    seconds: count("--seconds", 5),
+  };
+}
+
+class Bench {
+  readonly rows: Row[] = [];
+  readonly #cluster: Cluster;
+  readonly #options: Options;
+
+  constructor(cluster: Cluster, options: Options) {
+    this.#cluster = cluster;
+    this.#options = options;
+  }
+
+  async large(): Promise<void> {
+    const { mib, seconds } = this.#options;
+    const { lab } = this.#cluster;
+    await lab.sh(
+      "node1",
+      `dd if=/dev/urandom of=${DATA}/large bs=1M count=${mib} status=none; sync -f ${DATA}`,
+      {
+        timeoutMs: LIMIT_MS,
+      },
+    );
+    await this.#cluster.must("node1", ["start", MODULE, "--as", "primary"]);
+    await this.#cluster.waitState("node1", "alone");
+    const mb = mib * 1.048576;
+    await this.#comeBack("first copy of one file", (s) => [mb / s, "MB/s"]);
+    await this.#application("application alone with a live secondary", seconds, async () => {});
+    await this.#leave();
+    await lab.sh("node2", FORGET);
+    await this.#comeBack("comparison, nothing to send", (s) => [mb / s, "MB/s"]);
+    await this.#leave();
+    const without = await this.#application("application without a secondary", seconds, async () => {});
+    await lab.sh("node2", FORGET);
+    const during = await this.#application(
+      "application during a comparison of everything",
+      seconds,
+      async () => {
+        await this.#comeBack("comparison beside the application", (s) => [mb / s, "MB/s"]);
+      },
+    );
+    this.#put({ case: "p99 during / without", seconds: 0, figure: during / without, unit: "x", moved: null });
+    const verifySeconds = await this.#timed(() =>
+      this.#cluster.must("node1", ["verify", MODULE, "--wait", "3600"], LIMIT_MS)
+    );
+    this.#put({
+      case: "verify",
+      seconds: verifySeconds,
+      figure: mb / verifySeconds,
+      unit: "MB/s",
+      moved: null,
+    });
+    await this.#leave();
+    await lab.sh("node1", `rm -f ${DATA}/large ${DATA}/app`);
+  }
+
+  async small(): Promise<void> {
+    const { files } = this.#options;
+    const { lab } = this.#cluster;
+    const rate = (s: number): [number, string] => [files / s, "files/s"];
+    const seconds = await this.#timed(() => this.#makeFiles());
+    this.#put({
+      case: `${files} files of 1 KiB made, no secondary`,
+      seconds,
+      figure: files / seconds,
+      unit: "files/s",
+      moved: null,
+    });
+    await lab.sh("node2", `${FORGET}; rm -rf ${BENEATH}/*`);
+    await this.#comeBack(`first copy of ${files} files`, rate);
+    await this.#leave();
+    await lab.sh("node2", FORGET);
+    await this.#comeBack(`comparison of ${files} files, nothing to send`, rate);
+    await this.#leave();
+    await lab.sh(
+      "node1",
+      `cd ${DATA} && i=0; for f in $(find . -type f | head -n ${CHANGED}); do echo changed > $f; done`,
+      { timeoutMs: LIMIT_MS },
+    );
+    await this.#comeBack(
+      `resync after an absence, ${CHANGED} files changed`,
+      (s) => [CHANGED / s, "files/s"],
+    );
+    const verified = await this.#timed(() =>
+      this.#cluster.must("node1", ["verify", MODULE, "--wait", "3600"], LIMIT_MS)
+    );
+    this.#put({
+      case: `verify of ${files} files`,
+      seconds: verified,
+      figure: files / verified,
+      unit: "files/s",
+      moved: null,
+    });
+    const differences = await this.#cluster.differences();
+    if (differences.length > 0) throw new Error(`The copies differ: ${differences.slice(0, 5).join("; ")}`);
+  }
+
+  async #makeFiles(): Promise<void> {
+    const script = `import os
+for i in range(${this.#options.files}):
+    d = "${DATA}/d%d" % (i // ${FILES_PER_DIRECTORY})
+    if i % ${FILES_PER_DIRECTORY} == 0: os.mkdir(d)
+    with open("%s/f%d" % (d, i), "wb") as f: f.write((b"%08d" % i) * 128)
+`;
+    await this.#cluster.lab.write("node1", "/run/lab/shared/make.py", script);
+    await this.#cluster.lab.sh("node1", "python3 /run/lab/shared/make.py", { timeoutMs: LIMIT_MS });
+  }
+
+  async #leave(): Promise<void> {
+    await this.#cluster.must("node2", ["stop", MODULE]);
+    await this.#cluster.waitState("node1", "alone");
+  }
+
+  /** Starts the secondary and waits until it is one. */
+  async #comeBack(what: string, figureOf: (seconds: number) => [number, string]): Promise<void> {
+    const before = await this.#moved();
+    const mark = await this.#cluster.mark("node1");
+    await this.#cluster.must("node2", ["start", MODULE, "--no-wait"]);
+    const began = performance.now();
+    await this.#cluster.waitEvent("node1", /^Is paired/, mark, LIMIT_MS);
+    const seconds = (performance.now() - began) / 1000;
+    const [figure, unit] = figureOf(seconds);
+    this.#put({ case: what, seconds, figure, unit, moved: await this.#moved() - before });
+    for (const event of await this.#cluster.events("node1", mark)) {
+      if (event.what.startsWith("Has copied")) print(`  ${event.why}`);
+    }
+    await this.#cluster.waitPair("node1", LIMIT_MS);
+  }
+
+  /** 4 KiB writes, one after the other, while something else happens; answers their p99 in microseconds. */
+  async #application(what: string, seconds: number, meanwhile: () => Promise<void>): Promise<number> {
+    const fio = this.#cluster.lab.exec("node1", [
+      "fio",
+      "--name=app",
+      `--filename=${DATA}/app`,
+      "--size=64m",
+      "--rw=randwrite",
+      "--bs=4k",
+      "--direct=0",
+      "--ioengine=psync",
+      "--time_based",
+      `--runtime=${seconds}`,
+      "--output-format=json",
+    ], { timeoutMs: LIMIT_MS });
+    await meanwhile();
+    const { stdout } = await fio;
+    const report = JSON.parse(stdout.slice(stdout.indexOf("{")));
+    const { clat_ns: latency, iops } = report.jobs[0].write;
+    const p99 = latency.percentile["99.000000"] / 1000;
+    this.#put({
+      case: `${what}: p99`,
+      seconds,
+      figure: p99,
+      unit: `us at ${iops.toFixed(0)} IOPS`,
+      moved: null,
+    });
+    return p99;
+  }
+
+  async #timed(work: () => Promise<unknown>): Promise<number> {
+    const began = performance.now();
+    await work();
+    return (performance.now() - began) / 1000;
+  }
+
+  /** Bytes that left the primary's interfaces since its boot. */
+  async #moved(): Promise<number> {
+    const text = await this.#cluster.lab.sh("node1", "cat /proc/net/dev");
+    return text.split("\n").filter((line) => line.includes(":") && !line.includes("lo:"))
+      .reduce((sum, line) => sum + Number(line.split(":")[1]?.trim().split(/\s+/)[8] ?? 0), 0);
+  }
+
+  #put(row: Row): void {
+    this.rows.push(row);
+    const moved = row.moved === null ? "" : `, ${(row.moved / 1e6).toFixed(1)} MB moved`;
+    const took = row.seconds === 0 ? "" : ` in ${row.seconds.toFixed(2)} s`;
+    print(`${row.case}: ${row.figure.toFixed(row.figure < 100 ? 2 : 0)} ${row.unit}${took}${moved}`);
+  }
+}
+
+function print(line: string): void {
+  Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
+}
+
+if (Deno.args.includes("--help") || Deno.args.includes("-h")) {
+  print(HELP);
+} else {
+  const options = readOptions(Deno.args);
+  const storeMiB = Math.max(2048, options.mib * 2 + 512, Math.ceil(options.files * 8 / 1024) + 1024);
+  await using cluster = await Cluster.up({
+    prefix: "lt-resync",
+    lab: { storeMiB },
+    module: "peer_timeout: 15s\nlog_budget: 256MiB",
+  });
+  const bench = new Bench(cluster, options);
+  await bench.large();
+  await bench.small();
+  if (options.json !== null) {
+    Deno.writeTextFileSync(options.json, JSON.stringify({ rows: bench.rows }, null, 1));
+  }
+}
