@@ -28,6 +28,7 @@ import type { FileHandle } from "../system/handle.ts";
 import { O } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
 import { u64 } from "./bytes.ts";
+import { inDoubt } from "./doubt.ts";
 import { EDITED_MARK } from "./edited_mark.ts";
 import { FIRST_ID, type HandleMap, type Objects, type RootDirectory } from "./objects.ts";
 
@@ -139,10 +140,12 @@ export class Copy {
     return this.meta.value.history.length === 0;
   }
 
-  /** The tree stands at exactly {@link Journal.last}, with at most the last record in doubt. */
+  /** The tree stands at exactly {@link Journal.last}, with at most the last record in doubt, which is sent again. */
   get exact(): boolean {
+    const { copy, role } = this.meta.value;
     if (this.crashed || this.fresh || this.suspect || this.edited || this.doubted.size > 0) return false;
-    return this.meta.value.copy !== "inconsistent";
+    // What a primary had begun when it was killed may be in its tree and in nobody else's log.
+    return copy !== "inconsistent" && (role !== "primary" || inDoubt(this.journal).length === 0);
   }
 
   /** The disk may lack what memory shows: see {@link doubt}. */
@@ -233,14 +236,17 @@ export class Copy {
   }
 
   /**
-   * Takes back a last record whose fate is unknown, since its process was killed: nobody was told that it was done, so the
-   * primary sends it again, or, on a primary, nothing was promised.
+   * Takes back a last record whose fate is unknown, since its process was killed: nobody was told that it was done, and the
+   * primary sends it again. On a node that was primary it stays: nobody may send it, and what it did to the tree would
+   * be forgotten.
    */
   dropInDoubt(): void {
     const { last } = this.journal;
     const position = this.journal.positionOf(last);
     const record = position === undefined ? undefined : this.journal.at(position, new RecordView());
-    if (record?.state === STATE.intention) this.journal.cutAfter(last - 1);
+    if (record?.state === STATE.intention && this.meta.value.role !== "primary") {
+      this.journal.cutAfter(last - 1);
+    }
   }
 
   /** Takes a role: from here a crash is a crash. What a primary has is what is true, whoever made it. */

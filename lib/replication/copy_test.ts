@@ -1,5 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import { KEEP, OP, STATE } from "../journal/mod.ts";
 import { MemoryStorage } from "../journal/memory_storage.ts";
+import { emptyFields } from "../journal/record.ts";
 import { Copy, CopyError } from "./copy.ts";
 import { EDITED_MARK } from "./edited_mark.ts";
 import { positionOf } from "./position.ts";
@@ -108,4 +110,24 @@ Deno.test("Copy.mustBeWhole is asked of a start, not of who goes on, nor in mid-
   const after = open(storage, "boot-2");
   assertEquals(after.mustBeWhole, true);
   after.close();
+});
+
+Deno.test("Copy.exact is false for a former primary killed in mid-operation, and its log goes on naming the operation", () => {
+  for (const role of ["primary", "secondary"] as const) {
+    const storage = new MemoryStorage();
+    const before = open(storage);
+    before.addGeneration({ generation: 1n, epoch: 1, first: 1 });
+    before.begin(role, { copy: "uptodate" });
+    for (const sequence of [1, 2]) {
+      const fields = { ...emptyFields(), op: OP.write, sequence, epoch: 1, generation: 1n, id: 20, b: 10 };
+      const position = before.journal.append(fields, null, null, KEEP.no);
+      if (sequence === 1) before.journal.settle(position, STATE.applied, 0n);
+    }
+    const copy = open(storage.killed());
+    copy.dropInDoubt();
+    // A secondary is sent it again; what a primary had begun may be in its tree and nowhere else.
+    assertEquals([copy.exact, copy.journal.last], role === "secondary" ? [true, 1] : [false, 2]);
+    assertEquals(copy.touchedSince(1)?.has(20), role === "primary");
+    copy.close();
+  }
 });

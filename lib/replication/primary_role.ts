@@ -193,9 +193,11 @@ export class PrimaryRole {
     const mountedAt = resumed ? world.copy.meta.value.servedFrom - 1 : world.copy.journal.last;
     world.copy.begin("primary", { servedFrom: mountedAt + 1, copy: "uptodate" });
     world.shared.set(WORD.members, command.members);
+    // What a peer of an earlier role or line of history had says nothing about this one.
+    world.shared.set(WORD.appliedLow, (world.copy.journal.last - 1) | 0);
     this.sequencer = this.#makeSequencer(command, resumed, mountedAt);
-    if (resumed) this.sequencer.resolveInDoubt();
-    else this.sequencer.findUntold();
+    if (resumed) this.sequencer.resume();
+    else this.sequencer.begin();
     this.#verification = this.#makeVerification();
     for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.fd);
     command.mounts.forEach((mount, root) => this.#openServer(mount, root, command.grants[root] ?? null));
@@ -232,17 +234,11 @@ export class PrimaryRole {
       counters: this.sequencer.counters,
       waiting: this.#world.shared.repliesWaiting,
       behind: this.sequencer.behind,
-      acknowledged: state?.kind === "live" ? this.#acknowledged() : 0,
+      acknowledged: state?.kind === "live" ? this.#world.shared.acknowledged(this.#copy.journal.last) : 0,
       resync: state === null || state.kind === "live" ? null : progressOf(state),
       ...this.#verification.status(),
       resend: this.#servers.every((server) => server.granted?.resend !== false),
     };
-  }
-
-  /** What the peer has, also while it is no member: told in its lowest 32 bits, never further behind than they reach. */
-  #acknowledged(): number {
-    const { last } = this.#copy.journal;
-    return last - Math.max(0, (last - this.#world.shared.get(WORD.appliedLow)) | 0);
   }
 
   /** Serves what has come on descriptor `index`. */

@@ -17,6 +17,7 @@ import type { Backing } from "../system/backing.ts";
 import { Statx } from "../system/statx.ts";
 import { addressOf } from "../system/address.ts";
 import { setU64 } from "./bytes.ts";
+import { inDoubt } from "./doubt.ts";
 import { decodeMutation, Mutation, packNames, SETATTR, SETATTR_BITS } from "./mutation.ts";
 import type { Held, Objects } from "./objects.ts";
 import { RESERVE_BLOCK } from "./objects.ts";
@@ -306,10 +307,8 @@ export class Sequencer implements Road {
     if (this.#acknowledged >= required) this.#options.wake(shared.memory.wake.acker);
   }
 
-  /** What the peer has acknowledged; told in its lowest 32 bits, never further behind than they reach. */
   get #acknowledged(): number {
-    const { last } = this.#journal;
-    return last - (((last | 0) - this.#shared.get(WORD.appliedLow)) | 0);
+    return this.#shared.acknowledged(this.#journal.last);
   }
 
   /** Records a member has not acknowledged yet. */
@@ -417,17 +416,25 @@ export class Sequencer implements Road {
     }
   }
 
-  /**
-   * The last record of a process that was killed may be an intention whose fate is unknown. What can be repeated is
-   * repeated; of what cannot, the tree says whether it happened.
-   */
-  resolveInDoubt(): void {
+  /** Goes on where a process was killed, on the same mounts. */
+  resume(): void {
     // What the former process gave to the kernel is unknown: any of its objects may be open.
     this.#options.objects.unknownBelow = this.#nextId;
+    this.begin();
+  }
+
+  /**
+   * Called once, before the first request. What a process that was killed left as an intention has a fate that is unknown:
+   * what can be repeated is repeated; of what cannot, the tree says whether it happened.
+   */
+  begin(): void {
     this.findUntold();
-    const position = this.#journal.positionOf(this.#journal.last);
-    const record = position === undefined ? undefined : this.#journal.at(position, this.#view);
-    if (position === undefined || record === undefined || record.state !== STATE.intention) return;
+    for (const position of inDoubt(this.#journal)) this.#resolve(position);
+  }
+
+  #resolve(position: number): void {
+    const record = this.#journal.at(position, this.#view);
+    if (record === undefined) return;
     const mutation = new Mutation();
     const bytes = record.bytes;
     decodeMutation(bytes, new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0, 0, mutation);

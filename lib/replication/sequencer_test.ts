@@ -1,6 +1,7 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { Pair, Primary, Secondary } from "../../tests/sim/data_road.ts";
 import { body, Kernel } from "../../tests/sim/kernel.ts";
+import { Killed } from "../../tests/sim/memory_backing.ts";
 import { Program } from "../../tests/sim/program.ts";
 import { OPCODE } from "../fuse/opcode.ts";
 import { DiskFullError, OP, RecordView, STATE } from "../journal/mod.ts";
@@ -139,6 +140,65 @@ Deno.test("Sequencer.mutate() amends what the peer has of a write that this node
     assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot(), `${offset}`);
   }
   assertEquals(pair.a.fs.find("f")?.content.size, 1200);
+});
+
+for (const [name, shorten, capacity] of [["cut short", 700, 2 ** 40], ["refused", 0, 0]] as const) {
+  Deno.test(`Sequencer.resume() amends a write that the disk had ${name}, wherever the process was killed`, () => {
+    for (let step = 0;; step++) {
+      const pair = new Pair();
+      const kernel = new Kernel(pair.primary);
+      const id = kernel.create(1, "f");
+      kernel.write(id, 0, new Uint8Array(1000).fill(1));
+      pair.settle();
+      const { fs } = pair.a;
+      fs.shorten = shorten;
+      fs.capacity = capacity;
+      let left = step;
+      fs.before = fs.after = () => {
+        if (left-- === 0) throw new Killed("the process was killed");
+        return undefined;
+      };
+      let killed = false;
+      try {
+        kernel.write(id, 4096, new Uint8Array(3000).fill(7));
+      } catch (error) {
+        if (!(error instanceof Killed)) throw error;
+        killed = true;
+      }
+      pair.secondary.receive();
+      pair.a.restart("node1");
+      fs.shorten = Number.MAX_SAFE_INTEGER;
+      fs.capacity = 2 ** 40;
+      const next = pair.primary = new Primary(pair.a, { resumed: true });
+      next.replay(pair.secondary.stream, pair.b.copy.journal.last + 1);
+      next.connect(pair.secondary.stream);
+      pair.settle();
+      assertEquals(pair.b.fs.snapshot(), fs.snapshot(), `killed at step ${step}`);
+      if (killed) continue;
+      assert(step >= 6, "the write was broken at some steps");
+      return;
+    }
+  });
+}
+
+Deno.test("Sequencer.begin() tells the peer what a killed process had begun, also where a new mount follows", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary);
+  const id = kernel.create(1, "f");
+  pair.settle();
+  // Written here, on its way to nobody.
+  pair.primary.sequencer.link = null;
+  pair.a.fs.after = (call) => {
+    if (call === "pwrite") throw new Killed("the process was killed");
+  };
+  assertThrows(() => kernel.write(id, 0, new Uint8Array(1000).fill(7)), Killed);
+  pair.a.restart("node1");
+  pair.a.copy.dropInDoubt();
+  const next = pair.primary = new Primary(pair.a, { epoch: 2 });
+  next.replay(pair.secondary.stream, pair.b.copy.journal.last + 1);
+  next.connect(pair.secondary.stream);
+  pair.settle();
+  assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
 });
 
 Deno.test("Sequencer.findUntold() has a primary that took over tell the times it gave to its predecessor's writes", () => {

@@ -35,7 +35,7 @@ export const WORD = {
   /** Producer and consumer of the ring of what the peer asks during a resync. */
   askTail: 12,
   askHead: 13,
-  /** Lower 32 bits of the last sequence the peer has applied; compare by difference. */
+  /** Lower 32 bits of the last sequence the peer has applied; see {@link Shared.acknowledged}. */
   appliedLow: 14,
   /** How often the disk thread synced a whole file system, and errno of the last time. */
   fileSystemSyncs: 15,
@@ -141,6 +141,15 @@ export class Shared {
   /** Adds one to a control word. */
   count(word: number): void {
     Atomics.add(this.words, word, 1);
+  }
+
+  /**
+   * The last sequence the peer has applied, told in its lowest 32 bits. Never beyond `last`, the newest record: what seems
+   * to be is so far behind that those bits do not tell, and then nothing counts as acknowledged.
+   */
+  acknowledged(last: number): number {
+    const behind = ((last | 0) - this.get(WORD.appliedLow)) | 0;
+    return behind < 0 ? 0 : last - behind;
   }
 
   /** How many replies wait for the peer. */

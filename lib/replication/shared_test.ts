@@ -13,3 +13,19 @@ Deno.test("Shared.forgetReplies() leaves no reply for a mount that is gone", () 
   assertEquals([shared.repliesWaiting, shared.fsyncsWaiting, shared.get(WORD.forget)], [0, 0, 0]);
   assertEquals(shared.replySlot(shared.get(WORD.replyHead)) < REPLY_SLOTS * 256, true);
 });
+
+Deno.test("Shared.acknowledged() never takes a record for acknowledged that is not, however many there are", () => {
+  const shared = new Shared(createSharedMemory({ road: 0, acker: 0, disk: 0 }));
+  for (const last of [7, 2 ** 31 - 1, 2 ** 31, 3e9, 2 ** 32 + 5, 2 ** 40 + 2 ** 31 + 9]) {
+    // Nobody has told anything yet.
+    shared.set(WORD.appliedLow, 0);
+    assertEquals(shared.acknowledged(last) < last, true, `${last}`);
+    for (const behind of [0, 1, 4096]) {
+      shared.set(WORD.appliedLow, (last - behind) | 0);
+      assertEquals(shared.acknowledged(last), last - behind);
+    }
+    // What an earlier line of history had reached.
+    shared.set(WORD.appliedLow, (last + 100) | 0);
+    assertEquals(shared.acknowledged(last), 0);
+  }
+});

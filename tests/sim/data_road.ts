@@ -199,8 +199,8 @@ export class Primary {
       addressOf: memory.addressOf,
       now: () => Number(fs.now),
     }, { epoch: options.epoch ?? 1, mountedAt, generation: resumed ? copy.lastGeneration : 0n });
-    if (resumed) this.sequencer.resolveInDoubt();
-    else this.sequencer.findUntold();
+    if (resumed) this.sequencer.resume();
+    else this.sequencer.begin();
   }
 
   /** Joins a secondary that stands where this node stands. */
