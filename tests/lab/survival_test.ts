@@ -29,7 +29,9 @@ async function kill(
  */
 async function killKeeper(cluster: Cluster, node: NodeName): Promise<void> {
   const adoptions = async (): Promise<number> =>
-    Number((await cluster.lab.sh(node, "grep -c 'took over from' /var/log/binome/keeper.log || true")).trim());
+    Number(
+      (await cluster.lab.sh(node, "grep -c 'took over from' /var/log/binome/keeper.log || true")).trim(),
+    );
   const before = await adoptions();
   await kill(cluster, node, "keeper");
   await until(`the keeper of ${node} to take over`, async () => await adoptions() > before, {
