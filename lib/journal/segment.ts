@@ -1,23 +1,8 @@
 /**
  * One segment: a file of fixed size, mapped, whose first page is a header and the rest records.
  *
- * | offset | size | field         | meaning                                                             |
- * | -----: | ---: | ------------- | ------------------------------------------------------------------- |
- * |      0 |    4 | magic         | `BSG1`                                                              |
- * |      4 |    4 | crc32         | of bytes 8 … 224                                                    |
- * |      8 |    4 | version       | 1                                                                   |
- * |     12 |    4 | bytes         | of the whole file                                                   |
- * |     16 |    8 | index         | the number in the file's name                                       |
- * |     24 |    8 | first         | sequence of the first record                                        |
- * |     32 |   96 | cluster       | UTF-8, padded with zeros                                            |
- * |    128 |   96 | module        | UTF-8, padded with zeros                                            |
- * |    224 |    4 | sealed magic  | `BSL1` once the next segment is in use                              |
- * |    228 |    4 | sealed crc32  | of bytes 232 … 256                                                  |
- * |    232 |    8 | last          | sequence of the last record                                         |
- * |    240 |    8 | used          | end of the last record                                              |
- * |    248 |    8 | payload bytes | held by this segment                                                |
- *
- * Little-endian. A file of zeros was prepared ahead and never used.
+ * Layout of the page: `segment_page.ts`; of a record: `record.ts`. Records start at multiples of 8, the first at 4096.
+ * A file of zeros was prepared ahead and never used.
  *
  * @module
  */
@@ -33,35 +18,18 @@ import {
   type RecordFault,
   setU64,
 } from "./record.ts";
+import {
+  AT,
+  getText,
+  IDENTITY_MAX,
+  SEALED_MAGIC,
+  SEGMENT_HEADER_BYTES,
+  SEGMENT_MAGIC,
+  SEGMENT_VERSION,
+} from "./segment_page.ts";
 import type { Checksum, Mapping, Storage } from "./storage.ts";
 
-/** Where a segment's records begin. */
-export const SEGMENT_HEADER_BYTES = 4096;
-
-/** The longest cluster or module name, in bytes. */
-export const IDENTITY_MAX = 96;
-
-const MAGIC = 0x31475342;
-const SEALED_MAGIC = 0x314c5342;
-const VERSION = 1;
-
-const AT = {
-  magic: 0,
-  crc32: 4,
-  version: 8,
-  bytes: 12,
-  index: 16,
-  first: 24,
-  cluster: 32,
-  module: 128,
-  headEnd: 224,
-  sealedMagic: 224,
-  sealedCrc32: 228,
-  last: 232,
-  used: 240,
-  payloadBytes: 248,
-  sealedEnd: 256,
-} as const;
+export { IDENTITY_MAX, SEGMENT_HEADER_BYTES };
 
 /** Whose log it is. */
 export interface Identity {
@@ -134,14 +102,14 @@ export class Segment {
   start(first: number, identity: Identity, crc32: Checksum): void {
     const { bytes, view } = this;
     bytes.fill(0, 0, SEGMENT_HEADER_BYTES);
-    view.setUint32(AT.version, VERSION, true);
+    view.setUint32(AT.version, SEGMENT_VERSION, true);
     view.setUint32(AT.bytes, bytes.length, true);
     setU64(view, AT.index, this.index);
     setU64(view, AT.first, first);
     putText(bytes, AT.cluster, identity.cluster);
     putText(bytes, AT.module, identity.module);
     view.setUint32(AT.crc32, crc32(bytes.subarray(AT.version, AT.headEnd)), true);
-    view.setUint32(AT.magic, MAGIC, true);
+    view.setUint32(AT.magic, SEGMENT_MAGIC, true);
     this.first = first;
     this.last = first - 1;
     this.used = SEGMENT_HEADER_BYTES;
@@ -167,16 +135,16 @@ export class Segment {
    */
   readHead(identity: Identity, crc32: Checksum): SegmentFault | null {
     const { bytes, view } = this;
-    if (view.getUint32(AT.magic, true) !== MAGIC) {
+    if (view.getUint32(AT.magic, true) !== SEGMENT_MAGIC) {
       return this.#end() === 0 ? "unused" : "damaged";
     }
     if (view.getUint32(AT.crc32, true) !== crc32(bytes.subarray(AT.version, AT.headEnd))) return "damaged";
     const version = view.getUint32(AT.version, true);
-    if (version !== VERSION) {
+    if (version !== SEGMENT_VERSION) {
       throw new Error(
         `Cannot open the log: ${
           segmentName(this.index)
-        } has format ${version}, this program knows ${VERSION}`,
+        } has format ${version}, this program knows ${SEGMENT_VERSION}`,
       );
     }
     this.#claim(identity);
@@ -308,10 +276,4 @@ function putText(bytes: Uint8Array, at: number, text: string): void {
     throw new Error(`Cannot open the log: the name "${text}" is longer than ${IDENTITY_MAX} bytes`);
   }
   bytes.set(encoded, at);
-}
-
-function getText(bytes: Uint8Array, at: number): string {
-  let end = at;
-  while (end < at + IDENTITY_MAX && bytes[end] !== 0) end++;
-  return new TextDecoder().decode(bytes.subarray(at, end));
 }
