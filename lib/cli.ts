@@ -102,6 +102,11 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     summary: "make them read-only again; --all: at boot",
     run: async (args, world) => await (await import("./cli/cover.ts")).cover("cover", args, world),
   },
+  "journal": {
+    usage: "journal inspect MODULE|FOLDER [--from N] [--to N] [--payload]",
+    summary: "print a module's log; reads only",
+    run: async (args, world) => await (await import("./cli/journal.ts")).journal(args, world),
+  },
   "upgrade": {
     usage: "upgrade FILE | --back [--program PATH]",
     summary: "replace this node's program, while it works",

@@ -54,6 +54,7 @@ class Machine implements World {
     if (news) this.covered.push(path);
     return Promise.resolve(news);
   };
+  openLog = () => ({ list: () => [], open: () => null });
   upgrade = () => Promise.reject(new Error("Cannot upgrade: not here"));
   connect = () => ({
     send: async (

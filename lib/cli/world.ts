@@ -1,5 +1,6 @@
 /** What the command line touches, handed in: a test gives its own. */
 import type { Ambient, StateFiles } from "../identity/mod.ts";
+import type { LogFolder } from "../journal/inspect.ts";
 import type { HttpsClient } from "../system/https.ts";
 import type { UpgradeWorld } from "../upgrade/upgrade.ts";
 
@@ -21,6 +22,8 @@ export interface World {
   readFile(path: string): Promise<string>;
   /** The first line of standard input, without its end. */
   readLine(): Promise<string>;
+  /** A folder of log segments, for reading only. */
+  openLog(folder: string): LogFolder;
   connect(authority: string): HttpsClient;
   /**
    * Makes a directory read-only for everybody. False: it is.

@@ -7,6 +7,7 @@
 export * from "./activity.ts";
 export * from "./cursor.ts";
 export * from "./history.ts";
+export * from "./inspect.ts";
 export * from "./journal.ts";
 export * from "./meta.ts";
 export * from "./object_map.ts";

@@ -77,12 +77,12 @@ export interface SegmentPage {
   readonly seal: Seal | "damaged" | null;
 }
 
-/** Reads a first page, given at least its first 256 bytes. `unused`: no magic, as in a file of zeros. */
+/** Reads a first page, given at least its first 256 bytes. `unused`: no magic, as
+ * in a file of zeros; it is stored last. */
 export function decodePage(bytes: Uint8Array, crc32: Checksum): SegmentPage | "unused" | "damaged" {
   const view = new DataView(bytes.buffer, bytes.byteOffset, AT.sealedEnd);
-  if (view.getUint32(AT.magic, true) !== SEGMENT_MAGIC) {
-    return bytes.subarray(0, AT.sealedEnd).every((byte) => byte === 0) ? "unused" : "damaged";
-  }
+  const magic = view.getUint32(AT.magic, true);
+  if (magic !== SEGMENT_MAGIC) return magic === 0 ? "unused" : "damaged";
   if (view.getUint32(AT.crc32, true) !== crc32(bytes.subarray(AT.version, AT.headEnd))) return "damaged";
   return {
     version: view.getUint32(AT.version, true),

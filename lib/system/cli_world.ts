@@ -1,6 +1,7 @@
 /** The command line's world: this machine. */
 import type { World } from "../cli/world.ts";
 import { openHttpsClient } from "./https.ts";
+import { openLogFolder } from "./log_folder.ts";
 import { openStateFiles } from "./state_files.ts";
 
 /** A configuration is a page or two. */
@@ -43,6 +44,7 @@ export function openWorld(
       }
       return text.split("\n")[0] ?? "";
     },
+    openLog: openLogFolder,
     connect: openHttpsClient,
     cover: async (path) => (await import("./cover.ts")).coverDirectory(path),
     upgrade: async (upgrade) =>
