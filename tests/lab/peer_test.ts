@@ -2,8 +2,8 @@
  * A peer that is slow, hangs or comes and goes: the application waits for it once, within the bound, and then goes on
  * without it; it comes back by itself, when it has held up for long enough.
  */
-import { assert, assertEquals, assertMatch } from "@std/assert";
-import { Cluster, DATA, NODES, story } from "./cluster.ts";
+import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
+import { Cluster, DATA, NODES, PATIENT, story } from "./cluster.ts";
 import { endWriter, goesOn, makeWriter, startWriter } from "./writer.ts";
 
 /** How long the application may wait for a peer that does not answer. */
@@ -99,16 +99,6 @@ const TROUBLES: readonly Trouble[] = [
     begin: async ({ lab }) => await lab.loss("node1", "node2", 90),
     end: async ({ lab }) => await lab.heal(),
   },
-  {
-    name: "the link carries 2 kB/s and delays each frame by up to half a second",
-    begin: async ({ lab }) => {
-      const bucket = "tbf rate 16kbit burst 2kb latency 500ms";
-      for (const node of NODES) await lab.sh(node, `tc qdisc add dev e0 root ${bucket}`);
-    },
-    end: async ({ lab }) => {
-      for (const node of NODES) await lab.sh(node, "tc qdisc del dev e0 root");
-    },
-  },
 ];
 
 Deno.test("a secondary that does not answer is waited for once, and comes back by itself", async (t) => {
@@ -187,5 +177,31 @@ Deno.test("a replication network that is gone costs no membership: the channel m
     await cluster.waitPair("node1");
     assertEquals((await cluster.own("node1")).epoch, epoch);
     assertEquals(await cluster.differences(), []);
+  });
+});
+
+Deno.test("a secondary whose disk fails leaves with an alarm, and the primary goes on", async (t) => {
+  await using cluster = await Cluster.up({ prefix: "lt-eio", module: PATIENT });
+  const { lab } = cluster;
+  const step = story(t);
+  // A disk that has no room for what it promised answers EIO to whatever is to be written there.
+  await lab.sh(
+    "node2",
+    `mkdir /run/thin; mount -n -t tmpfs -o size=64m none /run/thin; cd /run/thin; truncate -s 512M disk.img
+    mkfs.ext4 -q -E lazy_itable_init=1,lazy_journal_init=1,nodiscard disk.img; mkdir own; mount -n -o loop disk.img own
+    mkdir own/data; mount -n --bind own/data ${DATA}`,
+  );
+  await cluster.startBoth();
+
+  await step("the disk refuses what was written: an alarm, and no error for the application", async () => {
+    const since = await cluster.mark("node2");
+    const script = `dd if=/dev/urandom of=${DATA}/large bs=1M count=120 conv=fsync status=none; echo done`;
+    assertEquals(await lab.sh("node1", script, { timeoutMs: 60_000 }), "done\n");
+    const alarm = await cluster.waitEvent("node2", /^Cannot keep its copy: the disk refused a sync/, since);
+    assertEquals(alarm.level, "error");
+    // What comes next is read from the disk, which says so itself.
+    await cluster.waitEvent("node2", /^Cannot keep its copy: .*the disk fails \(EIO\)/, since);
+    await cluster.waitState("node1", "alone");
+    assertNotEquals((await cluster.own("node2")).copy, "uptodate");
   });
 });
