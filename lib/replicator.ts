@@ -391,6 +391,7 @@ class Replicator {
         ack: session.ack,
         sync: session.sync,
         applied: plan.mode === "replay" ? Math.min(position.last, plan.from - 1) : 0,
+        compares: plan.mode === "reconcile",
         timeoutMs: this.#config.peerTimeoutMs,
       });
       await this.#ask({

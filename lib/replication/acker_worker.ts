@@ -11,6 +11,7 @@ import { crc32 } from "node:zlib";
 import { addressOf } from "../system/libc.ts";
 import { openStream } from "../system/stream.ts";
 import { Authority, bootNanoseconds, drainWake, PollSet, wake, writeFrom } from "../system/worker_io.ts";
+import { Acknowledgement } from "./acknowledgement.ts";
 import {
   FrameReader,
   kinds,
@@ -20,7 +21,7 @@ import {
   littleSequence,
   littleValue,
 } from "./frame.ts";
-import { ACK, ASK_KIND, sessionNumber } from "./mutation.ts";
+import { ACK, ASK_KIND, CONTROL, sessionNumber } from "./mutation.ts";
 import { FSYNC, Mailbox, REPLY, Shared, type SharedMemory, WORD } from "./shared.ts";
 import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
 
@@ -33,6 +34,8 @@ export type AckerCommand =
     readonly sync: StreamHandle;
     /** The sequence at which the peer stands: what it has needs no acknowledgement any more. */
     readonly applied: number;
+    /** Its copy is compared first. */
+    readonly compares: boolean;
     readonly timeoutMs: number;
   }
   | { readonly kind: "detach"; readonly session: string };
@@ -84,7 +87,7 @@ class AckerThread {
   readonly #smallView = new DataView(this.#small.buffer);
   readonly #smallAddress = addressOf(this.#small);
   #peer: Peer | null = null;
-  #applied = 0;
+  #acknowledged = new Acknowledgement(0, false);
   #synced = 0;
   #progressAt = 0;
   /** What the peer must have for its next acknowledgement to count: many small steps are no progress to who waits. */
@@ -143,7 +146,8 @@ class AckerThread {
       }),
       timeoutNs: command.timeoutMs * SILENCE_NS,
     };
-    this.#setApplied(command.applied);
+    this.#acknowledged = new Acknowledgement(command.applied, command.compares);
+    this.#tellApplied();
     this.#synced = 0;
     // The road thread may still find what the last session asked for.
     this.#push(ASK_KIND.session, sessionNumber(command.session), 0, 0);
@@ -153,9 +157,8 @@ class AckerThread {
   }
 
   /** Told before the ring is looked at: whoever puts a reply in after that look sees it, and wakes us. */
-  #setApplied(sequence: number): void {
-    this.#applied = sequence;
-    this.#shared.set(WORD.appliedLow, sequence | 0);
+  #tellApplied(): void {
+    this.#shared.set(WORD.appliedLow, this.#acknowledged.applied | 0);
   }
 
   #drop(): void {
@@ -191,7 +194,8 @@ class AckerThread {
     const kind = littleKind(reader.view, reader.offset);
     const sequence = littleSequence(reader.view, reader.offset);
     if (kind === ACK.applied) {
-      if (sequence > this.#applied) this.#setApplied(sequence);
+      this.#acknowledged.hear(sequence);
+      this.#tellApplied();
       if (sequence >= this.#owed) this.#progressed();
       return;
     }
@@ -232,7 +236,13 @@ class AckerThread {
     const start = reader.offset + LITTLE_HEADER;
     const end = reader.offset + reader.length;
     if (kind === ACK.credit) return this.#push(ASK_KIND.credit, 0, 0, value);
-    if (kind === ACK.done) return this.#push(ASK_KIND.done, sequence, 0, value);
+    if (kind === ACK.done) {
+      if (value === CONTROL.reconciled) {
+        this.#acknowledged.compared();
+        this.#tellApplied();
+      }
+      return this.#push(ASK_KIND.done, sequence, 0, value);
+    }
     if (kind === ACK.verified) return this.#push(ASK_KIND.verified, 0, 0, value);
     if (kind === ACK.detail) return this.#push(ASK_KIND.detail, sequence, 0, 0);
     if (kind === ACK.again) return this.#push(ASK_KIND.again, sequence, 0, 0);
@@ -268,7 +278,8 @@ class AckerThread {
     while (head !== tail) {
       const at = shared.replySlot(head);
       if (
-        shared.get(WORD.members) === 2 && shared.replies.getFloat64(at + REPLY.sequence, true) > this.#applied
+        shared.get(WORD.members) === 2 &&
+        shared.replies.getFloat64(at + REPLY.sequence, true) > this.#acknowledged.applied
       ) return;
       if (!this.#authority.valid) return this.#held();
       const fd = shared.replies.getInt32(at + REPLY.fd, true);

@@ -406,7 +406,10 @@ export class PrimaryRole {
     this.sequencer.tellTimes();
     this.flush();
     const { shared } = this.#world;
-    return quiet && shared.repliesWaiting === 0 && shared.fsyncsWaiting === 0 && this.sequencer.behind === 0;
+    const waiting = shared.repliesWaiting !== 0 || shared.fsyncsWaiting !== 0 || this.sequencer.behind !== 0;
+    // Once the peer has all there is, nothing more may be answered here: in a `relaxed` directory it would be without the peer.
+    if (quiet && !waiting) this.freeze();
+    return quiet && !waiting;
   }
 
   /** Reads no more requests. */

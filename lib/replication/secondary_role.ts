@@ -447,6 +447,8 @@ export class SecondaryRole {
     this.#reconciling = this.#more = false;
     this.#copy.recovered();
     this.#emit(ACK.done, 0, CONTROL.reconciled, 0);
+    // Also where nothing was written meanwhile: replies may wait for what the comparison brought.
+    this.#emit(ACK.applied, this.#copy.journal.last, 0, 0);
     this.#live();
   }
 
