@@ -212,6 +212,7 @@ class Replicator {
           pid,
           logBudgetBytes: this.#config.logBudgetBytes,
           scrubMs: this.#config.scrubMs,
+          resyncBandwidth: this.#config.resyncBandwidth,
         };
         await Promise.all([
           road(roadStart),

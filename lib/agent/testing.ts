@@ -45,6 +45,7 @@ export const MODULE: ModuleConfig = {
   networkReturnMs: 30_000,
   peerTimeoutMs: 3000,
   logBudgetBytes: 1 << 20,
+  resyncBandwidth: null,
   scrubMs: null,
   encryption: false,
   onDivergence: "wait",

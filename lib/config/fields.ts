@@ -5,6 +5,7 @@ import {
   formatDuration,
   formatSize,
   parseDuration,
+  parseRate,
   parseSize,
   SIZE_PATTERN,
 } from "./units.ts";
@@ -64,6 +65,19 @@ export function duration(
       return z.NEVER;
     }
     return millis;
+  });
+}
+
+/** So many bytes in a second, as text; the number in the value. */
+export function rate({ min }: { readonly min: number }): z.ZodType<number, string> {
+  const error = "so much in a second, such as 50MB/s";
+  return z.string({ error }).transform((text, context) => {
+    const bytes = parseRate(text);
+    if (bytes === undefined || bytes < min) {
+      context.addIssue({ code: "custom", message: error });
+      return z.NEVER;
+    }
+    return bytes;
   });
 }
 

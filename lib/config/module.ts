@@ -1,6 +1,17 @@
 /** `NAME.yaml`: one thing made highly available. */
 import { z } from "zod";
-import { absolutePath, address, duration, moduleName, name, pathOr, port, size, strict } from "./fields.ts";
+import {
+  absolutePath,
+  address,
+  duration,
+  moduleName,
+  name,
+  pathOr,
+  port,
+  rate,
+  size,
+  strict,
+} from "./fields.ts";
 import type { ClusterConfig, ModuleConfig, ServiceConfig } from "./types.ts";
 import { type Fault, parseYaml, quote } from "./yaml.ts";
 
@@ -97,6 +108,9 @@ export const moduleSchema = strict({
   network_return: duration({ minMs: 1000, maxMs: 3_600_000 }).default(30_000),
   peer_timeout: duration({ minMs: 100, maxMs: 60_000 }).optional(),
   log_budget: size({ minBytes: 1024 ** 2, maxBytes: 1024 ** 4 }).default(1024 ** 3),
+  resync_bandwidth: z.union([z.literal("off"), rate({ min: 1_000_000 })], {
+    error: "off, or how much in a second, such as 50MB/s or 1GiB/s, at least 1MB/s",
+  }).default("off" as const),
   scrub: z.union([z.literal("off"), duration({ minMs: 60_000, maxMs: 366 * DAY_MS })], {
     error: "off, or how long between two verifications, such as 7d, from 1m to 366d",
   }).default(7 * DAY_MS),
@@ -160,6 +174,7 @@ export function parseModule(
     failover: { automatic: raw.failover.automatic, prefer: raw.failover.prefer ?? null },
     peerTimeoutMs: raw.peer_timeout ?? cluster.timings.peerMs,
     logBudgetBytes: raw.log_budget,
+    resyncBandwidth: raw.resync_bandwidth === "off" ? null : raw.resync_bandwidth,
     scrubMs: raw.scrub === "off" ? null : raw.scrub,
     encryption: raw.encryption === "on",
     onDivergence: raw.on_divergence,

@@ -57,6 +57,7 @@ Deno.test("parseModule() gives every value, units in the names", () => {
     networkReturnMs: 30_000,
     peerTimeoutMs: 3000,
     logBudgetBytes: 64 * 1024 * 1024,
+    resyncBandwidth: null,
     scrubMs: 604_800_000,
     encryption: false,
     onDivergence: "wait",
@@ -85,9 +86,18 @@ failovr: {}
       'bms.yaml:6: replicate[1].path: "srv/../x" is not valid (expected the absolute path of the directory: starting with "/", without "//", "." or "..", not ending in "/")',
       'bms.yaml:7: peer_timeout: "3 seconds" is not valid (expected a time from 100ms to 1m, such as 250ms, 5s or 1m)',
       "bms.yaml:8: log_budget: 12 is not valid (expected a size from 1 MiB to 1 TiB, such as 64MiB or 2GiB)",
-      "bms.yaml:9: failovr: unknown key (expected one of module, kind, nodes, network, port, replicate, virtual_ips, service, failover, network_return, peer_timeout, log_budget, scrub, encryption, on_divergence)",
+      "bms.yaml:9: failovr: unknown key (expected one of module, kind, nodes, network, port, replicate, virtual_ips, service, failover, network_return, peer_timeout, log_budget, resync_bandwidth, scrub, encryption, on_divergence)",
     ],
   );
+});
+
+Deno.test("parseModule() takes bytes a second or off for resync_bandwidth, and says so", () => {
+  assertEquals(parse(`${BMS}\nresync_bandwidth: 50MB/s`).resyncBandwidth, 50_000_000);
+  assertEquals(parse(`${BMS}\nresync_bandwidth: 1.5GiB/s`).resyncBandwidth, 1.5 * 1024 ** 3);
+  for (const wrong of ["50", "50MB", "1KB/s", "fast"]) {
+    const [line = ""] = refused(`${BMS}\nresync_bandwidth: ${wrong}`);
+    assert(line.includes("off, or how much in a second, such as 50MB/s"), line);
+  }
 });
 
 Deno.test("parseModule() takes a time or off for scrub, and says so", () => {

@@ -77,6 +77,8 @@ export interface ModuleConfig {
   readonly peerTimeoutMs: number;
   /** Payload kept on disk for a peer that is away. */
   readonly logBudgetBytes: number;
+  /** The most content a resync moves, bytes a second. Null: as much as there is. */
+  readonly resyncBandwidth: number | null;
   /** Both copies are verified when the last time is so long ago. Null: only when a person asks. */
   readonly scrubMs: number | null;
   /** Whether the replication channel is encrypted. It is authenticated either way. */

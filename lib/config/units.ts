@@ -23,6 +23,17 @@ export function parseSize(text: string): number | undefined {
   return Number(match[1]) * BYTES[match[2] as keyof typeof BYTES];
 }
 
+const RATE_PATTERN = /^(\d{1,9}(?:\.\d{1,3})?)([KMG])(i?)B\/s$/;
+const RATE_POWER = { K: 1, M: 2, G: 3 } as const;
+
+/** Bytes a second of `50MB/s`, `1GiB/s`; undefined when it is none of these. */
+export function parseRate(text: string): number | undefined {
+  const match = RATE_PATTERN.exec(text);
+  if (match === null) return undefined;
+  const base = match[3] === "i" ? 1024 : 1000;
+  return Math.round(Number(match[1]) * base ** RATE_POWER[match[2] as keyof typeof RATE_POWER]);
+}
+
 /** `1500` → `1.5s`: the shortest form that says the same. */
 export function formatDuration(millis: number): string {
   if (millis < 1000) return `${millis}ms`;

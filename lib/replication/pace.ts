@@ -32,7 +32,12 @@ export class Pace {
       this.#requests = requests;
       this.#requestAt = now;
     }
-    return now >= this.#bytesNext && (!this.active(now) || now >= this.#next);
+    return this.affords(now) && (!this.active(now) || now >= this.#next);
+  }
+
+  /** Whether the bandwidth allows to move more. */
+  affords(now: number): boolean {
+    return now >= this.#bytesNext;
   }
 
   /** Applications have asked for something just now. */

@@ -35,6 +35,7 @@ import { Objects } from "./objects.ts";
 import { orphanKey } from "./orphan_key.ts";
 import type { Plan } from "./position.ts";
 import { type Ask, ReconcileSource } from "./reconcile_source.ts";
+import { Pace } from "./pace.ts";
 import { Replayer } from "./replayer.ts";
 import { Room } from "./room.ts";
 import { checkRequired, checkRoot } from "./root_mark.ts";
@@ -53,6 +54,13 @@ const ENOENT = 2;
 const ENODEV = 19;
 /** How much of a resync is done between two looks at the applications' requests. */
 const STEP_BYTES = 512 * 1024;
+/** The same while applications ask for something: one of their requests may wait for a step. */
+const STEP_ACTIVE = 128 * 1024;
+/**
+ * Part of the time that a comparison takes beside applications. A replay is not held back: it must be faster than what they add
+ * to the log.
+ */
+const RESYNC_SHARE = 0.1;
 /** Descriptors held open at most. */
 const FDS_MAX = 32768;
 /** Requests served between two looks at everything else. */
@@ -125,6 +133,8 @@ export interface PrimaryWorld {
   readonly now: () => Date;
   /** A verification begins by itself when the last one is so old; null: none does. */
   readonly scrubMs: number | null;
+  /** The most content a resync moves, bytes a second; null: no bound. */
+  readonly resyncBandwidth: number | null;
 }
 
 /** How the peer is being brought up to date. */
@@ -166,6 +176,7 @@ export class PrimaryRole {
   #frozen = false;
   readonly #mounts: readonly Mount[];
   readonly #verification: Verification;
+  readonly #pace = new Pace(RESYNC_SHARE);
   /** Of applications, since the beginning. */
   #requests = 0;
 
@@ -213,12 +224,15 @@ export class PrimaryRole {
   get busy(): boolean {
     const state = this.#catchUp;
     if (state?.kind === "live") return this.#verification.busy;
-    return state !== null && !(state.kind === "reconcile" && (!state.begun || state.waiting));
+    if (state === null) return false;
+    if (state.kind === "replay") return this.#pace.affords(bootMs());
+    return state.begun && !state.waiting && this.#pace.allows(bootMs(), this.#requests);
   }
 
   /** How long the thread may wait for something to happen, milliseconds. */
   get pollMs(): number {
-    if (this.#verification.running) return 1;
+    const catchingUp = this.#catchUp !== null && this.#catchUp.kind !== "live";
+    if (this.#verification.running || catchingUp) return 1;
     return this.sequencer.times.size > 0 ? TELL_MS : 500;
   }
 
@@ -476,7 +490,7 @@ export class PrimaryRole {
     const { copy, now, say, scrubMs } = this.#world;
     return new Verification({
       copy,
-      makeSource: (wire, from, until) =>
+      makeSource: (wire, range) =>
         new VerifySource({
           backing,
           objects: this.#objects,
@@ -485,8 +499,7 @@ export class PrimaryRole {
           sha256,
           exists: (id) => copy.map.get(id) !== undefined,
           tellTime: (id) => this.sequencer.tellTime(id),
-          from,
-          until,
+          ...range,
         }),
       requests: () => this.#requests,
       now: () => bootNanoseconds() / 1e6,
@@ -580,7 +593,11 @@ export class PrimaryRole {
   }
 
   #replay(state: Extract<CatchUp, { kind: "replay" }>): void {
+    const began = bootMs();
+    if (!this.#pace.affords(began)) return;
+    const before = state.replayer.progress.bytes;
     const result = state.replayer.step(STEP_BYTES);
+    this.#took(began, state.replayer.progress.bytes - before);
     if (result === false) return;
     if (result === "lost") return this.#lost("the log dropped what it needs; it will be compared instead");
     const resync = progressOf(state);
@@ -635,6 +652,10 @@ export class PrimaryRole {
     return undefined;
   }
 
+  #took(began: number, bytes: number): void {
+    this.#pace.took(began, bootMs(), bytes, this.#world.resyncBandwidth ?? 0);
+  }
+
   #reconcile(state: Extract<CatchUp, { kind: "reconcile" }>): void {
     for (let ask = this.#takeAsk(); ask !== undefined; ask = this.#takeAsk()) {
       if (ask.kind !== ASK_KIND.touched) state.source.onAsk(ask);
@@ -643,13 +664,21 @@ export class PrimaryRole {
     }
     // The secondary first says what it touched by itself: without that the set is not whole.
     if (!state.begun) return;
-    const result = state.source.step(STEP_BYTES);
+    const now = bootMs();
+    if (!this.#pace.allows(now, this.#requests)) return;
+    const before = state.source.progress().bytes;
+    const result = state.source.step(this.#pace.active(now) ? STEP_ACTIVE : STEP_BYTES);
+    this.#took(now, state.source.progress().bytes - before);
     state.waiting = result === "waiting";
     if (result !== "done") return;
     const { files, compared, bytes } = state.source.progress();
     if (state.plan.whole) this.#verification.compared({ objects: files, bytes: compared + bytes });
     this.#live(progressOf(state));
   }
+}
+
+function bootMs(): number {
+  return bootNanoseconds() / 1e6;
 }
 
 function progressOf(state: Extract<CatchUp, { kind: "replay" | "reconcile" }>): Record<string, unknown> {

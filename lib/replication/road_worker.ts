@@ -90,6 +90,8 @@ export interface RoadStart {
   readonly pid: number;
   readonly logBudgetBytes: number;
   readonly scrubMs: number | null;
+  /** Bytes a second; null: no bound. */
+  readonly resyncBandwidth: number | null;
 }
 
 /** Room set aside for what must be written down on a full disk; it being there again means room for the log. */
@@ -286,6 +288,7 @@ class RoadThread {
       dropOrphan: (id) => this.#drop(id),
       now: () => new Date(clock.wall()),
       scrubMs: this.#start.scrubMs,
+      resyncBandwidth: this.#start.resyncBandwidth,
     });
     return { sequence: this.#copy.journal.last };
   }

@@ -31,7 +31,10 @@ const REPAIRS_MAX = 5;
 /** What {@link Verification} needs. */
 export interface VerificationOptions {
   readonly copy: Copy;
-  readonly makeSource: (wire: Wire, from: number, until: number) => VerifySource;
+  readonly makeSource: (
+    wire: Wire,
+    range: { readonly from: number; readonly until: number; readonly saidBefore: number },
+  ) => VerifySource;
   /** Requests of applications served so far. */
   readonly requests: () => number;
   /** Monotonic milliseconds. */
@@ -51,6 +54,8 @@ export class Verification {
   #pass: Verifying | null;
   #source: VerifySource | null = null;
   #wire: Wire | null = null;
+  /** Frames of passes that have ended in this session. */
+  #saidBefore = 0;
   #waiting = false;
   #savedAt = 0;
   /** Where to go back to: the id reached when the first difference was told. */
@@ -81,6 +86,7 @@ export class Verification {
   /** The session is over. */
   detach(): void {
     this.#wire = null;
+    this.#saidBefore = 0;
     if (this.#source === null || this.#pass === null) return;
     const { objects, bytes } = this.#source.counters;
     const back = this.#back;
@@ -174,7 +180,11 @@ export class Verification {
     if (pass.repairs > REPAIRS_MAX) return this.#end(false);
     this.#waiting = false;
     this.#pace.share = SHARE;
-    this.#source = this.#options.makeSource(this.#wire, pass.next, pass.until);
+    this.#source = this.#options.makeSource(this.#wire, {
+      from: pass.next,
+      until: pass.until,
+      saidBefore: this.#saidBefore,
+    });
   }
 
   #end(complete: boolean): void {
@@ -189,6 +199,7 @@ export class Verification {
       differences: pass.differences,
     };
     this.#source?.close();
+    this.#saidBefore += this.#source?.said ?? 0;
     this.#source = null;
     this.#pass = null;
     copy.meta.update(complete ? { verified, verifying: null } : { verifying: null });

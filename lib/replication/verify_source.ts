@@ -57,6 +57,8 @@ export interface VerifySourceOptions {
   readonly exists: (id: number) => boolean;
   /** Tells the secondary what of an object's times it was not told yet. */
   readonly tellTime: (id: number) => void;
+  /** Frames that were said in this session before: the secondary counts all of them. */
+  readonly saidBefore: number;
   /** First id, and the one after the last. */
   readonly from: number;
   readonly until: number;
@@ -113,6 +115,11 @@ export class VerifySource {
     return this.#reached;
   }
 
+  /** Frames said since this was made. */
+  get said(): number {
+    return this.#said;
+  }
+
   /** Objects said and bytes read since this was made. */
   get counters(): { readonly objects: number; readonly bytes: number } {
     return this.#counters;
@@ -121,7 +128,7 @@ export class VerifySource {
   /** Takes what the secondary says. */
   onAsk(ask: Ask): void {
     if (ask.kind === ASK_KIND.verified) {
-      const heard = Math.min(this.#said, Math.max(this.#heard, ask.length));
+      const heard = Math.min(this.#said, Math.max(this.#heard, ask.length - this.#options.saidBefore));
       for (; this.#heard < heard; this.#heard++) this.#reached = this.#marks.shift() ?? this.#reached;
     } else if (ask.kind === ASK_KIND.detail) this.#details.push(ask.id);
     else if (ask.kind === ASK_KIND.again) this.#directories.push(ask.id);

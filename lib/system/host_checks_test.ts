@@ -15,6 +15,7 @@ const MODULE: ModuleConfig = {
   networkReturnMs: 30_000,
   peerTimeoutMs: 3000,
   logBudgetBytes: 1,
+  resyncBandwidth: null,
   scrubMs: null,
   encryption: true,
   onDivergence: "wait",

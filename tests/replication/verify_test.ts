@@ -78,7 +78,7 @@ class Pair implements Disposable {
     }
   }
 
-  open(from = 1): VerifySource {
+  open(from = 1, saidBefore = 0): VerifySource {
     return new VerifySource({
       backing,
       objects: this.source.objects,
@@ -87,6 +87,7 @@ class Pair implements Disposable {
       sha256,
       exists: (id) => this.source.handles.map.has(id),
       tellTime: () => {},
+      saidBefore,
       from,
       until: this.next,
     });
@@ -179,5 +180,20 @@ Deno.test("VerifySource goes on from the id that was reached", () => {
   const second = pair.run(pair.open(first.reached));
   const all = (pair.verifier.begin(), pair.run());
   assert(second.counters.objects < all.counters.objects);
+  assertEquals(pair.found, []);
+});
+
+Deno.test("VerifySource waits for what the secondary has to say of this pass, not of the one before", () => {
+  using pair = new Pair(2);
+  pair.grow(200);
+  const first = pair.run();
+  const second = pair.open(1, first.said);
+  let result = second.step(64 * 1024);
+  // What the first pass was told last comes again: nothing of the second was looked at.
+  second.onAsk({ kind: ASK_KIND.verified, id: 0, offset: 0, length: first.said });
+  for (let i = 0; i < 1000 && result === "busy"; i++) result = second.step(64 * 1024);
+  assertEquals(result, "waiting");
+  assertEquals(second.reached, 1);
+  pair.run(second);
   assertEquals(pair.found, []);
 });
