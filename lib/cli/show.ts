@@ -77,8 +77,24 @@ function remarks(module: ModuleStatus): string[] {
   if (typeof behind === "number" && behind > 0) {
     lines.push(`${module.module}: ${behind} records are under way to the secondary`);
   }
+  const log = showLog(module.replicator?.["log"]);
+  if (log !== "") lines.push(`${module.module}: ${log}`);
   if (module.maintenance) lines.push(`${module.module}: maintenance is on: nothing is decided automatically`);
   return lines.length === 0 ? [] : ["", ...lines];
+}
+
+/** What of the log can be replayed to a peer that was away; empty when a replicator of before does not say. */
+function showLog(log: unknown): string {
+  if (typeof log !== "object" || log === null) return "";
+  const of = log as Readonly<Record<string, unknown>>;
+  const [first, last, bytes, payload, budget] = ["first", "last", "bytes", "payloadBytes", "payloadBudget"]
+    .map((name) => of[name]);
+  if (typeof first !== "number" || typeof last !== "number" || typeof bytes !== "number") return "";
+  if (typeof payload !== "number" || typeof budget !== "number") return "";
+  const what = last < first ? "no records" : `records ${first} to ${last}`;
+  return `the log here holds ${what}, ${formatSize(bytes)}; payload ${formatSize(payload)} of ${
+    formatSize(budget)
+  }`;
 }
 
 function warnings(status: ClusterStatus): string[] {

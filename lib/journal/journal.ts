@@ -75,6 +75,16 @@ export interface JournalOptions {
   readonly crc32?: Checksum;
 }
 
+/** What a log keeps. Sequences and bytes. */
+export interface Retention {
+  readonly first: number;
+  readonly last: number;
+  readonly segments: number;
+  readonly bytes: number;
+  readonly payloadBytes: number;
+  readonly payloadBudget: number;
+}
+
 /** The op log. One writer; synchronous. */
 export class Journal {
   /** What opening found. */
@@ -168,6 +178,13 @@ export class Journal {
   /** Segments in use. */
   get segmentCount(): number {
     return this.#segments.length;
+  }
+
+  /** What is kept, for `status`: `bytes` of the files in use, sequences, and payload against its budget. */
+  get retention(): Retention {
+    const { first, last, segmentCount: segments, payloadBytes, payloadBudget } = this;
+    const bytes = this.#segments.reduce((sum, segment) => sum + segment.bytes.length, 0);
+    return { first, last, segments, bytes, payloadBytes, payloadBudget };
   }
 
   /** Grows with each {@link cutAfter} and {@link reset}: a cursor from before is worth nothing. */

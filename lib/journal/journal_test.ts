@@ -348,3 +348,17 @@ Deno.test("Journal writes the first page of version 1", () => {
     name("c0ffee") + name("bms");
   assertEquals(page.toHex(), golden.padEnd(4096 * 2, "0"));
 });
+
+Deno.test("Journal.retention says what is kept, and of which budget", () => {
+  const journal = open(new MemoryStorage(), { segmentsMax: 2, payloadBudget: 100 });
+  fill(journal, PER_SEGMENT * 2 + 1);
+  journal.append(fields(journal.last + 1), null, new Uint8Array(10), KEEP.budget);
+  assertEquals(journal.retention, {
+    first: PER_SEGMENT + 1,
+    last: PER_SEGMENT * 2 + 2,
+    segments: 2,
+    bytes: 2 * 8192,
+    payloadBytes: 10,
+    payloadBudget: 100,
+  });
+});

@@ -261,6 +261,7 @@ class RoadThread {
       accepted: this.#copy.epoch,
       sequence: this.#copy.journal.last,
       firstLogged: this.#copy.journal.first,
+      log: this.#copy.journal.retention,
       history: this.#copy.encodedHistory(),
       copy,
       fresh: this.#copy.fresh,

@@ -97,6 +97,19 @@ Deno.test("a mirror passes the acceptance tests M1 to M9", async (t) => {
     assertEquals(await lab.sh("node1", `cat ${BENEATH}/lines`), "one\ntwo\n");
   });
 
+  await step("the log of a primary that works shows the write just made", async () => {
+    await lab.sh("node2", `echo inspected > ${DATA}/inspected; sync ${DATA}/inspected`);
+    const said = await cluster.must("node2", ["journal", "inspect", MODULE, "--json"]);
+    const lines: Record<string, unknown>[] = said.trim().split("\n").map((line) => JSON.parse(line));
+    const created = lines.find(({ op, name }) => op === "create" && name === "inspected");
+    const written = lines.find(({ op, id }) => op === "write" && id === created?.["id"]);
+    // Both nodes have the bytes: the log need not keep them, and the record is hollow.
+    assertEquals([written?.["offset"], written?.["length"]], [0, "inspected\n".length]);
+    const { summary } = lines.at(-1) as { summary?: { damaged: number } };
+    assertEquals(summary?.damaged, 0);
+    assertMatch(await cluster.must("node2", ["status"]), /the log here holds records 1 to \d+, /);
+  });
+
   await step("M5: a restart stops and starts the service where it is", async () => {
     const before = await served(cluster);
     const { epoch } = await cluster.own("node2");
