@@ -19,6 +19,7 @@ import { AT, decodePage, SEGMENT_HEADER_BYTES, SEGMENT_VERSION, type SegmentPage
 import type { Checksum } from "./storage.ts";
 
 export type { LogFile } from "./log_window.ts";
+export type { Seal, SegmentPage } from "./segment_page.ts";
 
 /** The files of a log, for reading. */
 export interface LogFolder {
@@ -30,11 +31,13 @@ export interface LogFolder {
 
 /** What to read, and from where. */
 export interface InspectOptions {
+  /** Where the segments are. */
   readonly folder: LogFolder;
   /** First sequence asked for. */
   readonly from?: number;
   /** Last sequence asked for. */
   readonly to?: number;
+  /** CRC-32; by default zlib's. */
   readonly crc32?: Checksum;
 }
 
@@ -50,11 +53,13 @@ export type InspectFault =
 
 /** Something that must not be. */
 export interface Fault {
+  /** To be told from other {@link Found}. */
   readonly kind: "fault";
   /** The file. */
   readonly segment: string;
   /** Where in it. */
   readonly at: number;
+  /** What is wrong there. */
   readonly reason: InspectFault;
   /** The sequence that should stand there; 0: not known. */
   readonly sequence: number;

@@ -77,11 +77,17 @@ export interface JournalOptions {
 
 /** What a log keeps. Sequences and bytes. */
 export interface Retention {
+  /** Oldest sequence; `last + 1` when there is none. */
   readonly first: number;
+  /** Newest sequence. */
   readonly last: number;
+  /** Files in use. */
   readonly segments: number;
+  /** Of those files. */
   readonly bytes: number;
+  /** Payload in them. */
   readonly payloadBytes: number;
+  /** Payload there may be. */
   readonly payloadBudget: number;
 }
 

@@ -21,6 +21,7 @@ export interface LogFile {
   readonly size: number;
   /** Fills `into` from `at` on; answers how many bytes there were. */
   read(at: number, into: Uint8Array): number;
+  /** Ends the reading. */
   close(): void;
 }
 

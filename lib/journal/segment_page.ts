@@ -60,18 +60,27 @@ export const AT = {
 
 /** What a sealed segment says of its end. */
 export interface Seal {
+  /** Sequence of the last record. */
   readonly last: number;
+  /** End of the last record. */
   readonly used: number;
+  /** Bytes of payload in the segment. */
   readonly payloadBytes: number;
 }
 
 /** A first page whose checksum is right. */
 export interface SegmentPage {
+  /** Of the format. */
   readonly version: number;
+  /** Of the whole file. */
   readonly bytes: number;
+  /** The number in the file's name. */
   readonly index: number;
+  /** Sequence of the first record. */
   readonly first: number;
+  /** Whose log it is. */
   readonly cluster: string;
+  /** Whose log it is. */
   readonly module: string;
   /** `null`: not sealed. */
   readonly seal: Seal | "damaged" | null;
