@@ -201,7 +201,8 @@ export function watchDropped(turn: Turn): void {
 function welcome(turn: Turn, peer: Report): void {
   const { phase, record, settings, channel } = turn;
   // Stopping and starting it again is a person's way to have it back at once.
-  if (peer.name === "stopped") turn.set({ readmission: FORGIVEN });
+  // It was stopped by a person, or its server has started again: no link that flaps.
+  if (peer.name === "stopped" || peer.name === "waiting") turn.set({ readmission: FORGIVEN });
   if (phase.kind !== "serving" || phase.change !== 0) return;
   const follows = peer.name === "secondary" && peer.epoch === record.epoch && peer.primary === settings.node;
   if (!follows || !channel.connected || !channel.caughtUp) return;
