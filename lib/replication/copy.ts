@@ -255,6 +255,19 @@ export class Copy {
     this.meta.update({ role, clean: false, bootId: this.#bootId, ...edited, ...change });
   }
 
+  /**
+   * Follows another, whom it has not met yet. What this node did as primary stays somebody's work until {@link agreed}: a
+   * power cut before may take the end of the log, which alone names it.
+   */
+  follow(): void {
+    if (this.exact) this.begin(this.meta.value.role === "primary" ? "primary" : "secondary");
+  }
+
+  /** The primary has all this copy has: nothing here is anybody's work alone. */
+  agreed(): void {
+    if (this.meta.value.role === "primary") this.begin("secondary");
+  }
+
   /** A new generation; epochs and sequences grow. */
   addGeneration(entry: Generation): void {
     this.meta.update({

@@ -131,3 +131,17 @@ Deno.test("Copy.exact is false for a former primary killed in mid-operation, and
     copy.close();
   }
 });
+
+Deno.test("Copy of a former primary that loses power before it has met the new one still says that it served", () => {
+  for (const met of [false, true]) {
+    const storage = new MemoryStorage();
+    const before = open(storage);
+    before.addGeneration({ generation: 1n, epoch: 1, first: 1 });
+    before.begin("primary", { copy: "uptodate" });
+    before.follow();
+    if (met) before.agreed();
+    const copy = open(storage.killed(), "boot-2");
+    assertEquals([copy.crashed, positionOf(copy, false).served], [true, !met]);
+    copy.close();
+  }
+});

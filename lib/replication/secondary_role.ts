@@ -150,7 +150,7 @@ export class SecondaryRole {
       throw new Error(`Cannot follow: a replicated directory cannot be marked (errno ${-marked})`);
     }
     // Until a crashed copy was compared it stays one, also for a process that comes after this.
-    if (world.copy.exact) world.copy.begin("secondary");
+    world.copy.follow();
     for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.fd);
     const tree = new Tree({ backing, objects: this.#objects });
     const limbo = new Limbo({ backing, objects: this.#objects, addressOf, keepOrphan: world.keepOrphan });
@@ -418,6 +418,7 @@ export class SecondaryRole {
 
   #replay(end: number, hollow: number): void {
     if (end === 0) {
+      this.#copy.agreed();
       // Until the last record, what was written in between may show parts of a later time.
       if (hollow === 1) this.#copy.setCopy("inconsistent");
       return;
