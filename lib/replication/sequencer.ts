@@ -332,7 +332,6 @@ export class Sequencer implements Road {
   sync(held: Held, request: Request, fd: number, how: SyncHow): void {
     const { dataOnly, size, relaxed } = how;
     const { backing, objects } = this.#options;
-    this.tellTime(held.id);
     const io = objects.io(held);
     const copy = io < 0 ? io : backing.dup(io);
     const mutation = this.#scratch.reset(OP.fsync, held.id);

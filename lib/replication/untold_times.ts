@@ -4,7 +4,8 @@
  * To read the mtime after each write and to set it on the other node costs two system calls and, worse, an inode to be
  * journalled per write on both nodes: the kernel gives a time of its own to each write whose mtime was looked at since
  * the last one. So a write is sent without, and the time follows in a record of its own before anyone is shown it: a look
- * at the attributes, an fsync, and in any case soon.
+ * at the attributes, and in any case soon. Not for an fsync: a time told for each would make each a commit of the journal
+ * on both nodes, where a local file system has none. Until it is told, the other node has the time of its own write.
  *
  * @module
  */
