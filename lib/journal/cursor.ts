@@ -5,7 +5,7 @@
  */
 
 import type { Journal } from "./journal.ts";
-import { padded, type RecordView } from "./record.ts";
+import { padded, RecordView } from "./record.ts";
 import type { Segment } from "./segment.ts";
 
 /** A place in the log. Holds its segment in memory, also when the log drops it, until it moves on or is closed. */
@@ -86,4 +86,14 @@ export class Cursor {
     segment.pins--;
     if (segment.dropped && segment.pins === 0) segment.close();
   }
+}
+
+/**
+ * Shows the last `count` records, or as many as there are, the oldest first. In one pass: to look each up by its sequence
+ * would walk its segment from the start each time.
+ */
+export function eachOfLast(journal: Journal, count: number, visit: (record: RecordView) => void): void {
+  using cursor = journal.read(Math.max(journal.first, journal.last + 1 - count));
+  const view = new RecordView();
+  while (cursor?.next(view) === true) visit(view);
 }

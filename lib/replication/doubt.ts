@@ -7,23 +7,18 @@
  * @module
  */
 
-import { type Journal, RecordView, STATE } from "../journal/mod.ts";
+import { eachOfLast, type Journal, STATE } from "../journal/mod.ts";
 
 /** A write is amended by three records; whoever is killed while it amends again adds as many. */
 const LOOK_BACK = 256;
 
 /** Positions of the intentions at the end of the log, the oldest first. */
 export function inDoubt(journal: Journal): number[] {
-  const found: number[] = [];
-  const view = new RecordView();
-  for (
-    let sequence = Math.max(journal.first, journal.last + 1 - LOOK_BACK);
-    sequence <= journal.last;
-    sequence++
-  ) {
-    const position = journal.positionOf(sequence);
-    if (position === undefined) continue;
-    if (journal.at(position, view)?.state === STATE.intention) found.push(position);
-  }
-  return found;
+  const sequences: number[] = [];
+  eachOfLast(journal, LOOK_BACK, (record) => {
+    if (record.state === STATE.intention) sequences.push(record.sequence);
+  });
+  return sequences.map((sequence) => journal.positionOf(sequence)).filter((position) =>
+    position !== undefined
+  );
 }

@@ -10,7 +10,7 @@
  * @module
  */
 
-import { type Journal, OP, RecordView, STATE } from "../journal/mod.ts";
+import { eachOfLast, type Journal, OP, STATE } from "../journal/mod.ts";
 
 /** Times are told at the latest when so many objects wait for it. */
 const OBJECTS_MAX = 1024;
@@ -65,16 +65,10 @@ export class UntoldTimes {
 export function untoldIn(journal: Journal): Set<number> {
   const ids = new Set<number>();
   // Each object told is a record as well.
-  const from = Math.max(journal.first, journal.last + 1 - WRITES_MAX - 2 * OBJECTS_MAX);
-  const cursor = journal.read(from);
-  if (cursor === null) return ids;
-  const view = new RecordView();
-  while (cursor.next(view)) {
-    if (view.state === STATE.void) continue;
-    if (view.op < OP.setattr || view.op > OP.copy) continue;
-    if (view.mtimeNs === 0n) ids.add(view.id);
-    else ids.delete(view.id);
-  }
-  cursor.close();
+  eachOfLast(journal, WRITES_MAX + 2 * OBJECTS_MAX, (record) => {
+    if (record.state === STATE.void || record.op < OP.setattr || record.op > OP.copy) return;
+    if (record.mtimeNs === 0n) ids.add(record.id);
+    else ids.delete(record.id);
+  });
   return ids;
 }
