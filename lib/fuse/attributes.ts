@@ -5,12 +5,11 @@
  */
 
 import { OP } from "../journal/record.ts";
-import { cbytes } from "../replication/bytes.ts";
+import { cbytes, sameBytes } from "../replication/bytes.ts";
 import { SETATTR, SETATTR_BITS } from "../replication/mutation.ts";
 import { OWN_XATTR_PREFIX } from "../replication/objects.ts";
 import { ERRNO } from "./errno.ts";
 import type { Exchange } from "./exchange.ts";
-import { sameName } from "./hidden.ts";
 import { GETXATTR_IN, OUT_HEADER, SETATTR_IN, SETXATTR_IN } from "./layout.ts";
 import { SETXATTR_ACL_KILL_SGID } from "./opcode.ts";
 import { xattrSizeOut } from "./reply.ts";
@@ -72,7 +71,7 @@ export class Attributes {
     const name = request.name(GETXATTR_IN.sizeof);
     if (this.#ownXattr(name)) return this.#exchange.fail(-ERRNO.ENODATA);
     // Asked with the first write to each new file.
-    if (held.bare && sameName(name, CAPABILITY)) return this.#exchange.fail(-ERRNO.ENODATA);
+    if (held.bare && sameBytes(name, CAPABILITY)) return this.#exchange.fail(-ERRNO.ENODATA);
     const got = this.#exchange.backing.getxattr(
       held.path,
       name,

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { cbytes } from "../replication/bytes.ts";
+import { cbytes, sameBytes } from "../replication/bytes.ts";
 import { LIMBO_NAME } from "../replication/objects.ts";
 
 /** Where files without a name are; see `nameless.ts`. */
@@ -19,12 +19,5 @@ const HIDDEN: readonly Uint8Array[] = [
 
 /** Whether a name of the root, with its NUL, is hidden. */
 export function isHidden(name: Uint8Array): boolean {
-  return HIDDEN.some((hidden) => sameName(name, hidden));
-}
-
-/** Whether two names are the same bytes. */
-export function sameName(name: Uint8Array, other: Uint8Array): boolean {
-  if (name.length !== other.length) return false;
-  for (let i = 0; i < name.length; i++) if (name[i] !== other[i]) return false;
-  return true;
+  return HIDDEN.some((hidden) => sameBytes(name, hidden));
 }
