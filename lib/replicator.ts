@@ -92,6 +92,9 @@ const POST_AGAIN_MS = 2;
 /** How long a process that goes on waits for a keeper that is being restarted too. */
 const RESUME_MS = 5000;
 
+/** Of this file: `.js` where the program was bundled. */
+const EXTENSION = import.meta.url.slice(import.meta.url.lastIndexOf("."));
+
 /** Runs until told to retire. Returns the exit code. */
 export async function runReplicator(options: ReplicatorOptions): Promise<number> {
   const replicator = new Replicator(options);
@@ -187,15 +190,15 @@ class Replicator {
   /** Makes the threads; they read their programs at once and begin when told what to do. */
   #loadThreads(): { start(): Promise<void> } {
     const road = this.#loadThread(
-      "./replication/road_worker.ts",
+      "road",
       (message) => this.#fromRoad(message as RoadMessage),
     );
     const acker = this.#loadThread(
-      "./replication/acker_worker.ts",
+      "acker",
       (message) => this.#fromAcker(message as AckerMessage),
     );
     const disk = this.#loadThread(
-      "./replication/disk_worker.ts",
+      "disk",
       (message) => this.#fromDisk(message as DiskMessage),
     );
     const { state, run, module } = this.#options;
@@ -224,8 +227,10 @@ class Replicator {
   }
 
   /** One thread. Answers how it is told to begin. */
-  #loadThread(url: string, handle: (message: unknown) => void): (start: unknown) => Promise<void> {
-    const worker = new Worker(new URL(url, import.meta.url), { type: "module" });
+  #loadThread(name: string, handle: (message: unknown) => void): (start: unknown) => Promise<void> {
+    const worker = new Worker(new URL(`./replication/${name}_worker${EXTENSION}`, import.meta.url), {
+      type: "module",
+    });
     const ready = Promise.withResolvers<void>();
     worker.onmessage = (event: MessageEvent<{ kind: string }>) => {
       if (event.data.kind.endsWith("-ready")) ready.resolve();
@@ -234,7 +239,7 @@ class Replicator {
     // A thread that fails takes the process with it: another goes on with the same descriptors.
     worker.onerror = (event) => {
       event.preventDefault();
-      this.#die(`thread ${url}: ${event.message}`);
+      this.#die(`thread ${name}: ${event.message}`);
     };
     return (start) => {
       worker.postMessage(start);
