@@ -18,7 +18,15 @@ const STOP_MS = 5_000;
 const KILL_MS = 5_000;
 
 /** A spare is started this long after its module's replicator: at once it would take the processor from it. */
-const SPARE_DELAY_MS = 1_000;
+const SPARE_DELAY_MS = 250;
+/** Spares of a module whose replicator died within {@link WINDOW_MS}: the next death may come before another is loaded. */
+const SPARES_AFTER_DEATH = 2;
+/** The second is started this long after the first: two that load at once are ready later than one after the other. */
+const SPARE_LOADS_MS = 600;
+/** How long a spare may take to load and take its turn; one that does not is ended. */
+const TURN_MS = 20_000;
+/** Between two looks at which spare has its turn. */
+const TURN_LOOK_MS = 5;
 /** A spare that dies is started again this much later. */
 const SPARE_AGAIN_MS = 10_000;
 
@@ -26,7 +34,9 @@ interface Supervised {
   wanted: boolean;
   process: Held | null;
   /** Loaded, and waiting for the replicator to die: see `lib/system/turn.ts`. */
-  spare: Held | null;
+  readonly spares: Set<Held>;
+  /** One is on its way. */
+  sparing: boolean;
   /** When it died, lately. */
   deaths: number[];
   total: number;
@@ -91,7 +101,7 @@ export class Replicators {
     const one = this.#supervised.get(module);
     if (one === undefined) return;
     one.wanted = false;
-    if (one.spare !== null) await this.#endSpare(module, one);
+    if (one.spares.size > 0) await this.#endSpares(module, one);
     const { process } = one;
     if (process !== null) {
       process.signal("terminate");
@@ -109,7 +119,14 @@ export class Replicators {
   }
 
   #supervise(module: string, process: Held): void {
-    const one: Supervised = { wanted: true, process: null, spare: null, deaths: [], total: 0 };
+    const one: Supervised = {
+      wanted: true,
+      process: null,
+      spares: new Set(),
+      sparing: false,
+      deaths: [],
+      total: 0,
+    };
     this.#supervised.set(module, one);
     void this.#watch(module, one, process);
   }
@@ -119,13 +136,13 @@ export class Replicators {
     while (process !== null) {
       one.process = process;
       this.events.started(module, process);
-      if (one.spare === null) void this.#haveSpare(module, one, SPARE_DELAY_MS);
+      void this.#haveSpares(module, one, SPARE_DELAY_MS);
       const code = await process.ended;
       one.process = null;
       if (!one.wanted) return;
       if (code === 0) {
         one.wanted = false;
-        await this.#endSpare(module, one);
+        await this.#endSpares(module, one);
         this.#supervised.delete(module);
         return this.events.retired(module);
       }
@@ -133,10 +150,13 @@ export class Replicators {
     }
   }
 
-  /** Starts a process that waits for its turn, and another when it dies before that. */
-  async #haveSpare(module: string, one: Supervised, delayMs: number): Promise<void> {
+  /** Starts processes that wait for their turn, one after the other. */
+  async #haveSpares(module: string, one: Supervised, delayMs: number): Promise<void> {
+    if (!this.spares || one.sparing) return;
+    one.sparing = true;
     await this.world.time.delay(delayMs);
-    if (!this.spares || !one.wanted || one.spare !== null || one.process === null) return;
+    one.sparing = false;
+    if (!one.wanted || one.process === null || one.spares.size >= this.#sparesWanted(one)) return;
     let spare: Held;
     try {
       spare = this.world.processes.start(module);
@@ -145,34 +165,58 @@ export class Replicators {
         `${module}: no spare replicator: ${error instanceof Error ? error.message : error}`,
       );
     }
-    one.spare = spare;
-    await spare.ended;
-    if (one.spare !== spare) return;
-    one.spare = null;
-    void this.#haveSpare(module, one, SPARE_AGAIN_MS);
+    one.spares.add(spare);
+    void spare.ended.then(() => {
+      if (one.spares.delete(spare)) void this.#haveSpares(module, one, SPARE_AGAIN_MS);
+    });
+    void this.#haveSpares(module, one, SPARE_LOADS_MS);
   }
 
-  /** Before the replicator ends on purpose: else the spare would take its place. */
-  async #endSpare(module: string, one: Supervised): Promise<void> {
-    const { spare } = one;
-    if (spare === null) return;
-    one.spare = null;
-    spare.signal("kill");
-    if (!await this.#endsWithin(spare, KILL_MS)) this.world.log(`${module}: spare ${spare.pid} does not end`);
+  #sparesWanted(one: Supervised): number {
+    return this.#deathsLately(one).length === 0 ? 1 : SPARES_AFTER_DEATH;
+  }
+
+  #deathsLately(one: Supervised): number[] {
+    const now = this.world.time.bootMs();
+    return one.deaths.filter((at) => at > now - WINDOW_MS);
+  }
+
+  /** Before the replicator ends on purpose: else a spare would take its place. */
+  async #endSpares(module: string, one: Supervised): Promise<void> {
+    const spares = [...one.spares];
+    one.spares.clear();
+    for (const spare of spares) spare.signal("kill");
+    for (const spare of spares) {
+      if (!await this.#endsWithin(spare, KILL_MS)) {
+        this.world.log(`${module}: spare ${spare.pid} does not end`);
+      }
+    }
+  }
+
+  /** The spare that has its turn now. Null: there is none. */
+  async #spareAtWork(module: string, one: Supervised): Promise<Held | null> {
+    const { processes, time } = this.world;
+    for (let waited = 0; one.spares.size > 0; waited += TURN_LOOK_MS) {
+      const pid = processes.atWork(module);
+      for (const spare of one.spares) {
+        if (spare.pid !== pid) continue;
+        one.spares.delete(spare);
+        return spare;
+      }
+      if (waited >= TURN_MS) await this.#endSpares(module, one);
+      await time.delay(TURN_LOOK_MS);
+    }
+    return null;
   }
 
   /** The next attempt, once one succeeds. Null: it is not wanted any more. */
   async #again(module: string, one: Supervised, pid: number): Promise<Held | null> {
     for (;;) {
       const pauseMs = this.#pause(one);
-      const { spare } = one;
-      if (spare !== null) {
-        // It is at work already. Where replicators die again and again, the next one is not spared its pause.
-        one.spare = null;
-        this.events.died(module, pid, one.total, 0);
-        return spare;
-      }
-      this.events.died(module, pid, one.total, pauseMs);
+      // Where replicators die again and again, one that waits is at work already: it is not spared its pause the next time.
+      this.events.died(module, pid, one.total, one.spares.size > 0 ? 0 : pauseMs);
+      const spare = await this.#spareAtWork(module, one);
+      if (spare !== null) return spare;
       if (pauseMs > 0) await this.world.time.delay(pauseMs);
       if (!one.wanted) return null;
       try {
@@ -184,9 +228,8 @@ export class Replicators {
   }
 
   #pause(one: Supervised): number {
-    const now = this.world.time.bootMs();
     one.total++;
-    one.deaths = [...one.deaths.filter((at) => at > now - WINDOW_MS), now].slice(-DEATHS_MAX - 1);
+    one.deaths = [...this.#deathsLately(one), this.world.time.bootMs()].slice(-DEATHS_MAX - 1);
     if (one.deaths.length < DEATHS_MAX) return 0;
     return one.deaths.length === DEATHS_MAX ? BACKOFF_MS.first : BACKOFF_MS.later;
   }

@@ -7,6 +7,7 @@ import type { Held, KeeperWorld } from "./world.ts";
 class Fake {
   now = 0;
   readonly started: { held: Held; end: (code: number | null) => void; signals: string[] }[] = [];
+  readonly #living = new Set<Held>();
   readonly pauses: number[] = [];
   readonly retired: string[] = [];
   readonly replicators: Replicators;
@@ -22,7 +23,7 @@ class Fake {
           return Promise.resolve();
         },
       },
-      processes: { start: () => this.#start() },
+      processes: { start: () => this.#start(), atWork: () => this.atWork() },
       log: () => {},
     };
     this.replicators = new Replicators(world as unknown as KeeperWorld, {
@@ -32,6 +33,8 @@ class Fake {
     }, spares);
   }
   late = false;
+  /** Which process has its turn: the oldest that lives, unless a test says otherwise. */
+  atWork: () => number | null = () => [...this.#living][0]?.pid ?? null;
 
   get last() {
     const last = this.started.at(-1);
@@ -41,7 +44,12 @@ class Fake {
 
   #start(): Held {
     let end: (code: number | null) => void = () => {};
-    const ended = new Promise<number | null>((resolve) => end = resolve);
+    const ended = new Promise<number | null>((resolve) => {
+      end = (code) => {
+        this.#living.delete(held);
+        resolve(code);
+      };
+    });
     const signals: string[] = [];
     const held: Held = {
       pid: 100 + this.started.length,
@@ -49,6 +57,7 @@ class Fake {
       ended,
       signal: (kind) => void signals.push(kind),
     };
+    this.#living.add(held);
     this.started.push({ held, end, signals });
     return held;
   }
@@ -123,7 +132,40 @@ Deno.test("Replicators have a spare that takes the place of one that dies, and a
   await settle();
   assertEquals(fake.replicators.process("m")?.pid, spare.held.pid);
   assertEquals(fake.pauses, [0]);
-  assertEquals(fake.started.length, 3);
+  // One that has died may die again before the next spare is loaded.
+  assertEquals(fake.started.length, 4);
+});
+
+Deno.test("Replicators.process() is the spare that has its turn, whichever it is", async () => {
+  const fake = new Fake(true);
+  fake.replicators.start("m");
+  await settle();
+  fake.started[0]?.end(null);
+  await settle();
+  const [, second, third, fourth] = fake.started;
+  assertEquals(fake.replicators.process("m")?.pid, second?.held.pid);
+  fake.atWork = () => fourth?.held.pid ?? null;
+  second?.end(null);
+  await settle();
+  assertEquals(fake.replicators.process("m")?.pid, fourth?.held.pid);
+  fake.atWork = () => third?.held.pid ?? null;
+  fourth?.end(null);
+  await settle();
+  assertEquals(fake.replicators.process("m")?.pid, third?.held.pid);
+});
+
+Deno.test("Replicators start another when no spare takes its turn in 20 seconds", async () => {
+  const fake = new Fake(true);
+  fake.replicators.start("m");
+  await settle();
+  const spare = fake.last;
+  fake.atWork = () => null;
+  fake.started[0]?.end(null);
+  for (let looks = 0; looks < 1000; looks++) await settle();
+  assertEquals(spare.signals, ["kill"]);
+  spare.end(null);
+  await settle();
+  assertEquals(fake.replicators.process("m")?.pid, fake.started[2]?.held.pid);
 });
 
 Deno.test("Replicators.stop() ends the spare first, which else would go on in its place", async () => {

@@ -80,6 +80,8 @@ export interface Held {
 /** Replicators. */
 export interface ProcessWorld {
   start(module: string): Held;
+  /** The pid of the replicator that has its turn; null when it has died, or none has had it. */
+  atWork(module: string): number | null;
   /** Null: that process has ended, or its pid is now another's. */
   adopt(pid: number, start: string): Held | null;
   /** Asks a running replicator for its descriptors; rejects when it does not answer in time. */

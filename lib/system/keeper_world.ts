@@ -18,6 +18,7 @@ import { capLog, ownEnvironment, reap, selfCommand, SIGNAL, spawn, startTime } f
 import { sweepPrograms } from "./program.ts";
 import { RpcClient } from "./rpc.ts";
 import { listLinks, removeAddress } from "./rtnetlink.ts";
+import { whoHas } from "./turn.ts";
 import { bootNanoseconds } from "./worker_io.ts";
 
 /** A replicator's log is cut when it grows past this. */
@@ -76,6 +77,7 @@ export function openKeeperWorld(options: KeeperWorldOptions): KeeperWorld {
         const pid = spawn({ argv, environment: ownEnvironment(), output, directory: "/" });
         return hold(poller, pid, true);
       },
+      atWork: (module) => whoHas(`${run}/${module}.turn`),
       adopt(pid, start) {
         return startTime(pid) === start ? hold(poller, pid, false) : null;
       },

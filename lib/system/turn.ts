@@ -25,7 +25,7 @@ const PR_SET_PDEATHSIG = 1;
 const SIGKILL = 9;
 
 /**
- * Waits for the turn; it lasts until this process ends. While it waits, the process ends with its parent: a keeper that
+ * Waits for the turn; it lasts until this process ends. The file then names this process. While it waits, the process ends with its parent: a keeper that
  * is gone does not know it any more.
  *
  * @throws when the file cannot be opened.
@@ -37,6 +37,7 @@ export async function takeTurn(path: string): Promise<void> {
     nameWaiting(path);
     await lock.wait();
   }
+  writeName(path);
   c.prctl(PR_SET_PDEATHSIG, 0n, 0n, 0n, 0n);
 }
 
