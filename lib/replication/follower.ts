@@ -13,7 +13,7 @@ import type { Backing } from "../system/backing.ts";
 import { u64 } from "./bytes.ts";
 import { decodeMutation, Mutation, RecordError } from "./mutation.ts";
 import type { Objects } from "./objects.ts";
-import { type Activity, touchParts } from "./sequencer.ts";
+import { type Activity, touchParts } from "./touch.ts";
 import type { Tree } from "./tree.ts";
 
 /** The copies differ, or the disk refuses: the secondary leaves the set, loudly. */

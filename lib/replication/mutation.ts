@@ -29,7 +29,7 @@
  */
 
 import { crc32 } from "node:zlib";
-import { HEADER_BYTES, OFFSET, OP } from "../journal/record.ts";
+import { HEADER_BYTES, OFFSET, OP, type RecordFields } from "../journal/record.ts";
 import { isName, nulFrom, setU64, u64 } from "./bytes.ts";
 
 /** Bits of `b` of a rename: the flags of `renameat2(2)`, and whether the displaced object is still open. */
@@ -263,4 +263,15 @@ function decodeNames(bytes: Uint8Array, view: DataView, start: number, end: numb
   if (renames(into.op) && !(isName(into.name) && (into.op !== OP.rename || isName(into.other)))) {
     throw new RecordError(`Cannot read a record: a name of operation ${into.op} is no name`);
   }
+}
+
+/** The fields of a record that a mutation determines. */
+export function fillFields(fields: RecordFields, mutation: Mutation): void {
+  fields.id = mutation.id;
+  fields.a = mutation.a;
+  fields.c = mutation.c;
+  // An owner has 32 bits and a group too: together more than a number holds.
+  fields.b = mutation.op >= OP.create && mutation.op <= OP.symlink
+    ? BigInt(mutation.uid) | BigInt(mutation.gid) << 32n
+    : mutation.b;
 }

@@ -5,8 +5,7 @@ import { Memory } from "../../tests/sim/memory.ts";
 import { HEADER_BYTES, OFFSET, OP, type RecordFields } from "../journal/record.ts";
 import { cbytes } from "./bytes.ts";
 import { dataFrames, FRAME_MAX, FrameReader, kinds } from "./frame.ts";
-import { creates, decodeMutation, Mutation, MUTATIONS, SETATTR } from "./mutation.ts";
-import { fillFields } from "./sequencer.ts";
+import { creates, decodeMutation, fillFields, Mutation, MUTATIONS, SETATTR } from "./mutation.ts";
 import { Wire } from "./wire.ts";
 
 function sample(op: number): Mutation {

@@ -10,9 +10,8 @@
 import { type Cursor, type Journal, OP, RecordView, STATE } from "../journal/mod.ts";
 import { emptyFields, type RecordFields } from "../journal/record.ts";
 import type { Backing } from "../system/backing.ts";
-import { decodeMutation, Mutation } from "./mutation.ts";
+import { decodeMutation, fillFields, Mutation } from "./mutation.ts";
 import type { Objects } from "./objects.ts";
-import { fillFields } from "./sequencer.ts";
 import type { Tree } from "./tree.ts";
 import type { Wire } from "./wire.ts";
 

@@ -17,9 +17,11 @@ import type { Backing } from "../system/backing.ts";
 import { Statx } from "../system/statx.ts";
 import { addressOf } from "../system/address.ts";
 import { setU64 } from "./bytes.ts";
-import { inDoubt } from "./doubt.ts";
-import { decodeMutation, Mutation, packNames, SETATTR, SETATTR_BITS } from "./mutation.ts";
+import { hasHappened, inDoubt } from "./doubt.ts";
+import { decodeMutation, fillFields, Mutation, packNames, SETATTR, SETATTR_BITS } from "./mutation.ts";
 import type { Held, Objects } from "./objects.ts";
+import { spaceFor } from "./room.ts";
+import { type Activity, touchAll } from "./touch.ts";
 import { RESERVE_BLOCK } from "./objects.ts";
 import { DISK_FLAG, FSYNC, FSYNC_SLOTS, REPLY, REPLY_SLOTS, type Shared, WORD } from "./shared.ts";
 import { StreamError } from "./stream.ts";
@@ -29,7 +31,6 @@ import type { Wire } from "./wire.ts";
 
 const ENOSPC = 28;
 const EIO = 5;
-const ENODATA = 61;
 /** The longest range one request copies. */
 const COPY_MAX = 1 << 20;
 
@@ -43,11 +44,6 @@ export interface Ledger {
   reserve(nextId: number): void;
   /** A new generation begins at `first`. */
   begin(entry: { readonly generation: bigint; readonly epoch: number; readonly first: number }): void;
-}
-
-/** The durable set of objects that may differ after a power cut. */
-export interface Activity {
-  touch(id: number, offset?: number, length?: number): boolean;
 }
 
 /** What the sequencer needs of the world. */
@@ -211,11 +207,9 @@ export class Sequencer implements Road {
   #appendShort(mutation: Mutation, done: number, unique: number): number {
     mutation.b = done;
     if (mutation.op === OP.write) mutation.payloadLength = done;
-    const position = this.#append(mutation, unique);
-    if (position < 0) return position;
+    const noted = this.#note(mutation, unique);
+    if (noted < 0) return noted;
     this.times.add(mutation.id);
-    this.#journal.settle(position, STATE.applied, 0n);
-    this.#send(mutation);
     return done;
   }
 
@@ -239,11 +233,8 @@ export class Sequencer implements Road {
     cut.a = SETATTR_BITS.size;
     setU64(this.#blobView, SETATTR.size, this.#stat.size);
     cut.name = this.#blob;
-    const after = this.#append(cut, 0);
-    if (after < 0) throw noteless();
     cut.time = this.#stat.mtime;
-    this.#journal.settle(after, STATE.applied, cut.time);
-    this.#send(cut);
+    if (this.#note(cut, 0) < 0) throw noteless();
   }
 
   #measure(mutation: Mutation): void {
@@ -263,12 +254,8 @@ export class Sequencer implements Road {
     this.#blobView.setBigInt64(SETATTR.mtime, time, true);
     mutation.name = this.#blob;
     mutation.time = time;
-    if (this.#generation === 0n) this.#mint();
-    const position = this.#append(mutation, 0);
     // A full disk: the object's next write, or a comparison, carries it.
-    if (position < 0) return this.times.add(id);
-    this.#journal.settle(position, STATE.applied, time);
-    this.#send(mutation);
+    if (this.#note(mutation, 0) < 0) this.times.add(id);
   }
 
   /** Tells all times that are untold. */
@@ -337,20 +324,18 @@ export class Sequencer implements Road {
     const mutation = this.#scratch.reset(OP.fsync, held.id);
     mutation.a = dataOnly ? 1 : 0;
     mutation.c = held.orphan ? 1 : 0;
-    if (this.#generation === 0n) this.#mint();
-    const position = copy < 0 ? copy : this.#append(mutation, request.unique);
-    if (position >= 0) {
-      this.#journal.settle(position, STATE.applied, 0n);
-      this.#send(mutation);
-    }
+    const noted = copy < 0 ? copy : this.#note(mutation, request.unique);
     this.counters.fsyncs++;
-    const index = this.#pushFsync(request, fd, {
+    const index = this.#shared.pushFsync({
+      fd,
+      uniqueLow: request.uniqueLow,
+      uniqueHigh: request.uniqueHigh,
       size,
       id: held.id,
-      error: position < 0 ? -position : 0,
+      error: noted < 0 ? Math.max(-noted, EIO) : 0,
       sequence: relaxed ? 0 : this.#journal.last,
     });
-    if (position < 0) {
+    if (noted < 0) {
       if (copy >= 0) backing.close(copy);
       this.#options.wake(this.#shared.memory.wake.acker);
       return;
@@ -407,11 +392,8 @@ export class Sequencer implements Road {
       if (shared.fsyncs.getFloat64(at + FSYNC.sequence, true) === 0) continue;
       const mutation = this.#scratch.reset(OP.fsync, shared.fsyncs.getFloat64(at + FSYNC.id, true));
       mutation.c = this.#options.objects.peek(mutation.id)?.orphan === true ? 1 : 0;
-      const position = this.#append(mutation, 0);
-      if (position < 0) return;
-      this.#journal.settle(position, STATE.applied, 0n);
+      if (this.#note(mutation, 0) < 0) return;
       shared.fsyncs.setFloat64(at + FSYNC.sequence, this.#journal.last, true);
-      this.#send(mutation);
     }
   }
 
@@ -427,7 +409,8 @@ export class Sequencer implements Road {
    * what can be repeated is repeated; of what cannot, the tree says whether it happened.
    */
   begin(): void {
-    this.findUntold();
+    // Written and not told, by a process or a primary that is no more.
+    for (const id of untoldIn(this.#journal)) this.times.add(id);
     for (const position of inDoubt(this.#journal)) this.#resolve(position);
   }
 
@@ -446,37 +429,9 @@ export class Sequencer implements Road {
     }
     const value = record.payload.slice();
     mutation.payloadAddress = value.length === 0 ? 0 : this.#addressOf(value);
-    const happened = this.#happened(mutation);
+    const happened = hasHappened(mutation, this.#options);
     if (happened) this.#options.tree.measure(mutation);
     this.#journal.settle(position, happened ? STATE.applied : STATE.void, happened ? mutation.time : 0n);
-  }
-
-  /** What the log says was written and not told, by a process or a primary that is no more. */
-  findUntold(): void {
-    for (const id of untoldIn(this.#journal)) this.times.add(id);
-  }
-
-  #happened(mutation: Mutation): boolean {
-    const { objects, backing, tree } = this.#options;
-    switch (mutation.op) {
-      case OP.fsync:
-      case OP.release:
-      case OP.reserve:
-        return true;
-      case OP.setattr:
-      case OP.fallocate:
-        return tree.execute(mutation) >= 0;
-      case OP.setxattr:
-        // Made only where it was not: whether it is there now because of us, nobody can tell, and it is there.
-        mutation.a = 0;
-        return tree.execute(mutation) >= 0;
-      case OP.removexattr: {
-        const result = tree.execute(mutation);
-        return result >= 0 || result === -ENODATA;
-      }
-      default:
-        return namesSay(mutation, objects, backing);
-    }
   }
 
   /**
@@ -505,13 +460,18 @@ export class Sequencer implements Road {
     this.#options.ledger.reserve(upto);
     const mutation = new Mutation().reset(OP.reserve, 0);
     mutation.a = upto;
-    if (this.#generation === 0n) this.#mint();
-    const position = this.#append(mutation, 0);
-    if (position >= 0) {
-      this.#journal.settle(position, STATE.applied, 0n);
-      this.#send(mutation);
-    }
+    this.#note(mutation, 0);
     this.#nextId = from;
+  }
+
+  /** Logs and sends what is done already, or needs no doing. Answers −errno when the log has no room. */
+  #note(mutation: Mutation, unique: number): number {
+    if (this.#generation === 0n) this.#mint();
+    const position = this.#append(mutation, unique);
+    if (position < 0) return position;
+    this.#journal.settle(position, STATE.applied, mutation.time);
+    this.#send(mutation);
+    return 0;
   }
 
   #append(mutation: Mutation, unique: number): number {
@@ -620,112 +580,8 @@ export class Sequencer implements Road {
     this.link = null;
     this.#options.onLinkLost(error);
   }
-
-  #pushFsync(
-    request: Request,
-    fd: number,
-    of: { size: number; id: number; error: number; sequence: number },
-  ): number {
-    const shared = this.#shared;
-    const { size, error, sequence } = of;
-    const tail = shared.get(WORD.fsyncTail);
-    const at = shared.fsyncSlot(tail);
-    shared.fsyncs.setFloat64(at + FSYNC.sequence, sequence, true);
-    shared.fsyncs.setInt32(at + FSYNC.fd, fd, true);
-    shared.fsyncs.setInt32(at + FSYNC.local, error === 0 ? 0 : 1, true);
-    shared.fsyncs.setInt32(at + FSYNC.error, error === 0 ? 0 : Math.max(error, EIO), true);
-    shared.fsyncs.setInt32(at + FSYNC.answered, 0, true);
-    shared.fsyncs.setUint32(at + FSYNC.uniqueLow, request.uniqueLow, true);
-    shared.fsyncs.setUint32(at + FSYNC.uniqueHigh, request.uniqueHigh, true);
-    shared.fsyncs.setInt32(at + FSYNC.size, size, true);
-    shared.fsyncs.setFloat64(at + FSYNC.id, of.id, true);
-    shared.set(WORD.fsyncTail, (tail + 1) | 0);
-    return tail & (FSYNC_SLOTS - 1);
-  }
 }
 
 function noteless(): DiskFullError {
   return new DiskFullError("Cannot note a write in doubt: the log's disk is full; make room on it");
-}
-
-/** The fields of a record that a mutation determines. */
-export function fillFields(fields: RecordFields, mutation: Mutation): void {
-  fields.id = mutation.id;
-  fields.a = mutation.a;
-  fields.c = mutation.c;
-  // An owner has 32 bits and a group too: together more than a number holds.
-  fields.b = mutation.op >= OP.create && mutation.op <= OP.symlink
-    ? BigInt(mutation.uid) | BigInt(mutation.gid) << 32n
-    : mutation.b;
-}
-
-/** Whether the names in the tree show that a mutation of names was executed. Finishes a creation that was cut short. */
-function namesSay(mutation: Mutation, objects: Objects, backing: Backing): boolean {
-  const parent = objects.get(mutation.op === OP.rename ? mutation.a : mutation.c);
-  if (parent === undefined) return false;
-  const name = mutation.op === OP.rename ? mutation.other : mutation.name;
-  const id = objects.idAt(parent, name);
-  switch (mutation.op) {
-    case OP.unlink:
-    case OP.rmdir:
-      return id !== mutation.id;
-    case OP.link:
-    case OP.rename:
-      return id === mutation.id;
-    default:
-      // Looked up, so that it can be found by its id: that is noted last.
-      if (id === mutation.id) return typeof objects.lookup(parent, name) !== "number";
-      // Made, but without its id and its owner yet: nobody was told. It is taken away and made again.
-      if (id === 0) backing.unlinkat(parent.path, name, mutation.op === OP.mkdir ? 0x200 : 0);
-      return false;
-  }
-}
-
-/** A block for a name, a directory or attributes. */
-const BLOCK_BYTES = 4096;
-/** `FALLOC_FL_PUNCH_HOLE`: gives room back. */
-const PUNCH_HOLE = 2;
-
-/** How much of the disk a mutation may need, bytes. What frees or moves needs nothing, so that a full disk can be cleared. */
-function spaceFor(mutation: Mutation): number {
-  switch (mutation.op) {
-    case OP.write:
-      return mutation.payloadLength;
-    case OP.copy:
-      return mutation.b;
-    case OP.fallocate:
-      return mutation.c & PUNCH_HOLE ? 0 : mutation.b;
-    case OP.create:
-    case OP.mkdir:
-    case OP.mknod:
-    case OP.symlink:
-    case OP.link:
-    case OP.setxattr:
-      return BLOCK_BYTES + mutation.payloadLength;
-    default:
-      return 0;
-  }
-}
-
-/** Makes what a mutation touches active; false when the disk has no room to note it. */
-function touchAll(activity: Activity, mutation: Mutation): boolean {
-  try {
-    touchParts(activity, mutation);
-    return true;
-  } catch (error) {
-    if (error instanceof DiskFullError) return false;
-    throw error;
-  }
-}
-
-/** Notes every object a mutation changes, before it is changed. Throws `DiskFullError`. */
-export function touchParts(activity: Activity, mutation: Mutation): void {
-  if (mutation.op === OP.write || mutation.op === OP.copy) {
-    activity.touch(mutation.id, mutation.a, mutation.b);
-  } else if (mutation.id > 0) activity.touch(mutation.id);
-  if (mutation.op > OP.rename) return;
-  activity.touch(mutation.c);
-  if (mutation.op !== OP.rename) return;
-  activity.touch(mutation.a);
-  if (mutation.displaced !== 0) activity.touch(mutation.displaced);
 }

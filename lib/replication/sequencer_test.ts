@@ -201,7 +201,7 @@ Deno.test("Sequencer.begin() tells the peer what a killed process had begun, als
   assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
 });
 
-Deno.test("Sequencer.findUntold() has a primary that took over tell the times it gave to its predecessor's writes", () => {
+Deno.test("Sequencer.begin() has a primary that took over tell the times it gave to its predecessor's writes", () => {
   const pair = new Pair();
   const kernel = new Kernel(pair.primary);
   kernel.write(kernel.create(1, "f"), 0, new Uint8Array(1000).fill(1));

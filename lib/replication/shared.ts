@@ -192,6 +192,35 @@ export class Shared {
     this.set(WORD.forget, 0);
   }
 
+  /** Queues the reply to an fsync, which waits for both disks. Answers its slot. */
+  pushFsync(entry: {
+    readonly fd: number;
+    readonly uniqueLow: number;
+    readonly uniqueHigh: number;
+    /** Of the write it answers; −1: an fsync. */
+    readonly size: number;
+    readonly id: number;
+    /** An errno: nothing is waited for on this node. */
+    readonly error: number;
+    /** What the peer must have synced; 0: nothing. */
+    readonly sequence: number;
+  }): number {
+    const { fsyncs } = this;
+    const tail = this.get(WORD.fsyncTail);
+    const at = this.fsyncSlot(tail);
+    fsyncs.setFloat64(at + FSYNC.sequence, entry.sequence, true);
+    fsyncs.setInt32(at + FSYNC.fd, entry.fd, true);
+    fsyncs.setInt32(at + FSYNC.local, entry.error === 0 ? 0 : 1, true);
+    fsyncs.setInt32(at + FSYNC.error, entry.error, true);
+    fsyncs.setInt32(at + FSYNC.answered, 0, true);
+    fsyncs.setUint32(at + FSYNC.uniqueLow, entry.uniqueLow, true);
+    fsyncs.setUint32(at + FSYNC.uniqueHigh, entry.uniqueHigh, true);
+    fsyncs.setInt32(at + FSYNC.size, entry.size, true);
+    fsyncs.setFloat64(at + FSYNC.id, entry.id, true);
+    this.set(WORD.fsyncTail, (tail + 1) | 0);
+    return tail & (FSYNC_SLOTS - 1);
+  }
+
   /** Queues a descriptor for the disk thread, which closes it. False when the ring is full. */
   pushDisk(entry: { fd: number; flags: number; token: number; slot: number }): boolean {
     const tail = this.get(WORD.diskTail);
