@@ -10,6 +10,7 @@
  * @module
  */
 
+import { messageOf } from "./message.ts";
 import { crc32 } from "node:zlib";
 import { type ClusterConfig, type ModuleConfig, parseCluster, parseModule } from "./config.ts";
 import { agreeVersion, PROTOCOL } from "./protocol.ts";
@@ -38,9 +39,9 @@ import {
   pid,
   readBytes,
   readText,
-  removeFile,
   replaceText,
 } from "./system/replicator_host.ts";
+import { removeFile } from "./system/remove_file.ts";
 import { RpcClient, RpcError, type RpcServer, serveRpc } from "./system/rpc.ts";
 import { harden } from "./system/process.ts";
 import { SEALED_BY } from "./system/sealed_stream.ts";
@@ -905,10 +906,6 @@ function required(path: string): string {
     );
   }
   return text;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function epochOf(params: unknown): number {

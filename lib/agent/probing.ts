@@ -4,6 +4,7 @@
  * @module
  */
 
+import { messageOf } from "../message.ts";
 import type { Findings, ProbeAsk } from "../failover/types.ts";
 import type { Probes } from "../monitor/probe_types.ts";
 
@@ -99,8 +100,4 @@ async function askVips(
   }));
   if (answers.includes(true)) return true;
   return doubt ? null : false;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { messageOf } from "../message.ts";
 import type { VirtualIpConfig } from "../config/types.ts";
 import { addressBytes, announcements, type Packet } from "./arp.ts";
 import { EffectError, type PlacedVip, type VipEffects } from "./types.ts";
@@ -163,8 +164,4 @@ export function findInterface(
 
 function number(address: string): number {
   return addressBytes(address).reduce((value, byte) => value << 8 | byte, 0);
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -49,7 +49,7 @@ export interface FollowerOptions {
   readonly lenient: { execute(mutation: Mutation): number };
   /** Hands a descriptor to the disk thread, which acknowledges the sequence when it is synced. */
   readonly syncLater: (fd: number, dataOnly: boolean, sequence: number) => void;
-  readonly keepOrphan: (id: number, root: number, fd: number) => boolean;
+  readonly keepOrphan: (id: number, fd: number) => boolean;
   readonly dropOrphan: (id: number) => void;
 }
 
@@ -196,7 +196,7 @@ export class Follower {
     const { objects, keepOrphan } = this.#options;
     const held = objects.get(id);
     const fd = held === undefined ? -1 : objects.io(held);
-    if (held !== undefined && fd >= 0) keepOrphan(id, held.root, fd);
+    if (held !== undefined && fd >= 0) keepOrphan(id, fd);
   }
 
   #fsync(mutation: Mutation, sequence: number): void {

@@ -62,7 +62,7 @@ export interface LimboOptions {
   readonly objects: Objects;
   readonly addressOf: (bytes: Uint8Array) => number;
   /** Hands an orphan's descriptor to the keeper. */
-  readonly keepOrphan: (id: number, root: number, fd: number) => boolean;
+  readonly keepOrphan: (id: number, fd: number) => boolean;
 }
 
 /** The directory a listing of which is being received. */
@@ -337,7 +337,7 @@ export class Limbo {
   keep(held: Held): number {
     const io = this.#objects.io(held);
     if (io < 0) return io;
-    return this.#options.keepOrphan(held.id, held.root, io) ? 0 : -EIO;
+    return this.#options.keepOrphan(held.id, io) ? 0 : -EIO;
   }
 
   #nameFile(object: Held, parent: Held, name: Uint8Array): number {

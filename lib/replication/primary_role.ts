@@ -128,7 +128,7 @@ export interface PrimaryWorld {
   readonly shared: Shared;
   readonly authority: Authority;
   readonly say: (message: PrimaryMessage) => void;
-  readonly keepOrphan: (id: number, root: number, fd: number) => boolean;
+  readonly keepOrphan: (id: number, fd: number) => boolean;
   readonly dropOrphan: (id: number) => void;
   readonly now: () => Date;
   /** A verification begins by itself when the last one is so old; null: none does. */

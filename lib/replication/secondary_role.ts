@@ -80,7 +80,7 @@ export interface SecondaryWorld {
   readonly quarantine: string;
   readonly now: () => Date;
   readonly say: (message: SecondaryMessage) => void;
-  readonly keepOrphan: (id: number, root: number, fd: number) => boolean;
+  readonly keepOrphan: (id: number, fd: number) => boolean;
   readonly dropOrphan: (id: number) => void;
   readonly pause: () => void;
   readonly refusal: Refusal;

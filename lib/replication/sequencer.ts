@@ -62,7 +62,7 @@ export interface SequencerOptions {
   readonly randomGeneration: () => bigint;
   readonly writeReply: (fd: number, address: number, length: number) => number;
   readonly wake: (fd: number) => void;
-  readonly keepOrphan: (id: number, root: number, fd: number) => boolean;
+  readonly keepOrphan: (id: number, fd: number) => boolean;
   readonly dropOrphan: (id: number) => void;
   readonly pause: () => void;
   readonly onLinkLost: (error: StreamError) => void;
@@ -366,7 +366,7 @@ export class Sequencer implements Road {
   keepOrphan(held: Held): boolean {
     const fd = this.#options.objects.io(held);
     if (fd < 0) return false;
-    return held.kept || this.#options.keepOrphan(held.id, held.root, fd);
+    return held.kept || this.#options.keepOrphan(held.id, fd);
   }
 
   unkeepOrphan(held: Held): void {

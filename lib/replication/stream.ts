@@ -40,11 +40,6 @@ export interface Stream {
    */
   writeAll(address: number, length: number): void;
   /**
-   * Reads `length` bytes to `address`. Throws {@link StreamError} `"timeout"` when a receive timeout passes first:
-   * after that the stream can only be closed. Use {@link Stream.readSome} where waiting is normal.
-   */
-  readExactly(address: number, length: number): void;
-  /**
    * Reads what is there, at most `max` bytes, and waits for the first byte no longer than the receive timeout.
    * Answers 0 when nothing came in that time. Throws {@link StreamError} `"closed"` at the end of the stream.
    */

@@ -18,7 +18,7 @@ import { type Spare, SpareKeeper } from "../agent/spare.ts";
 import { timers } from "./clock.ts";
 import { libc } from "./libc.ts";
 import { logLine } from "./log.ts";
-import { openPidfd, signalPidfd } from "./pidfd.ts";
+import { openPidfd, signalPidfd, signalProcess } from "./pidfd.ts";
 import { Poller } from "./poller.ts";
 import { ownEnvironment, reap, selfCommand, SIGNAL, spawn } from "./process.ts";
 import { isAlive, type Lock, type Named, nameWaiting, openLock, readName, writeName } from "./turn.ts";
@@ -205,17 +205,7 @@ function startSpare(poller: Poller): Spare {
 }
 
 function signalNamed(process: Named, signal: number): void {
-  let pidfd: number;
-  try {
-    pidfd = openPidfd(process.pid);
-  } catch {
-    return; // it has ended
-  }
-  try {
-    if (isAlive(process)) signalPidfd(pidfd, signal);
-  } finally {
-    libc.close(pidfd);
-  }
+  signalProcess(process.pid, signal, () => isAlive(process));
 }
 
 function aborted(signal: AbortSignal): Promise<"stopped"> {

@@ -1,3 +1,4 @@
+import { readExactly } from "./testing/read_exactly.ts";
 import { PROTOCOL } from "../protocol.ts";
 import { assert, assertEquals, assertMatch, assertRejects, assertStrictEquals } from "@std/assert";
 import { DialError } from "../replication/dial.ts";
@@ -88,7 +89,7 @@ Deno.test("Door replaces a peer's session by its newer one", () =>
     const stream = openStream(older.data);
     const byte = new Uint8Array(1);
     await assertRejects(
-      async () => await Promise.resolve(stream.readExactly(addressOf(byte), 1)),
+      async () => await Promise.resolve(readExactly(stream, addressOf(byte), 1)),
       StreamError,
       "the peer",
     );

@@ -30,3 +30,23 @@ export function signalPidfd(pidfd: number, signal: number): boolean {
     throw error;
   }
 }
+
+/**
+ * Sends a signal to a process that is known by its number. False: it has ended already.
+ *
+ * @param still whether it is that process yet, asked once its number cannot become another's.
+ */
+export function signalProcess(pid: number, signal: number, still: () => boolean = () => true): boolean {
+  let pidfd: number;
+  try {
+    pidfd = openPidfd(pid);
+  } catch (error) {
+    if (error instanceof SystemError && error.errno === ERRNO.ESRCH) return false;
+    throw error;
+  }
+  try {
+    return still() && signalPidfd(pidfd, signal);
+  } finally {
+    libc.close(pidfd);
+  }
+}

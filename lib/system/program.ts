@@ -8,6 +8,7 @@
  * @module
  */
 
+import { removeFile } from "./remove_file.ts";
 import { bootId } from "./boot_id.ts";
 
 /** Whose program, and where a copy of it may be kept. */
@@ -99,13 +100,5 @@ function entries(folder: string): string[] {
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return [];
     throw error;
-  }
-}
-
-function removeFile(path: string): void {
-  try {
-    Deno.removeSync(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }

@@ -29,15 +29,6 @@ export function replaceText(path: string, text: string): void {
   Deno.renameSync(`${path}.tmp`, path);
 }
 
-/** Removes a file when there is one. */
-export function removeFile(path: string): void {
-  try {
-    Deno.removeSync(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
-}
-
 /**
  * Has the kernel write out what applications changed through `mmap`, as `sync -f` (coreutils) in a process of its own: a
  * process that serves a mount must not touch it.

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { messageOf } from "../message.ts";
 import { encodeLine, LineSplitter, parseMessage, parseRequest, ProtocolError } from "./rpc_lines.ts";
 import { RpcError } from "./rpc_error.ts";
 
@@ -345,8 +346,4 @@ async function readLines(socket: Deno.UnixConn, receive: (line: string) => void)
 
 function ignoreMissing(error: unknown): void {
   if (!(error instanceof Deno.errors.NotFound)) throw error;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -120,14 +120,6 @@ export class SealedStream implements Stream {
     this.#sendAll(out.address, used);
   }
 
-  readExactly(address: number, length: number): void {
-    for (let done = 0; done < length;) {
-      const got = this.readSome(address + done, length - done);
-      if (got === 0) throw new StreamError("timeout", `Cannot read from ${this.label}: nothing came in time`);
-      done += got;
-    }
-  }
-
   readSome(address: number, max: number): number {
     this.#check();
     this.#incoming ??= {

@@ -1,3 +1,4 @@
+import { readExactly } from "./testing/read_exactly.ts";
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { type Stream, StreamError, type StreamHandle } from "../replication/stream.ts";
 import { addressOf } from "./libc.ts";
@@ -59,12 +60,12 @@ function streamError(work: () => unknown): StreamError {
 }
 
 for (const [name, encryption] of [["SealedStream", "on"], ["PlainStream", "off"]] as const) {
-  Deno.test(`${name}.writeAll() and readExactly() carry bytes of every size unchanged`, () =>
+  Deno.test(`${name}.writeAll() and readSome() carry bytes of every size unchanged`, () =>
     overLoopback(encryption, ({ sender, receiver, sent, received }) => {
       for (const size of [1, 31, 96, 4192, 65536, 65537, SIZE]) {
         received.fill(0);
         sender.writeAll(addressOf(sent), size);
-        receiver.readExactly(addressOf(received), size);
+        readExactly(receiver, addressOf(received), size);
         assertEquals(received.subarray(0, size), sent.subarray(0, size));
       }
     }));
@@ -74,8 +75,8 @@ for (const [name, encryption] of [["SealedStream", "on"], ["PlainStream", "off"]
       sender.writeAll(addressOf(sent), 100);
       receiver.writeAll(addressOf(sent) + 100, 100);
 
-      receiver.readExactly(addressOf(received), 100);
-      sender.readExactly(addressOf(received) + 100, 100);
+      readExactly(receiver, addressOf(received), 100);
+      readExactly(sender, addressOf(received) + 100, 100);
 
       assertEquals(received.subarray(0, 200), sent.subarray(0, 200));
     }));
@@ -85,7 +86,7 @@ for (const [name, encryption] of [["SealedStream", "on"], ["PlainStream", "off"]
       receiver.setTimeouts({ sendMs: 1000, receiveMs: 5 });
 
       assertEquals(receiver.readSome(addressOf(received), 100), 0);
-      assertEquals(streamError(() => receiver.readExactly(addressOf(received), 100)).failure, "timeout");
+      assertEquals(streamError(() => readExactly(receiver, addressOf(received), 100)).failure, "timeout");
     }));
 
   Deno.test(`${name}.readSome() goes on after a silence`, () =>
@@ -95,7 +96,7 @@ for (const [name, encryption] of [["SealedStream", "on"], ["PlainStream", "off"]
 
       sender.writeAll(addressOf(sent), 100);
 
-      receiver.readExactly(addressOf(received), 100);
+      readExactly(receiver, addressOf(received), 100);
       assertEquals(received.subarray(0, 100), sent.subarray(0, 100));
     }));
 
@@ -156,7 +157,7 @@ for (const [name, encryption] of [["SealedStream", "on"], ["PlainStream", "off"]
         sender.writeAll(addressOf(sent), 30_000);
         // Only then read: a blocked main thread could not load the worker's modules.
         assertEquals(await done.promise, "done");
-        sender.readExactly(addressOf(received), 30_000);
+        readExactly(sender, addressOf(received), 30_000);
       } finally {
         worker.terminate();
         sender.close();

@@ -1,3 +1,4 @@
+import { readExactly } from "./testing/read_exactly.ts";
 import { assertEquals, assertMatch, assertStrictEquals, assertThrows } from "@std/assert";
 import { type Stream, StreamError } from "../replication/stream.ts";
 import { addressOf } from "./libc.ts";
@@ -46,9 +47,9 @@ Deno.test("TlsConnection.describe() finds sealed records right behind the last T
     done += got;
   }
   const receiver = adopted(client);
-  receiver.readExactly(addressOf(received) + 20_000, 20_000);
+  readExactly(receiver, addressOf(received) + 20_000, 20_000);
   receiver.writeAll(addressOf(sent), 100);
-  sender.readExactly(addressOf(received), 100);
+  readExactly(sender, addressOf(received), 100);
 
   assertEquals(received, sent);
   sender.close();

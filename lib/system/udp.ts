@@ -6,6 +6,8 @@
  * @module
  */
 
+import { messageOf } from "../message.ts";
+
 /** Receives what came by a network. */
 export type OnDatagram = (network: string, bytes: Uint8Array, from: string) => void;
 
@@ -102,8 +104,4 @@ export class UdpNetworks {
       }
     }
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

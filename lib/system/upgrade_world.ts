@@ -4,13 +4,14 @@
  * @module
  */
 
+import { removeFile } from "./remove_file.ts";
+import { messageOf } from "../message.ts";
 import type { KeeperList, KeeperStatus } from "../keeper/types.ts";
 import { HEAD_BYTES } from "../upgrade/candidate.ts";
 import type { KeeperView, Processes } from "../upgrade/restart.ts";
 import type { Programs, UpgradeWorld } from "../upgrade/upgrade.ts";
 import { boottimeMs } from "./clock.ts";
-import { libc } from "./libc.ts";
-import { openPidfd, signalPidfd } from "./pidfd.ts";
+import { signalProcess } from "./pidfd.ts";
 import { SIGNAL } from "./process.ts";
 import { installedName, previousOf } from "./program.ts";
 import { RpcClient } from "./rpc.ts";
@@ -72,11 +73,11 @@ const programs: Omit<Programs, "installed"> = {
       await copy.sync();
       return staged;
     } catch (cause) {
-      await removeFile(staged);
+      removeFile(staged);
       throw new Error(`Cannot copy ${file} to ${staged}: ${messageOf(cause)}`, { cause });
     }
   },
-  discard: removeFile,
+  discard: (staged) => Promise.resolve(removeFile(staged)),
   async versionOf(path) {
     const { success, stdout, stderr } = await new Deno.Command(path, {
       args: ["version", "--json"],
@@ -90,7 +91,7 @@ const programs: Omit<Programs, "installed"> = {
   async replace(program, staged) {
     const kept = `${program}.kept`;
     try {
-      await removeFile(kept);
+      removeFile(kept);
       // A second name: the program is never away. Its processes find it by that, too.
       await Deno.link(program, kept);
       await Deno.rename(staged, program);
@@ -142,17 +143,7 @@ function openProcesses(
       }
     },
     signal(pid, kind) {
-      let pidfd: number;
-      try {
-        pidfd = openPidfd(pid);
-      } catch {
-        return; // it has ended
-      }
-      try {
-        signalPidfd(pidfd, kind === "kill" ? SIGNAL.KILL : SIGNAL.TERM);
-      } finally {
-        libc.close(pidfd);
-      }
+      signalProcess(pid, kind === "kill" ? SIGNAL.KILL : SIGNAL.TERM);
     },
   };
 }
@@ -191,16 +182,4 @@ async function readHead(file: Deno.FsFile): Promise<Uint8Array> {
   const head = new Uint8Array(HEAD_BYTES);
   const read = await file.read(head);
   return head.subarray(0, read ?? 0);
-}
-
-async function removeFile(path: string): Promise<void> {
-  try {
-    await Deno.remove(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

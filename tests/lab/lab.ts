@@ -283,18 +283,6 @@ export class Lab {
     await this.#network.heal();
   }
 
-  /**
-   * Joins the nodes' `repl` interfaces by one cable with jumbo frames, as between two servers in one rack. Before anything
-   * uses them; cut, loss and unplug do not know of it.
-   */
-  async cable(): Promise<void> {
-    const nodes = ["node1", "node2"] as const;
-    await this.#network.cable("repl", nodes.map((node) => [node, HOSTS[node], this.#pid(node)] as const));
-    for (const node of nodes) {
-      await this.sh(node, `ip addr add ${this.address(node, "repl")}/24 dev e1 && ip link set e1 up`);
-    }
-  }
-
   /** Pulls a host's cable out; the host sees that it has no carrier. */
   async unplug(host: HostName, network: NetworkName = "lan"): Promise<void> {
     await this.#network.setWires(host, [network], false);

@@ -59,19 +59,6 @@ export class Network {
     );
   }
 
-  /** In place of a network's switch, one cable between two hosts, each named by its first process, with jumbo frames. */
-  async cable(
-    name: NetworkName,
-    hosts: readonly (readonly [name: string, number: number, pid: number])[],
-  ): Promise<void> {
-    const { inside, port, mac } = NETWORKS[name];
-    await this.#inSwitch(["ip", "-batch", "-"], hosts.map(([host]) => `link del ${port}-${host}\n`).join(""));
-    const [a = "", b = ""] = hosts.map(([, number, pid]) =>
-      `${inside} mtu 9000 address 02:00:00:${mac}:00:0${number} netns ${pid}`
-    );
-    await this.#inSwitch(["ip", "-batch", "-"], `link add ${a} type veth peer name ${b}\n`);
-  }
-
   /** Pulls a host's cables out, or puts them back. */
   async setWires(host: string, names: readonly NetworkName[], plugged: boolean): Promise<void> {
     const lines = names.map((name) => `link set ${NETWORKS[name].port}-${host} ${plugged ? "up" : "down"}\n`);

@@ -158,7 +158,6 @@ export class Session {
         this.bytesOnWire += length;
         this.#frames.push(frame);
       },
-      readExactly: unused,
       readSome: unused,
       pending: () => 0,
       setTimeouts: () => {},

@@ -57,7 +57,6 @@ class Pair implements Disposable {
       fd: -1,
       label: "memory",
       writeAll: (address, length) => this.#send(new Uint8Array(memoryAt(address, length).slice(0))),
-      readExactly: unused,
       readSome: unused,
       pending: () => 0,
       setTimeouts: () => {},

@@ -51,12 +51,6 @@ export class MemoryStream implements Stream {
     this.#bytes = joined;
   }
 
-  readExactly(address: number, length: number): void {
-    if (this.readSome(address, length) < length) {
-      throw new StreamError("timeout", "Cannot read from memory: too short");
-    }
-  }
-
   readSome(address: number, max: number): number {
     const length = Math.min(max, this.#bytes.length, this.grain);
     if (length > 0) this.#memory.at(address, length).set(this.#bytes.subarray(0, length));
@@ -111,7 +105,7 @@ export class Node {
     for (const [id, fd] of this.keeper) this.objects.adoptOrphan(id, this.fs.dup(fd));
   }
 
-  readonly keepOrphan = (id: number, _root: number, fd: number): boolean => {
+  readonly keepOrphan = (id: number, fd: number): boolean => {
     if (!this.keeper.has(id)) this.keeper.set(id, this.fs.dup(fd));
     return true;
   };
