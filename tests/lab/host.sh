@@ -1,6 +1,7 @@
 # The first process of a host, started by unshare(1) in namespaces of its own; ends as tini.
-# Environment: NAME, HOST (the host's folder outside), TESTS, SHARED, BINARY (or empty), STORE (image or empty),
-# LAN, REPL (address/prefix or empty), HOSTS (lines for /etc/hosts).
+# Environment: NAME, HOST (the host's folder outside), TESTS, SHARED, BINARY (or empty), STORE (image or empty), DISK (the
+# program of a volatile disk to lie over the image, or empty), LAN, REPL (address/prefix or empty), HOSTS (lines for
+# /etc/hosts).
 set -eu
 # -n everywhere: the table in /run/mount is the machine's, not the host's.
 # The old /proc is still there: it knows this process by its number outside.
@@ -29,6 +30,11 @@ mount -n --bind "$SHARED" "$run/lab/shared"
 disk=$run/lab/memory
 if [ -n "$STORE" ]; then
   disk=$run/lab/disk
+  if [ -n "$DISK" ]; then
+    : >>"$HOST/store.disk"
+    "$DISK" "$STORE" "$HOST/store.disk" "$HOST/disk.log" >"$run/lab/disk.pid"
+    STORE=$HOST/store.disk
+  fi
   # The inode tables of the image stay unwritten until used: no background writing in a test.
   case $(blkid -o value -s TYPE "$STORE") in
   ext4) mount -n -o loop,noinit_itable "$STORE" "$disk" ;;

@@ -15,8 +15,9 @@ import { emptied, hierarchy, killAll, populated, removeTree, setFrozen } from ".
 import { arpTable, type Cut, Network, type NetworkName } from "./network.ts";
 import { CommandError, type ExecResult, must, run, until } from "./process.ts";
 import { HostProcess } from "./host_process.ts";
+import { compileDisk, cutStore, makeStore, type StoreKind } from "./store.ts";
 
-export { CommandError, type ExecResult, HostProcess, must, type NetworkName, run, until };
+export { CommandError, type ExecResult, HostProcess, must, type NetworkName, run, type StoreKind, until };
 
 /** The hosts of a lab; the number is the last byte of the address and of the MAC. */
 export const HOSTS = { node1: 1, node2: 2, witness: 3, client: 4 } as const;
@@ -34,6 +35,8 @@ export interface LabOptions {
   readonly filesystem?: "ext4" | "xfs";
   /** Size of a node's store; the image is sparse. */
   readonly storeMiB?: number;
+  /** What the nodes' stores lie on. Default `image`. */
+  readonly store?: StoreKind;
   /** A second network, between the nodes alone: 10.78.0.0/24 on `e1`. */
   readonly repl?: boolean;
   /** Whether the lab outlives this process; then someone must call {@link Lab.sweep}. */
@@ -210,22 +213,8 @@ export class Lab {
    */
   async powerOff(...hosts: readonly HostName[]): Promise<void> {
     await all(hosts.map((host) => this.#network.setWires(host, this.#networks(host), false)));
-    await Promise.all(
-      hosts.filter((host) => this.#hasStore(host)).map((host) =>
-        must([
-          "nsenter",
-          "-t",
-          `${this.#pid(host)}`,
-          "-m",
-          "-r",
-          "xfs_io",
-          "-x",
-          "-c",
-          "shutdown",
-          "/run/lab/disk",
-        ])
-      ),
-    );
+    const stores = hosts.filter((host) => this.#hasStore(host));
+    await all(stores.map((host) => cutStore(this.#pid(host), this.#store, Math.random() < 0.75)));
     await all(hosts.map((host) => this.#end(host)));
   }
 
@@ -240,7 +229,14 @@ export class Lab {
       timeoutMs: 180_000,
     });
     await this.#network.setWires(node, this.#networks(node), false);
+    // The disk itself ends with the host.
+    if (this.#store === "volatile") await this.sh(node, "sync -f /run/lab/disk");
     await this.#end(node);
+  }
+
+  /** What a volatile disk says of its cuts, a line each. */
+  async diskLog(node: NodeName): Promise<string> {
+    return await Deno.readTextFile(`${this.folder}/${node}/disk.log`);
   }
 
   /** Starts `binome keeper` and `binome agent` on a node, now and at each boot; a death is followed by a restart. */
@@ -336,6 +332,10 @@ export class Lab {
     return host === "node1" || host === "node2";
   }
 
+  get #store(): StoreKind {
+    return this.options.store ?? "image";
+  }
+
   #networks(host: HostName): NetworkName[] {
     return this.options.repl === true && this.#hasStore(host) ? ["lan", "repl"] : ["lan"];
   }
@@ -362,7 +362,10 @@ export class Lab {
     Deno.mkdirSync(`${this.folder}/shared`, { recursive: true });
     // Beside the lab, so that another process can open it.
     Deno.writeTextFileSync(`${this.folder}/lab.json`, JSON.stringify(this.options));
-    await all([this.#bootSwitch(), this.#makeStore("node1"), this.#makeStore("node2")]);
+    const disk = this.#store === "volatile"
+      ? compileDisk(`${this.folder}/shared/volatile_disk`)
+      : Promise.resolve();
+    await all([this.#bootSwitch(), this.#makeStore("node1"), this.#makeStore("node2"), disk]);
     await all((Object.keys(HOSTS) as HostName[]).map((host) => this.#bootHost(host)));
   }
 
@@ -378,16 +381,9 @@ export class Lab {
   }
 
   async #makeStore(node: NodeName): Promise<void> {
-    const image = `${this.folder}/${node}/store.img`;
     Deno.mkdirSync(`${this.folder}/${node}`, { recursive: true });
-    const file = Deno.openSync(image, { create: true, write: true });
-    file.truncateSync((this.options.storeMiB ?? 2048) * 1024 * 1024);
-    file.close();
-    await must(
-      this.options.filesystem === "xfs"
-        ? ["mkfs.xfs", "-q", "-f", image]
-        : ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", image],
-    );
+    const { filesystem = "ext4", storeMiB: mib = 2048 } = this.options;
+    await makeStore(`${this.folder}/${node}/store.img`, { filesystem, mib });
   }
 
   async #bootHost(host: HostName): Promise<void> {
@@ -403,6 +399,7 @@ export class Lab {
       SHARED: `${this.folder}/shared`,
       BINARY: binary,
       STORE: this.#hasStore(host) ? `${this.folder}/${host}/store.img` : "",
+      DISK: this.#store === "volatile" ? `${this.folder}/shared/volatile_disk` : "",
       LAN: `${this.address(host)}/24`,
       REPL: networks.includes("repl") ? `${this.address(host, "repl")}/24` : "",
       HOSTS: names.join("\n"),
@@ -471,10 +468,11 @@ export class Lab {
     await this.#network.removePorts(host, this.#networks(host));
     Deno.removeSync(`${this.folder}/${host}/pid`);
     if (!this.#hasStore(host)) return;
-    const image = `${this.folder}/${host}/store.img`;
+    // `store.img`, or `store.disk` that lies over it.
     await until(
       `the file system of ${host} to be unmounted`,
-      async () => (await must(["losetup", "-j", image])) === "",
+      async () =>
+        !(await must(["losetup", "-l", "-n", "-O", "BACK-FILE"])).includes(`${this.folder}/${host}/store.`),
     );
   }
 

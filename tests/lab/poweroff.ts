@@ -1,16 +1,19 @@
 /**
  * Power cuts in a row, under load, chosen by a seed.
  *
- *     deno run -A tests/lab/poweroff.ts [--seed N] [--cuts 30] [--prefix NAME] [--binary FILE] [--only KIND] [--keep]
+ *     deno run -A tests/lab/poweroff.ts [--seed N] [--cuts 30] [--prefix NAME] [--binary FILE] [--only KIND]
+ *         [--store image|volatile] [--keep]
  *
- * After each: no acknowledged row and no synced file is missing, and both trees are equal by an independent comparer.
+ * `--store volatile` puts a disk with a write cache beneath each node (`volatile_disk.c`): what no flush has covered is
+ * lost, sector by sector. After each: no acknowledged row and no synced file is missing, and both trees are equal by an independent comparer.
  *
  * @module
  */
 import { MODULE, other } from "./cluster.ts";
 import { CheckError, Database } from "./database.ts";
-import type { NodeName } from "./lab.ts";
+import type { NodeName, StoreKind } from "./lab.ts";
 import { listed } from "./ledger.ts";
+import { lossOf } from "./store.ts";
 
 /** What is cut, and how it comes back. */
 export type Cut =
@@ -61,6 +64,8 @@ export interface CutsOptions {
   readonly binary?: string;
   /** Only this kind. */
   readonly only?: Cut;
+  /** Default `image`. */
+  readonly store?: StoreKind;
   /** Leaves the lab as it is when something is wrong, to be looked at with `scripts/lab --prefix NAME`. */
   readonly keep?: boolean;
   /** Told what happens, a line at a time. */
@@ -100,12 +105,16 @@ export function cutsOf(seed: number, count: number): Cut[] {
 
 /** Does the cuts, checks after each. Throws at the first that loses something, with the words to repeat it. */
 export async function powerOffs(options: CutsOptions): Promise<void> {
-  const { prefix, seed, cuts, binary, only, keep, say } = options;
+  const { prefix, seed, cuts, binary, only, store = "image", keep, say } = options;
   const again = `repeat with: deno run -A tests/lab/poweroff.ts --seed ${seed} --cuts ${cuts}${
     only === undefined ? "" : ` --only "${only}"`
-  }`;
+  }${store === "image" ? "" : ` --store ${store}`}`;
   say(`seed ${seed}, ${cuts} power cuts; ${again}`);
-  const lab = { ...(binary === undefined ? {} : { binary }), ...(keep === true ? { detached: true } : {}) };
+  const lab = {
+    store,
+    ...(binary === undefined ? {} : { binary }),
+    ...(keep === true ? { detached: true } : {}),
+  };
   const database = await Database.up({ prefix, seed, lab });
   // Only what went well is taken away when the lab is to be kept.
   await using ending = new AsyncDisposableStack();
@@ -139,6 +148,14 @@ export async function powerOffs(options: CutsOptions): Promise<void> {
     }; ` +
       `${account.extra.length} more of the ${database.ledger.lost.size} in flight when a connection ended`,
   );
+  if (store === "volatile") {
+    for (const node of ["node1", "node2"] as const) {
+      const { cuts, cutsInWriting, sectors, sectorsLost } = lossOf(await database.cluster.lab.diskLog(node));
+      say(
+        `disk of ${node}: ${cuts} cuts, ${cutsInWriting} of them with sectors not flushed: ${sectorsLost} of ${sectors} lost`,
+      );
+    }
+  }
   if (account.missing.length > 0) {
     throw new CheckError("acknowledged rows are missing", listed(account.missing));
   }
@@ -285,7 +302,7 @@ function read(argv: readonly string[]): CutsOptions {
     if (argv[at] === "--keep") given.set("--keep", "yes");
     else given.set(argv[at] ?? "", argv[++at] ?? "");
   }
-  const known = ["--seed", "--cuts", "--prefix", "--binary", "--only", "--keep"];
+  const known = ["--seed", "--cuts", "--prefix", "--binary", "--only", "--store", "--keep"];
   const wrong = [...given.keys()].find((key) => !known.includes(key));
   if (wrong !== undefined) throw new Error(`Cannot understand ${wrong}: expected ${known.join(", ")}`);
   const number = (key: string, otherwise: number): number => {
@@ -303,7 +320,12 @@ function read(argv: readonly string[]): CutsOptions {
       `Cannot cut ${JSON.stringify(only)}: expected one of\n  ${[...new Set(CUTS)].join("\n  ")}`,
     );
   }
+  const store = given.get("--store") ?? "image";
+  if (store !== "image" && store !== "volatile") {
+    throw new Error(`Cannot lie on ${JSON.stringify(store)}: expected image or volatile`);
+  }
   return {
+    store,
     seed: number("--seed", crypto.getRandomValues(new Uint32Array(1))[0] ?? 1),
     cuts: number("--cuts", 30),
     prefix: given.get("--prefix") ?? "poweroff",
