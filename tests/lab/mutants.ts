@@ -6,6 +6,7 @@
  */
 import { build, type Replacement } from "./build.ts";
 import { CheckError } from "./database.ts";
+import type { StoreKind } from "./lab.ts";
 import { type Cut, powerOffs } from "./poweroff.ts";
 
 interface Mutant {
@@ -16,6 +17,8 @@ interface Mutant {
   /** The cut that lays it bare, and how often it is tried. */
   readonly cut: Cut;
   readonly cuts: number;
+  /** Default `image`. */
+  readonly store?: StoreKind;
 }
 
 const MUTANTS: readonly Mutant[] = [
@@ -47,6 +50,24 @@ const MUTANTS: readonly Mutant[] = [
     cut: "primary, its link first",
     cuts: 3,
   },
+  {
+    name: "no-flush",
+    sin: "answers fdatasync once the data is sent to the disk, without having the disk write its cache",
+    replacements: [{
+      file: "lib/system/backing.ts",
+      from: 'fdatasync: { parameters: ["i32"], result: "i32" }',
+      to: 'fdatasync: { name: "sync_file_range", parameters: ["i32", "i64", "i64", "u32"], result: "i32" }',
+    }, {
+      file: "lib/system/backing.ts",
+      from: "c.fdatasync(fd)",
+      // Wait before, write, wait after, to the end of the file.
+      to: "c.fdatasync(fd, 0n, 0n, 7)",
+    }],
+    // A file system that is shut down keeps what was sent: only a disk that loses its cache tells.
+    cut: "both, primary first",
+    cuts: 6,
+    store: "volatile",
+  },
 ];
 
 function print(text: string): void {
@@ -59,12 +80,13 @@ async function caught(mutant: Mutant): Promise<boolean> {
   const folder = await Deno.makeTempDir({ dir: "/var/tmp", prefix: "binome-mutant-" });
   try {
     const binary = await build(folder, mutant.replacements);
-    const { cut, cuts } = mutant;
+    const { cut, cuts, store = "image" } = mutant;
     await powerOffs({
       prefix: "mutant",
       seed: 1,
       cuts,
       only: cut,
+      store,
       binary,
       // Where the nodes stand when data is missing is of no interest: that it is missing is what is wanted.
       say: (line) => line.startsWith("--- ") ? undefined : print(`  ${line}`),
