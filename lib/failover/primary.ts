@@ -63,7 +63,8 @@ export function renewAuthority(turn: Turn): void {
 function watchMember(turn: Turn, peer: Report | null): void {
   const { phase, record, settings, state } = turn;
   if (phase.kind !== "serving") return;
-  if (peer !== null && peer.promised > record.epoch) {
+  // A promise as high as the membership: it was given while we wrote that down, and the peer will never take it up.
+  if (peer !== null && peer.promised >= record.epoch) {
     return goSolo(turn, {
       epoch: Math.max(record.epoch + 1, state.proposal),
       confirmed: true,

@@ -279,6 +279,16 @@ Deno.test("step() takes a peer back at once that a person has stopped and starte
   world.until("pair", () => shows(world.a) === "primary ready" && shows(world.b) === "secondary ready", 2000);
 });
 
+Deno.test("step() makes a new membership when the peer has promised to stand back from the one it was named in", () => {
+  const world = pair();
+  // As when it says that it is part of a resync while the primary writes down that it has caught up.
+  const { record } = world.b.state;
+  const late = { ...record, copy: "outdated" as const, members: ["a"], promised: record.epoch, memberAt: 0 };
+  world.b.state = { ...world.b.state, record: late };
+  world.until("pair", () => shows(world.a) === "primary ready" && shows(world.b) === "secondary ready", 3000);
+  assert(world.a.state.record.epoch > record.epoch);
+});
+
 Deno.test("step() loses no acknowledged write under seeded faults", () => {
   for (let seed = 1; seed <= 300; seed++) {
     const world = pair({ seed });
