@@ -349,8 +349,10 @@ export class Cluster implements AsyncDisposable {
   }
 
   /** Differences between both nodes' disks, below Binome. Objects' ids are part of it: they are the same on both. */
-  async differences(): Promise<string[]> {
-    return await this.lab.compare({ node: "node1", path: BENEATH }, { node: "node2", path: BENEATH });
+  async differences(timeoutMs = 120_000): Promise<string[]> {
+    const [one, other] = NODES.map((node) => ({ node, path: BENEATH }));
+    if (one === undefined || other === undefined) throw new Error("unreachable: a cluster has two nodes");
+    return await this.lab.compare(one, other, { timeoutMs });
   }
 
   /** The program's processes on a node, by number inside it; of the agent the one that serves. */

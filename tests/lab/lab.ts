@@ -312,7 +312,9 @@ export class Lab {
       });
       return file.replace("/run/lab/shared", `${this.folder}/shared`);
     }));
-    const result = await run(["/usr/bin/python3", `${HERE}/compare.py`, ...lists], { timeoutMs: 120_000 });
+    const result = await run(["/usr/bin/python3", `${HERE}/compare.py`, ...lists], {
+      timeoutMs: options.timeoutMs ?? 120_000,
+    });
     for (const file of lists) Deno.removeSync(file);
     if (result.code > 1) throw new CommandError("compare.py", result);
     return result.stdout.split("\n").filter(Boolean);
