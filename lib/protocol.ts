@@ -21,13 +21,16 @@ export interface Protocol {
  * | ------: | ------------------------------------------------------------------------------------------------- |
  * |       2 | after the hellos an encrypted connection carries sealed records; until then it was TLS to its end |
  * |       3 | the primary may have the copies verified                                                          |
+ * |       4 | a comparison may begin with prints of the objects                                                 |
  */
-const VERSION = 3;
+const VERSION = 4;
 /** Version 1 was never released. */
 const VERSION_FIRST = 2;
 
 /** From this version on a secondary takes part in a verification. */
 export const VERIFIES = 3;
+/** From this version on a secondary compares prints. */
+export const SURVEYS = 4;
 
 /** What this program speaks. */
 export const PROTOCOL: Protocol = protocolOf(VERSION);

@@ -83,6 +83,16 @@ export class ObjectMap {
     return { type: view.getInt32(AT.type, true), bytes: this.#slot.slice(AT.handle, AT.handle + length) };
   }
 
+  /** Whether there is an object; one whose slot is damaged counts. */
+  has(id: number): boolean {
+    return (this.#chunk(id, false)?.view.getUint8(slotOf(id) + AT.length) ?? 0) !== 0;
+  }
+
+  /** No object was ever in it. */
+  get empty(): boolean {
+    return this.#size === 0;
+  }
+
   /**
    * Sets the handle of an object.
    *

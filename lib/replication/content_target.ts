@@ -8,7 +8,7 @@ import type { Backing } from "../system/backing.ts";
 import { FALLOC, SEEK } from "../system/linux.ts";
 import { sameBytes } from "./bytes.ts";
 import { ApplyError } from "./follower.ts";
-import { BlockHasher, HASH_BYTES, readAll, type Sha256 } from "./hashing.ts";
+import { BlockHasher, fetchAhead, HASH_BYTES, readAll, type Sha256 } from "./hashing.ts";
 import type { Limbo } from "./limbo.ts";
 import { BLOCK_BYTES } from "./object_frame.ts";
 import type { Held, Objects } from "./objects.ts";
@@ -91,7 +91,9 @@ export class ContentTarget {
         `Cannot compare object ${held.id}: ${theirs.length} bytes of hashes for ${length} bytes`,
       );
     }
-    const own = this.#hasher.hash(this.#io(held), offset, offset + length, this.#hashesAddress);
+    const fd = this.#io(held);
+    fetchAhead(this.#backing, fd, offset, offset + length);
+    const own = this.#hasher.hash(fd, offset, offset + length, this.#hashesAddress);
     if (own === -EIO) return undefined;
     this.#done("read", held, own);
     return differing(theirs, this.#hashes, offset, length);

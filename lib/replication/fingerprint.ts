@@ -110,7 +110,7 @@ export function isInline(state: ObjectState): boolean {
 }
 
 /** File systems list them in orders of their own. */
-function inOrder(xattrs: readonly Xattr[]): readonly Xattr[] {
+export function inOrder(xattrs: readonly Xattr[]): readonly Xattr[] {
   if (xattrs.length < 2) return xattrs;
   const key = ({ name }: Xattr): string => nameKey(name);
   return xattrs.toSorted((a, b) => key(a) < key(b) ? -1 : 1);

@@ -14,6 +14,8 @@ export type Sha256 = (address: number, length: number, into: number) => void;
 export const HASH_BYTES = 32;
 
 const EIO = 5;
+/** The disk is asked for so much at once, and for the next as much while this is hashed. */
+const AHEAD_BYTES = 4 * 1024 * 1024;
 
 /** Reads files and hashes them block by block. */
 export class BlockHasher {
@@ -59,4 +61,10 @@ export function readAll(
     done += got;
   }
   return 0;
+}
+
+/** Has what follows a range of a file that is gone through in order fetched from the disk, in time. */
+export function fetchAhead(backing: Backing, fd: number, start: number, end: number): void {
+  const boundary = Math.ceil(start / AHEAD_BYTES) * AHEAD_BYTES;
+  if (boundary < end) backing.prefetch(fd, boundary, 2 * AHEAD_BYTES);
 }

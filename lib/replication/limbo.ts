@@ -13,6 +13,7 @@ import type { Backing } from "../system/backing.ts";
 import { O, S_IF } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
 import { cbytes } from "./bytes.ts";
+import { IdNumbers } from "./id_numbers.ts";
 import { IdSet } from "./id_set.ts";
 import { LimboDirectories } from "./limbo_directory.ts";
 import type { Mutation } from "./mutation.ts";
@@ -31,6 +32,8 @@ const ID_NAME = cbytes(ID_XATTR);
 /** No path is deeper: each level takes two bytes of `PATH_MAX`, and renames can make it a little deeper. */
 const DEPTH_MAX = 65536;
 
+/** See {@link Limbo.inodes}. */
+export const NO_INODE = -1;
 /** Names of every root that belong to the node and not to the application. */
 export const OWN_NAMES: readonly string[] = [LIMBO_NAME, "lost+found"];
 
@@ -92,6 +95,8 @@ export class Limbo {
   readonly nameless: Set<number> = new Set();
   /** Objects that the source says it does not have. */
   readonly gone: IdSet = new IdSet();
+  /** Inode numbers of objects that keep them whatever comes, by id; {@link NO_INODE}: it is not here, or will be made anew. */
+  readonly inodes: IdNumbers = new IdNumbers();
   /** Objects in limbo after which the source was asked. */
   readonly asked: Set<number> = new Set();
   listing: Listing | null = null;
@@ -143,6 +148,7 @@ export class Limbo {
     this.gone.clear();
     this.asked.clear();
     this.namedUnseen.clear();
+    this.inodes.clear();
     this.listing = null;
     this.guard = null;
   }
@@ -299,6 +305,7 @@ export class Limbo {
     this.namedUnseen.delete(held.id);
     this.finished.delete(held.id);
     this.nameless.delete(held.id);
+    this.inodes.set(held.id, NO_INODE);
     this.#objects.remove(held.id);
     return removed === -ENODATA ? 0 : removed;
   }

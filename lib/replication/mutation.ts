@@ -73,6 +73,9 @@ export const CONTROL = {
   names: 74,
   detail: 75,
   verified: 76,
+  /** Of a survey, see `survey_frame.ts`. */
+  prints: 77,
+  listed: 78,
 } as const;
 
 /** Kinds of little frames, secondary → primary. */

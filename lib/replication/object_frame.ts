@@ -227,5 +227,6 @@ export function costOf(
   if (op === CONTROL.object && length >= FIXED_BYTES) {
     return length + FRAME_COST + 16 * body.getUint32(at + AT.entries, true);
   }
+  if (op === CONTROL.prints || op === CONTROL.listed) return length + covered;
   return length + (op === CONTROL.blocks && length > 0 ? covered : FRAME_COST);
 }

@@ -140,6 +140,26 @@ export class Objects {
     return this.#held.get(id);
   }
 
+  /** The handle of an object into `into`; answers which directory it lies in, −1 when the map does not have it. */
+  handleOf(id: number, into: FileHandle): number {
+    if (id < FIRST_ID) {
+      const index = id - 1;
+      const failed = index >= 0 && index < this.#roots.length
+        ? this.#backing.nameToHandle(this.#rootFd(index), into)
+        : -1;
+      return failed < 0 ? -1 : index;
+    }
+    const type = this.#handles.get(id, into);
+    if (type === undefined) return -1;
+    into.set(type & 0xffff, into.bytes);
+    return type >>> 16;
+  }
+
+  /** A descriptor by what {@link handleOf} gave, the caller's to close; the table does not know of it. −errno. */
+  openHandle(root: number, handle: FileHandle, flags: number): number {
+    return this.#backing.openByHandle(this.#rootFd(root), handle, flags);
+  }
+
   /** A readable and writable descriptor of a regular file, a readable one of a directory, or −errno. */
   io(held: Held): number {
     if (held.io >= 0) return held.io;

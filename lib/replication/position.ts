@@ -28,6 +28,8 @@ export interface Position {
   readonly served: boolean;
   /** It can tell which of its objects may differ, after a power cut or a verification. */
   readonly activeKnown: boolean;
+  /** It has objects that the source may know: asking whether they are equal pays. */
+  readonly holds: boolean;
   /** A person accepts that what it wrote apart is taken to quarantine and overwritten. */
   readonly overwrite: boolean;
 }
@@ -40,6 +42,8 @@ export type Plan =
     /** Everything is compared; else what source and target name. */
     readonly whole: boolean;
     readonly preserve: boolean;
+    /** Prints come first. */
+    readonly survey: boolean;
     /** The last sequence both have. */
     readonly common: number;
     /** The source's log names what it changed after this. */
@@ -64,6 +68,7 @@ export function positionOf(copy: Copy, overwrite: boolean): Position {
     // Without a power cut the log alone names what this copy did.
     activeKnown: !copy.suspect && !copy.edited && copy.meta.value.copy !== "inconsistent" &&
       (copy.activity.found === "whole" || !copy.crashed),
+    holds: !copy.map.empty,
     overwrite,
   };
 }
@@ -83,6 +88,7 @@ export function readPosition(body: unknown): Position {
     logFirst: count(of.logFirst, "first of the log"),
     served: of.served === true,
     activeKnown: of.activeKnown === true,
+    holds: of.holds === true,
     overwrite: of.overwrite === true,
   };
 }
@@ -106,10 +112,10 @@ export function planFor(copy: Copy, position: Position, epoch: number): Verdict 
   const { kind, common } = compareHistories(copy.history, target);
   switch (kind) {
     case "new":
-      return whole(epoch, false);
+      return whole(position, epoch, false);
     case "foreign":
       return position.overwrite
-        ? whole(epoch, true)
+        ? whole(position, epoch, true)
         : refuse("foreign", "the secondary's data has no history in common with the primary's");
     case "diverged":
       return position.overwrite
@@ -142,12 +148,13 @@ function compare(
     (!position.exact && position.checkpoint <= plan.common);
   const named = position.activeKnown && ownNamed && since + 1 >= copy.journal.first;
   return named
-    ? { accept: true, epoch, plan: { mode: "reconcile", whole: false, since, ...plan } }
-    : whole(epoch, plan.preserve);
+    ? { accept: true, epoch, plan: { mode: "reconcile", whole: false, survey: true, since, ...plan } }
+    : whole(position, epoch, plan.preserve);
 }
 
-function whole(epoch: number, preserve: boolean): Verdict {
-  return { accept: true, epoch, plan: { mode: "reconcile", whole: true, preserve, common: 0, since: 0 } };
+function whole({ holds }: Position, epoch: number, preserve: boolean): Verdict {
+  const plan = { whole: true, preserve, survey: holds, common: 0, since: 0 };
+  return { accept: true, epoch, plan: { mode: "reconcile", ...plan } };
 }
 
 function refuse(code: "diverged" | "foreign", why: string): Verdict {

@@ -78,6 +78,7 @@ Deno.test("planFor() follows the rules for every kind of position", () => {
             exact: exact === true,
             activeKnown: activeKnown === true,
             served: served === true,
+            holds: overwrite === true,
             overwrite: overwrite === true,
           };
           assertEquals(
@@ -102,6 +103,7 @@ const WELL: Position = {
   logFirst: 1,
   served: false,
   activeKnown: true,
+  holds: false,
   overwrite: false,
 };
 

@@ -27,7 +27,7 @@ import {
   wake,
   writeFrom,
 } from "../system/worker_io.ts";
-import { VERIFIES } from "../protocol.ts";
+import { SURVEYS, VERIFIES } from "../protocol.ts";
 import type { Copy } from "./copy.ts";
 import { forgetForeignIds, handleMap, rebuildMap } from "./copy.ts";
 import { ASK_KIND, CONTROL, sessionNumber } from "./mutation.ts";
@@ -42,6 +42,7 @@ import { checkRequired, checkRoot } from "./root_mark.ts";
 import { Sequencer } from "./sequencer.ts";
 import { type Shared, WORD } from "./shared.ts";
 import { StreamError, type StreamHandle } from "./stream.ts";
+import type { Survey } from "./survey_source.ts";
 import { Tree } from "./tree.ts";
 import type { Verified } from "../journal/meta.ts";
 import { Verification } from "./verification.ts";
@@ -628,6 +629,7 @@ export class PrimaryRole {
       sha256,
       whole: plan.whole,
       ids,
+      survey: this.#version >= SURVEYS && plan.survey ? this.#survey() : null,
     });
     wire.json(CONTROL.reconcile, {
       whole: plan.whole,
@@ -637,6 +639,15 @@ export class PrimaryRole {
       nextId: this.#copy.nextId,
     });
     return { kind: "reconcile", source, begun: plan.whole, waiting: false, plan, ids };
+  }
+
+  #survey(): Survey {
+    return {
+      exists: (id) => this.#copy.map.has(id),
+      tellTime: (id) => this.sequencer.tellTime(id),
+      from: 1,
+      until: this.#copy.nextId,
+    };
   }
 
   /**
@@ -659,7 +670,7 @@ export class PrimaryRole {
   #reconcile(state: Extract<CatchUp, { kind: "reconcile" }>): void {
     for (let ask = this.#takeAsk(); ask !== undefined; ask = this.#takeAsk()) {
       if (ask.kind !== ASK_KIND.touched) state.source.onAsk(ask);
-      else if (ask.id > 0) state.source.add(ask.id);
+      else if (ask.id > 0) state.source.offer(ask.id);
       else state.begun = true;
     }
     // The secondary first says what it touched by itself: without that the set is not whole.

@@ -11,10 +11,11 @@
 
 import type { Backing } from "../system/backing.ts";
 import { Dirents } from "../system/dirents.ts";
-import { O, S_IF, SEEK } from "../system/linux.ts";
+import { O, S_IF } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
 import { setU64 } from "./bytes.ts";
-import { BlockHasher, HASH_BYTES, readAll, type Sha256 } from "./hashing.ts";
+import { dataEnd, nextData } from "./holes.ts";
+import { BlockHasher, fetchAhead, HASH_BYTES, readAll, type Sha256 } from "./hashing.ts";
 import { IdSet } from "./id_set.ts";
 import { nameKey, OWN_NAMES } from "./limbo.ts";
 import { ASK_KIND, CONTROL } from "./mutation.ts";
@@ -22,9 +23,9 @@ import { BLOCK_BYTES, costOf, encodeObject, type Entry, PART, setContent } from 
 import { absentState, type ObjectState, StateKeeper } from "./object_state.ts";
 import { FIRST_ID, type Held, type Objects } from "./objects.ts";
 import { StreamError } from "./stream.ts";
+import { type NameListing, openListing, type Survey, SurveySource } from "./survey_source.ts";
 import type { Wire } from "./wire.ts";
 
-const ENXIO = 6;
 const ESTALE = 116;
 /** Cost of frames sent and not worked off. */
 export const WINDOW: number = 8 * 1024 * 1024;
@@ -59,6 +60,8 @@ export interface ReconcileSourceOptions {
   readonly whole: boolean;
   /** The objects that may differ. */
   readonly ids: Iterable<number>;
+  /** Prints come first, and only what differs by them follows; null: the target has next to nothing, or cannot do that. */
+  readonly survey: Survey | null;
 }
 
 /** How far a comparison is. */
@@ -109,6 +112,13 @@ export class ReconcileSource {
   readonly #met = new IdSet();
   readonly #files = new Map<number, FileWork>();
   #listing: Listing | null = null;
+  readonly #survey: SurveySource | null;
+  /** Objects that may differ, for their prints to be compared first. */
+  readonly #offered: Set<number>;
+  /** The directory whose names are said, for the target to compare. */
+  #names: NameListing | null = null;
+  /** What the target asked for comes whole. */
+  readonly #asked = new IdSet();
   #sent = 0;
   #credited = 0;
   #phase: "open" | "closing" | "done" = "open";
@@ -122,8 +132,12 @@ export class ReconcileSource {
     this.#wire = options.wire;
     this.#states = new StateKeeper(options.backing, options.addressOf);
     this.#hasher = new BlockHasher(options.backing, options.sha256, options.addressOf);
-    for (let root = 1; options.whole && root <= options.objects.rootCount; root++) this.add(root);
-    for (const id of options.ids) this.add(id);
+    this.#offered = new Set(options.ids);
+    this.#survey = options.survey === null ? null : this.#openSurvey(options.survey);
+    if (this.#survey === null) {
+      this.#addRoots();
+      for (const id of this.#offered) this.add(id);
+    }
     // A target that was cut off has none of them: they are open and nowhere in the tree.
     for (const id of options.objects.orphans()) this.add(id);
   }
@@ -136,6 +150,12 @@ export class ReconcileSource {
     if (this.#queued.add(id)) this.#queue.push(id);
   }
 
+  /** One more object may differ; called before the first step. */
+  offer(id: number): void {
+    if (this.#survey === null) this.add(id);
+    else this.#offered.add(id);
+  }
+
   /** Takes what the target asked for or told. */
   onAsk(ask: Ask): void {
     this.#waiting = false;
@@ -144,6 +164,7 @@ export class ReconcileSource {
         this.#credited = Math.min(this.#sent, Math.max(this.#credited, ask.length));
         return;
       case ASK_KIND.missing:
+        this.#asked.add(ask.id);
         return this.add(ask.id);
       case ASK_KIND.want:
         return this.#want(ask);
@@ -180,10 +201,20 @@ export class ReconcileSource {
       this.#list(this.#listing, 0);
       return "busy";
     }
+    if (this.#names !== null) {
+      this.#listNames(this.#names, budget);
+      return "busy";
+    }
     const piece = Math.min(PIECE_BYTES, Math.max(BLOCK_BYTES, budget));
     for (const file of this.#files.values()) if (this.#advance(file, piece)) return "busy";
     if (this.#files.size < FILES_MAX && this.#next < this.#queue.length) {
       this.#object(this.#take());
+      return "busy";
+    }
+    // Later than what was asked for: little is under way when a comparison is cut short.
+    if (this.#survey?.over === false) {
+      this.#survey.step(budget);
+      if (this.#survey.over) this.#addRoots();
       return "busy";
     }
     if (this.#idle && this.#phase === "open" && this.#credited === this.#sent) {
@@ -195,18 +226,45 @@ export class ReconcileSource {
 
   /** How far it is, for people. */
   progress(): Progress {
-    return { ...this.#counters, filesKnown: this.#counters.files + this.#left, why: this.#why() };
+    const surveyed = this.#survey?.counters ?? { objects: 0, bytes: 0 };
+    const files = this.#counters.files + surveyed.objects;
+    return {
+      files,
+      filesKnown: files + this.#left,
+      bytes: this.#counters.bytes,
+      compared: this.#counters.compared + surveyed.bytes,
+      why: this.#why(),
+    };
   }
 
   /** The session is over. */
   close(): void {
     if (this.#listing !== null) this.#backing.close(this.#listing.fd);
-    this.#listing = null;
+    if (this.#names !== null) this.#backing.close(this.#names.fd);
+    this.#listing = this.#names = null;
     this.#files.clear();
   }
 
+  #openSurvey(survey: Survey): SurveySource {
+    const { whole } = this.#options;
+    return new SurveySource({
+      ...this.#options,
+      survey,
+      ids: whole ? null : this.#offered.values(),
+      other: (id) => this.add(id),
+      said: (id) => this.#met.add(id),
+      meet: (id) => this.#meet(id),
+      send: (op, fields, length) => this.#control(op, fields, length),
+    });
+  }
+
+  #addRoots(): void {
+    for (let root = 1; this.#options.whole && root <= this.#objects.rootCount; root++) this.add(root);
+  }
+
   get #left(): number {
-    return this.#queue.length - this.#next + this.#files.size + (this.#listing === null ? 0 : 1);
+    const listing = this.#listing === null && this.#names === null ? 0 : 1;
+    return this.#queue.length - this.#next + this.#files.size + listing + (this.#survey?.left ?? 0);
   }
 
   get #idle(): boolean {
@@ -217,6 +275,7 @@ export class ReconcileSource {
     if (this.#phase === "done") return "the copies are equal";
     if (this.#sent - this.#credited >= WINDOW) return "the secondary works off what it was sent";
     if (this.#phase === "closing" && this.#idle) return "the secondary brings everything to its disk";
+    if (this.#survey?.over === false) return "what both have is being compared";
     if (this.#files.size > 0) {
       return `${this.#left} objects to go, ${this.#files.size} of them files being compared`;
     }
@@ -258,6 +317,10 @@ export class ReconcileSource {
     if (held === undefined) return this.#gone(id);
     const state = this.#state(held);
     if (held.type === S_IF.DIR) {
+      if (this.#survey !== null && this.#options.whole && !this.#asked.has(id)) {
+        this.#names = openListing(this.#backing, id, held.path);
+        return this.#listNames(this.#names, 0);
+      }
       const fd = this.#backing.reopen(held.path, O.RDONLY | O.DIRECTORY);
       if (fd < 0) throw refused(id, "open", fd);
       this.#listing = { id, fd };
@@ -331,6 +394,15 @@ export class ReconcileSource {
     this.#counters.files++;
     if (held === undefined) return this.#gone(listing.id);
     this.#send(this.#state(held), parts | PART.entries | PART.end, []);
+  }
+
+  /** Says the next names of a directory: should they not lead where they do here, the target asks for all of it. */
+  #listNames(listing: NameListing, budget: number): void {
+    if (this.#present(listing.id) !== undefined && this.#survey?.list(listing, budget) === true) return;
+    this.#backing.close(listing.fd);
+    this.#names = null;
+    this.#counters.files++;
+    if (this.#present(listing.id) === undefined) this.#gone(listing.id);
   }
 
   #entry(parent: Held, into: Entry[]): void {
@@ -419,6 +491,7 @@ export class ReconcileSource {
       return this.#control(CONTROL.blocks, { id: file.id, a: start, b: file.size, c: hole - start }, 0);
     }
     const stop = Math.min(end, start + piece - piece % BLOCK_BYTES);
+    fetchAhead(this.#backing, fd, start, stop);
     const count = this.#hasher.hash(fd, start, stop, this.#wire.bodyAddress);
     if (count < 0) throw refused(file.id, "read", count);
     file.hashAt = stop;
@@ -453,24 +526,17 @@ export class ReconcileSource {
     this.#control(CONTROL.data, { id: held.id, a: offset, b: length }, zeros ? 0 : length);
   }
 
-  /** Where the first data at or after `from` begins, at most `end`. */
   #nextData(held: Held, fd: number, from: number, end: number): number {
-    const data = this.#backing.lseek(fd, from, SEEK.DATA);
-    if (data === -ENXIO) return end;
+    const data = nextData(this.#backing, fd, from, end);
     if (data < 0) throw refused(held.id, "look for holes in", data);
-    return Math.min(data, end);
+    return data;
   }
 
-  /** Where the first hole of {@link HOLE_MIN} or more after `from` begins, at most `end`. */
   #dataEnd(held: Held, fd: number, from: number, end: number): number {
-    for (let at = from; at < end && at - from < PIECE_BYTES;) {
-      const hole = this.#backing.lseek(fd, at, SEEK.HOLE);
-      if (hole < 0) throw refused(held.id, "look for holes in", hole);
-      if (hole >= end) return end;
-      at = this.#nextData(held, fd, hole, end);
-      if (at - hole >= HOLE_MIN || at >= end) return hole;
-    }
-    return end;
+    const range = { from, end, least: HOLE_MIN, enough: PIECE_BYTES };
+    const hole = dataEnd(this.#backing, fd, range);
+    if (hole < 0) throw refused(held.id, "look for holes in", hole);
+    return hole;
   }
 
   #control(op: number, fields: { id?: number; a?: number; b?: number; c?: number }, length: number): void {

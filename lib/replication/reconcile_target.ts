@@ -29,6 +29,7 @@ import { type ObjectState, StateKeeper } from "./object_state.ts";
 import { FIRST_ID, type Held, type Objects } from "./objects.ts";
 import type { Quarantine, Saved } from "./quarantine.ts";
 import { StreamError } from "./stream.ts";
+import { SurveyTarget } from "./survey_target.ts";
 
 const EEXIST = 17;
 /** Credit is told when so much was worked off, or when there is nothing else to do. */
@@ -78,6 +79,7 @@ export class ReconcileTarget {
   readonly #states: StateKeeper;
   readonly #attributes: AttributesTarget;
   readonly #content: ContentTarget;
+  readonly #survey: SurveyTarget;
   readonly #stat = new Statx();
   readonly #entries = new Dirents(32768);
   readonly #mutation = new Mutation();
@@ -101,6 +103,7 @@ export class ReconcileTarget {
     this.#states = new StateKeeper(options.backing, options.addressOf);
     this.#attributes = new AttributesTarget(this.#states);
     this.#content = new ContentTarget(options);
+    this.#survey = new SurveyTarget({ ...options, missing: (id) => this.missing(id) });
   }
 
   /**
@@ -112,7 +115,7 @@ export class ReconcileTarget {
 
   /** Objects worked off, and bytes written because they differed. */
   get progress(): { readonly objects: number; readonly bytes: number } {
-    return { objects: this.#objectsDone, bytes: this.#content.written };
+    return { objects: this.#objectsDone + this.#survey.equal, bytes: this.#content.written };
   }
 
   /**
@@ -126,7 +129,7 @@ export class ReconcileTarget {
     this.#quarantine = quarantine;
     quarantine?.join(this.#limbo);
     this.#limbo.guard = quarantine;
-    this.#objectsDone = this.#content.written = 0;
+    this.#objectsDone = this.#content.written = this.#survey.equal = 0;
   }
 
   /** The session is over before its time; what was made equal stays so. */
@@ -175,7 +178,9 @@ export class ReconcileTarget {
       this.#object(decodeObject(bytes, view, offset, length), address + offset + length);
     } else if (op === CONTROL.blocks) this.#blocks(bytes, view, offset, length);
     else if (op === CONTROL.data) this.#data(view, offset, length, address);
-    else if (op === CONTROL.reconciled) this.#reconciled(view, offset + FRAME_HEADER, offset + length);
+    else if (op === CONTROL.prints || op === CONTROL.listed) {
+      this.#survey.frame(op, bytes, view, offset, length);
+    } else if (op === CONTROL.reconciled) this.#reconciled(view, offset + FRAME_HEADER, offset + length);
     else throw new StreamError("protocol", `Cannot take frame ${op}: it does not belong to a comparison`);
     this.#inFrame = false;
     this.#flushMissing();

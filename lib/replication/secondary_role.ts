@@ -144,7 +144,8 @@ export class SecondaryRole {
       fdsMax: cachedFilesMax(FDS_MAX),
     });
     if (world.copy.edited) forgetForeignIds(backing, this.#objects, { roots, nextId: world.copy.nextId });
-    if (world.copy.crashed) rebuildMap(backing, this.#objects, roots);
+    // A new copy may lie on a disk that has held one: what it has need not come.
+    if (world.copy.crashed || world.copy.fresh) rebuildMap(backing, this.#objects, roots);
     const marked = this.#objects.markRoots();
     if (marked < 0) {
       throw new Error(`Cannot follow: a replicated directory cannot be marked (errno ${-marked})`);

@@ -80,6 +80,8 @@ export interface Backing {
   fdatasync(fd: number): number;
   /** Has what the disk holds of a file read from there next time: what is clean leaves memory (`posix_fadvise(2)`). */
   dropCache(fd: number): number;
+  /** As {@link readAhead}, as urgently as the reads that follow at once. */
+  prefetch(fd: number, offset: number, length: number): void;
   /**
    * Has a range read from the disk soon, without waiting for it and after whatever others want from the disk (the idle
    * class of `ioprio_set(2)`). Advice: where it cannot be followed, the read itself waits.
@@ -108,10 +110,14 @@ export interface Backing {
 
   /** Answers the length of the value; with `size` 0 only that. −ERANGE when it does not fit. */
   getxattr(fd: number, name: Name, address: number, size: number): number;
+  /** {@link getxattr} of a descriptor opened without `O.PATH`: no path is looked up for it. */
+  fgetxattr(fd: number, name: Name, address: number, size: number): number;
   /** `flags`: 0 or `XATTR.…`. */
   setxattr(fd: number, name: Name, address: number, size: number, flags: number): number;
   /** Answers the length of all names, each with its NUL; with `size` 0 only that. */
   listxattr(fd: number, address: number, size: number): number;
+  /** {@link listxattr} of a descriptor opened without `O.PATH`. */
+  flistxattr(fd: number, address: number, size: number): number;
   /** −ENODATA when there is none. */
   removexattr(fd: number, name: Name): number;
 
@@ -188,6 +194,10 @@ const SYMBOLS = {
   setxattr: { parameters: ["usize", "usize", "usize", "usize", "i32"], result: "i32" },
   /** `ssize_t listxattr(const char *path, char *list, size_t size)` */
   listxattr: { parameters: ["usize", "usize", "usize"], result: "i32" },
+  /** `ssize_t fgetxattr(int fd, const char *name, void *value, size_t size)` */
+  fgetxattr: { parameters: ["i32", "usize", "usize", "usize"], result: "i32" },
+  /** `ssize_t flistxattr(int fd, char *list, size_t size)` */
+  flistxattr: { parameters: ["i32", "usize", "usize"], result: "i32" },
   /** `int removexattr(const char *path, const char *name)` */
   removexattr: { parameters: ["usize", "usize"], result: "i32" },
   /** `mode_t umask(mode_t mask)` */
@@ -386,6 +396,9 @@ export const backing: Backing = {
   dropCache(fd) {
     return -c.posix_fadvise(fd, 0n, 0n, FADV_DONTNEED);
   },
+  prefetch(fd, offset, length) {
+    c.posix_fadvise(fd, BigInt(offset), BigInt(length), FADV_WILLNEED);
+  },
   readAhead(fd, offset, length) {
     atIdlePriority(() => c.posix_fadvise(fd, BigInt(offset), BigInt(length), FADV_WILLNEED));
   },
@@ -431,12 +444,19 @@ export const backing: Backing = {
     const at = nameAddress(name, first);
     return at < 0 ? at : answer(c.getxattr(procPath(fd), BigInt(at), BigInt(address), BigInt(size)));
   },
+  fgetxattr(fd, name, address, size) {
+    const at = nameAddress(name, first);
+    return at < 0 ? at : answer(c.fgetxattr(fd, BigInt(at), BigInt(address), BigInt(size)));
+  },
   setxattr(fd, name, address, size, flags) {
     const at = nameAddress(name, first);
     return at < 0 ? at : answer(c.setxattr(procPath(fd), BigInt(at), BigInt(address), BigInt(size), flags));
   },
   listxattr(fd, address, size) {
     return answer(c.listxattr(procPath(fd), BigInt(address), BigInt(size)));
+  },
+  flistxattr(fd, address, size) {
+    return answer(c.flistxattr(fd, BigInt(address), BigInt(size)));
   },
   removexattr(fd, name) {
     const at = nameAddress(name, first);

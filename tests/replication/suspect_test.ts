@@ -39,7 +39,8 @@ for (const length of [LENGTH, 500]) {
     const { backing: target, dropped } = lying();
     new Session(pair.source, pair.target, { whole: true, ids: [], suspect: true, targetBacking: target })
       .run();
-    assertEquals(dropped(), 1);
+    // Once for its print, where that has the content, and once before it is written.
+    assertEquals(dropped(), length === LENGTH ? 1 : 2);
     pair.assertEqual();
   });
 }

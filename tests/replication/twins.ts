@@ -104,6 +104,8 @@ export class Side {
 export interface SessionOptions {
   readonly whole: boolean;
   readonly ids: Iterable<number>;
+  /** Whether prints come first; left out: they do. */
+  readonly survey?: boolean;
   /** What the target touches: its activity set. */
   readonly touched?: Set<number>;
   /** Where a quarantine goes; left out: nothing is preserved. */
@@ -175,6 +177,12 @@ export class Session {
       },
       whole: options.whole,
       ids: options.ids,
+      survey: options.survey === false ? null : {
+        exists: (id) => sourceSide.handles.map.has(id),
+        tellTime: () => {},
+        from: 1,
+        until: 1 + Math.max(0, ...sourceSide.handles.map.keys()),
+      },
     });
     this.limbo = new Limbo({
       backing,

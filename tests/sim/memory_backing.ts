@@ -322,6 +322,7 @@ export class MemoryBacking implements Backing {
   fdatasync(fd: number): number {
     return this.#on("fdatasync", fd, () => 0);
   }
+  prefetch(): void {}
   readAhead(): void {}
 
   dropCache(): number {
@@ -427,6 +428,14 @@ export class MemoryBacking implements Backing {
       inode.ctime = this.now;
       return 0;
     });
+  }
+
+  fgetxattr(fd: number, name: Name, address: number, size: number): number {
+    return this.getxattr(fd, name, address, size);
+  }
+
+  flistxattr(fd: number, address: number, size: number): number {
+    return this.listxattr(fd, address, size);
   }
 
   listxattr(fd: number, address: number, size: number): number {
