@@ -15,11 +15,19 @@ export { VERBS } from "./failover/types.ts";
 /** Progress of a resync towards, or from, this node. */
 export interface ResyncStatus {
   readonly phase: string;
+  /** Bytes of content that were sent. */
   readonly bytes: number;
+  /** Bytes of content that both nodes have read and compared. */
+  readonly compared: number;
+  /** Objects, or in a replay records, that are done, and all as far as that is known. */
   readonly files: number;
-  readonly bytesTotal: number | null;
+  readonly filesTotal: number | null;
+  /** Bytes sent and compared in a second, and objects. */
   readonly bytesPerSecond: number | null;
-  /** Why a resync was needed, for a person. */
+  readonly filesPerSecond: number | null;
+  /** Null: it cannot be told yet. */
+  readonly secondsLeft: number | null;
+  /** Why it is not done yet, for a person. */
   readonly why: string;
 }
 

@@ -266,8 +266,11 @@ Deno.test("runCli() shows state, reason and resync in a small table", async () =
       phase: "replay",
       bytes: 1_048_576,
       files: 3,
-      bytesTotal: 2_097_152,
+      compared: 2_097_152,
+      filesTotal: 9,
       bytesPerSecond: 524_288,
+      filesPerSecond: 2,
+      secondsLeft: 3,
       why: "node2 was away",
     },
   })];
@@ -280,7 +283,7 @@ Deno.test("runCli() shows state, reason and resync in a small table", async () =
     "        node2  secondary  transient  inconsistent  3      0",
     "",
     "bms on node2: resync",
-    "bms: resync replay: 3 objects, 1 MiB of 2 MiB, 512 KiB/s (node2 was away)",
+    "bms: resync replay: 3 of 9 records, 1 MiB sent, 2 MiB compared, 2 records/s, 512 KiB/s, about 3 s left (node2 was away)",
   ]);
   assertEquals(JSON.parse((await node1.run("status", "bms", "--json")).out).resync.phase, "replay");
 });

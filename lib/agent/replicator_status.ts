@@ -53,8 +53,11 @@ export function resyncOf(status: Fields): ResyncStatus | null {
     phase: of["phase"],
     bytes: numberOf(of["bytes"]),
     files: numberOf(of["files"]),
-    bytesTotal: typeof of["bytesTotal"] === "number" ? of["bytesTotal"] : null,
-    bytesPerSecond: typeof of["bytesPerSecond"] === "number" ? of["bytesPerSecond"] : null,
+    compared: numberOf(of["compared"]),
+    filesTotal: numberOrNull(of["filesTotal"]),
+    bytesPerSecond: numberOrNull(of["bytesPerSecond"]),
+    filesPerSecond: numberOrNull(of["objectsPerSecond"]),
+    secondsLeft: numberOrNull(of["secondsLeft"]),
     why: typeof of["why"] === "string" ? of["why"] : "",
   };
 }
@@ -96,4 +99,8 @@ function generationsOf(value: unknown): readonly string[] {
 
 function numberOf(value: unknown): number {
   return typeof value === "number" && Number.isFinite(value) ? value : 0;
+}
+
+function numberOrNull(value: unknown): number | null {
+  return typeof value === "number" && Number.isFinite(value) ? value : null;
 }

@@ -1,7 +1,14 @@
 /** Status and events for people. */
 import type { ApplyResult } from "../http/mod.ts";
-import type { ClusterStatus, EventRow, ModuleStatus, NodeModuleStatus } from "../agent_control.ts";
+import type {
+  ClusterStatus,
+  EventRow,
+  ModuleStatus,
+  NodeModuleStatus,
+  ResyncStatus,
+} from "../agent_control.ts";
 import { formatSize } from "../config/units.ts";
+import { spanInWords } from "../failover/mod.ts";
 import { table } from "./table.ts";
 import { showRunning, showVerified } from "./verify.ts";
 
@@ -58,13 +65,7 @@ function remarks(module: ModuleStatus): string[] {
     lines.push(`${module.module}: replicates over ${network.used} instead of ${network.preferred}`);
   }
   if (resync !== null) {
-    const total = resync.bytesTotal === null ? "" : ` of ${formatSize(resync.bytesTotal)}`;
-    const rate = resync.bytesPerSecond === null ? "" : `, ${formatSize(resync.bytesPerSecond)}/s`;
-    lines.push(
-      `${module.module}: resync ${resync.phase}: ${resync.files} objects, ${
-        formatSize(resync.bytes)
-      }${total}${rate} (${resync.why})`,
-    );
+    lines.push(`${module.module}: ${showResync(resync)}`);
   }
   const { verification } = module;
   if (verification !== null && verification.verified !== null) {
@@ -126,4 +127,19 @@ export function showApply(result: ApplyResult): string[] {
     : `module ${result.module}: generation ${result.generation} is in use already`;
   const nodes = Object.entries(result.nodes).map(([node, outcome]) => [`  ${node}`, outcome]);
   return [first, ...table(nodes), ...result.warnings.map((warning) => `warning: ${warning}`)];
+}
+
+/** How far a resync is, how fast it goes, how long it will still take, and why it is not done. */
+function showResync(resync: ResyncStatus): string {
+  const { phase, files, filesTotal, bytes, compared, bytesPerSecond, filesPerSecond, secondsLeft } = resync;
+  const unit = phase === "replay" ? "records" : "objects";
+  const parts = [
+    `${files}${filesTotal === null ? "" : ` of ${filesTotal}`} ${unit}`,
+    `${formatSize(bytes)} sent`,
+    ...(compared > 0 ? [`${formatSize(compared)} compared`] : []),
+    ...(filesPerSecond === null ? [] : [`${Math.round(filesPerSecond)} ${unit}/s`]),
+    ...(bytesPerSecond === null ? [] : [`${formatSize(Math.round(bytesPerSecond))}/s`]),
+    ...(secondsLeft === null ? [] : [`about ${spanInWords(secondsLeft * 1000)} left`]),
+  ];
+  return `resync ${phase}: ${parts.join(", ")} (${resync.why})`;
 }

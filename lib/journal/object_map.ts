@@ -88,6 +88,13 @@ export class ObjectMap {
     return (this.#chunk(id, false)?.view.getUint8(slotOf(id) + AT.length) ?? 0) !== 0;
   }
 
+  /** How many objects are in it, those with damaged slots included. */
+  count(): number {
+    let count = 0;
+    for (let id = 0; id * SLOT_BYTES < this.#size; id++) if (this.has(id)) count++;
+    return count;
+  }
+
   /** No object was ever in it. */
   get empty(): boolean {
     return this.#size === 0;

@@ -35,6 +35,7 @@ import { Objects } from "./objects.ts";
 import { orphanKey } from "./orphan_key.ts";
 import type { Plan } from "./position.ts";
 import { type Ask, ReconcileSource } from "./reconcile_source.ts";
+import { Meter, type Moment } from "./meter.ts";
 import { Pace } from "./pace.ts";
 import { Replayer } from "./replayer.ts";
 import { Room } from "./room.ts";
@@ -70,6 +71,9 @@ const BURST = 64;
 const FLUSH_EVERY = 16;
 /** After this time at the latest the peer is told the mtimes that writes left. */
 const TELL_MS = 50;
+
+/** How often the progress of a resync is noted, for its rate. */
+const NOTE_MS = 1000;
 
 /** One replicated directory, as this process holds it. */
 export interface Mount {
@@ -171,6 +175,8 @@ export class PrimaryRole {
   /** What is in the ask ring is of this session. */
   #hearing = false;
   #catchUp: CatchUp | null = null;
+  #meter = new Meter();
+  #notedAt = 0;
   /** What applications of a former primary left is taken away. */
   #swept = false;
   /** No request is read any more. */
@@ -250,7 +256,7 @@ export class PrimaryRole {
       waiting: this.#world.shared.repliesWaiting,
       behind: this.sequencer.behind,
       acknowledged: state?.kind === "live" ? this.#world.shared.acknowledged(this.#copy.journal.last) : 0,
-      resync: state === null || state.kind === "live" ? null : progressOf(state),
+      resync: state === null || state.kind === "live" ? null : this.#progress(state),
       ...this.#verification.status(),
       resend: this.#servers.every((server) => server.granted?.resend !== false),
     };
@@ -344,6 +350,7 @@ export class PrimaryRole {
     this.#session = peer.session;
     this.#version = peer.version;
     this.#hearing = false;
+    this.#meter = new Meter();
     const live = plan.mode === "reconcile";
     this.sequencer.link = { wire, live };
     try {
@@ -629,6 +636,7 @@ export class PrimaryRole {
       sha256,
       whole: plan.whole,
       ids,
+      known: plan.whole ? this.#copy.map.count() : 0,
       survey: this.#version >= SURVEYS && plan.survey ? this.#survey() : null,
     });
     wire.json(CONTROL.reconcile, {
@@ -663,7 +671,17 @@ export class PrimaryRole {
     return undefined;
   }
 
+  #progress(state: Extract<CatchUp, { kind: "replay" | "reconcile" }>): Record<string, unknown> {
+    return { ...progressOf(state), ...this.#meter.rates(bootMs(), momentOf(state)) };
+  }
+
   #took(began: number, bytes: number): void {
+    const state = this.#catchUp;
+    const due = began - this.#notedAt >= NOTE_MS;
+    if (due && state !== null && state.kind !== "live") {
+      this.#notedAt = began;
+      this.#meter.note(began, momentOf(state));
+    }
     this.#pace.took(began, bootMs(), bytes, this.#world.resyncBandwidth ?? 0);
   }
 
@@ -695,9 +713,20 @@ function bootMs(): number {
 function progressOf(state: Extract<CatchUp, { kind: "replay" | "reconcile" }>): Record<string, unknown> {
   if (state.kind === "replay") {
     const { records, bytes } = state.replayer.progress;
-    return { phase: "replay", files: records, bytes, why: `${state.replayer.left} records of the log to go` };
+    const { left } = state.replayer;
+    const filesTotal = records + left;
+    return { phase: "replay", files: records, filesTotal, bytes, why: `${left} records of the log to go` };
   }
   return { phase: "reconcile", ...state.source.progress() };
+}
+
+function momentOf(state: Extract<CatchUp, { kind: "replay" | "reconcile" }>): Moment {
+  if (state.kind === "replay") {
+    const { records, bytes } = state.replayer.progress;
+    return { objects: records, bytes, part: records / Math.max(1, records + state.replayer.left) };
+  }
+  const { files, bytes, compared, part } = state.source.progress();
+  return { objects: files, bytes: bytes + compared, part };
 }
 
 function keptGrant(granted: Granted): KeptGrant {

@@ -60,19 +60,23 @@ export interface ReconcileSourceOptions {
   readonly whole: boolean;
   /** The objects that may differ. */
   readonly ids: Iterable<number>;
+  /** How many objects there are, where everything is compared; 0: not known. */
+  readonly known: number;
   /** Prints come first, and only what differs by them follows; null: the target has next to nothing, or cannot do that. */
   readonly survey: Survey | null;
 }
 
 /** How far a comparison is. */
 export interface Progress {
-  /** Objects said, and known so far. */
+  /** Objects said, and all there are as far as that is known. */
   readonly files: number;
-  readonly filesKnown: number;
+  readonly filesTotal: number;
   /** Bytes of content sent. */
   readonly bytes: number;
   /** Bytes of content compared by hashes or known to be zero. */
   readonly compared: number;
+  /** Part that is done, from 0 to 1; null: what is to come is not known yet. */
+  readonly part: number | null;
   /** Why it is not done. */
   readonly why: string;
 }
@@ -230,9 +234,10 @@ export class ReconcileSource {
     const files = this.#counters.files + surveyed.objects;
     return {
       files,
-      filesKnown: files + this.#left,
+      filesTotal: Math.max(this.#options.known, files + (this.#survey?.over === false ? 0 : this.#left)),
       bytes: this.#counters.bytes,
       compared: this.#counters.compared + surveyed.bytes,
+      part: this.#part(files),
       why: this.#why(),
     };
   }
@@ -269,6 +274,17 @@ export class ReconcileSource {
 
   get #idle(): boolean {
     return this.#left === 0;
+  }
+
+  /** By ids, and within a file by its bytes: large files are done as their ids come. Without prints by objects, as they are walked to. */
+  #part(files: number): number | null {
+    const { survey, whole, known } = this.#options;
+    if (!whole) return null;
+    if (survey === null) return known >= files + this.#left ? files / Math.max(1, known) : null;
+    let waiting = this.#queue.length - this.#next;
+    for (const file of this.#files.values()) waiting += 1 - file.hashAt / Math.max(1, file.size);
+    const place = 1 - (this.#survey?.left ?? 0) / Math.max(1, survey.until);
+    return Math.max(0, Math.min(1, place - waiting / Math.max(1, known)));
   }
 
   #why(): string {

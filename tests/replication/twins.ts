@@ -177,6 +177,7 @@ export class Session {
       },
       whole: options.whole,
       ids: options.ids,
+      known: options.whole ? sourceSide.handles.map.size : 0,
       survey: options.survey === false ? null : {
         exists: (id) => sourceSide.handles.map.has(id),
         tellTime: () => {},
