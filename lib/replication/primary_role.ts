@@ -63,6 +63,15 @@ const STEP_ACTIVE = 128 * 1024;
  * to the log.
  */
 const RESYNC_SHARE = 0.1;
+/**
+ * What a slow peer has not taken yet is kept up to so much, so that requests go on being read: the bound on how long a peer may
+ * hold applications up counts from there. It is more than the kernel has under way at a time.
+ */
+const KEPT_MAX = 64 << 20;
+/** A resync goes no further while so much is kept: what applications write would wait behind it. */
+const STEP_KEPT_MAX = 1 << 20;
+/** How often a slow peer is offered what is kept. */
+const OFFER_MS = 1;
 /** Descriptors held open at most. */
 const FDS_MAX = 32768;
 /** Requests served between two looks at everything else. */
@@ -231,15 +240,21 @@ export class PrimaryRole {
   get busy(): boolean {
     const state = this.#catchUp;
     if (state?.kind === "live") return this.#verification.busy;
-    if (state === null) return false;
+    if (state === null || this.#kept > STEP_KEPT_MAX) return false;
     if (state.kind === "replay") return this.#pace.affords(bootMs());
     return state.begun && !state.waiting && this.#pace.allows(bootMs(), this.#requests);
+  }
+
+  /** Bytes that the peer has not taken. */
+  get #kept(): number {
+    return this.sequencer.link?.wire.stream.kept ?? 0;
   }
 
   /** How long the thread may wait for something to happen, milliseconds. */
   get pollMs(): number {
     const catchingUp = this.#catchUp !== null && this.#catchUp.kind !== "live";
     if (this.#verification.running || catchingUp) return 1;
+    if (this.#kept > 0) return OFFER_MS;
     return this.sequencer.times.size > 0 ? TELL_MS : 500;
   }
 
@@ -301,7 +316,9 @@ export class PrimaryRole {
   /** Sends what the requests served so far have for the peer; called before the thread waits. */
   flush(): void {
     try {
-      this.sequencer.link?.wire.flush();
+      const wire = this.sequencer.link?.wire;
+      wire?.flush();
+      wire?.stream.sendKept();
     } catch (error) {
       if (!(error instanceof StreamError)) throw error;
       this.#lost(error.message);
@@ -314,7 +331,7 @@ export class PrimaryRole {
     this.#sweep();
     this.#tellTimes();
     const state = this.#catchUp;
-    if (state === null) return;
+    if (state === null || this.#kept > STEP_KEPT_MAX) return;
     try {
       if (state.kind === "replay") this.#replay(state);
       else if (state.kind === "reconcile") this.#reconcile(state);
@@ -346,7 +363,9 @@ export class PrimaryRole {
     ids: Set<number>,
   ): void {
     this.detach(this.#session);
-    const wire = new Wire({ stream: openStream(peer.data), crc32, addressOf, gather: true });
+    const stream = openStream(peer.data);
+    stream.keepUpTo(KEPT_MAX);
+    const wire = new Wire({ stream, crc32, addressOf, gather: true });
     this.#session = peer.session;
     this.#version = peer.version;
     this.#hearing = false;

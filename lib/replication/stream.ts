@@ -39,6 +39,12 @@ export interface Stream {
    * peer may hold half of it, so the stream can only be closed.
    */
   writeAll(address: number, length: number): void;
+  /** From here on {@link writeAll} keeps what the peer does not take at once, and waits only beyond `max` bytes. */
+  keepUpTo(max: number): void;
+  /** Bytes kept. */
+  readonly kept: number;
+  /** Sends of what is kept as much as the peer takes now. Throws {@link StreamError}. */
+  sendKept(): void;
   /**
    * Reads what is there, at most `max` bytes, and waits for the first byte no longer than the receive timeout.
    * Answers 0 when nothing came in that time. Throws {@link StreamError} `"closed"` at the end of the stream.

@@ -9,21 +9,23 @@ import { errno } from "./libc.ts";
 import {
   closeSocket,
   receiveBytes,
-  sendBytes,
   setSocketOptions,
   shutdownSocket,
   SOCKET_ERRNO,
   socketReason,
 } from "./socket.ts";
+import { SocketSender } from "./socket_sender.ts";
 
 /** A blocking socket as a stream. */
 export class PlainStream implements Stream {
   readonly fd: number;
   readonly label: string;
+  readonly #out: SocketSender;
   #open = true;
 
   private constructor(fd: number, label: string) {
     this.fd = fd;
+    this.#out = new SocketSender(fd);
     this.label = label;
   }
 
@@ -33,11 +35,21 @@ export class PlainStream implements Stream {
   }
 
   writeAll(address: number, length: number): void {
-    for (let done = 0; done < length;) {
-      const sent = sendBytes(this.#socket(), address + done, length - done);
-      if (sent > 0) done += sent;
-      else this.#failed("write to");
-    }
+    this.#socket();
+    this.#checkSent(this.#out.send(address, length));
+  }
+
+  sendKept(): void {
+    this.#socket();
+    this.#checkSent(this.#out.sendKept());
+  }
+
+  keepUpTo(max: number): void {
+    this.#out.keepUpTo(max);
+  }
+
+  get kept(): number {
+    return this.#out.kept;
   }
 
   readSome(address: number, max: number): number {
@@ -78,12 +90,11 @@ export class PlainStream implements Stream {
     return this.fd;
   }
 
-  #failed(action: string): void {
-    const code = errno();
-    if (code === SOCKET_ERRNO.EINTR) return;
+  #checkSent(code: number): void {
+    if (code === 0) return;
     if (code === SOCKET_ERRNO.EAGAIN) {
-      throw new StreamError("timeout", `Cannot ${action} ${this.label}: the peer took nothing in time`);
+      throw new StreamError("timeout", `Cannot write to ${this.label}: the peer took nothing in time`);
     }
-    throw new StreamError("closed", `Cannot ${action} ${this.label}: ${socketReason(code)}`);
+    throw new StreamError("closed", `Cannot write to ${this.label}: ${socketReason(code)}`);
   }
 }

@@ -11,12 +11,12 @@ import { Seal, SEAL_HEADER, SEAL_LIMITS, SEAL_OVERHEAD, type SealLimits, SealSec
 import {
   closeSocket,
   receiveBytes,
-  sendBytes,
   setSocketOptions,
   shutdownSocket,
   SOCKET_ERRNO,
   socketReason,
 } from "./socket.ts";
+import { SocketSender } from "./socket_sender.ts";
 
 const { memcpy } = openLibrary("libc.so.6", {
   /** `void *memcpy(void *dest, const void *src, size_t n)` */
@@ -63,6 +63,7 @@ export class SealedStream implements Stream {
   // Most streams carry much one way and nothing the other.
   #outgoing: Block | null = null;
   #incoming: Incoming | null = null;
+  readonly #out: SocketSender;
   #dead: StreamError | null = null;
   #open = true;
 
@@ -94,6 +95,7 @@ export class SealedStream implements Stream {
   ) {
     this.fd = fd;
     this.label = label;
+    this.#out = new SocketSender(fd);
     this.#limits = limits;
     this.#send = new Seal({ direction: "send", secret: memory.send, limits });
     this.#receive = new Seal({ direction: "receive", secret: memory.receive, limits });
@@ -109,7 +111,7 @@ export class SealedStream implements Stream {
     for (let done = 0; done < length;) {
       const size = Math.min(recordMax, length - done);
       if (used + size + SEAL_OVERHEAD > out.bytes.length) {
-        this.#sendAll(out.address, used);
+        this.#checkSent(this.#out.send(out.address, used));
         used = 0;
       }
       out.view.setUint32(used, size, true);
@@ -117,7 +119,20 @@ export class SealedStream implements Stream {
       used += size + SEAL_OVERHEAD;
       done += size;
     }
-    this.#sendAll(out.address, used);
+    this.#checkSent(this.#out.send(out.address, used));
+  }
+
+  sendKept(): void {
+    this.#check();
+    this.#checkSent(this.#out.sendKept());
+  }
+
+  keepUpTo(max: number): void {
+    this.#out.keepUpTo(max);
+  }
+
+  get kept(): number {
+    return this.#out.kept;
   }
 
   readSome(address: number, max: number): number {
@@ -235,19 +250,11 @@ export class SealedStream implements Stream {
     }
   }
 
-  #sendAll(address: number, length: number): void {
-    for (let done = 0; done < length;) {
-      const sent = sendBytes(this.fd, address + done, length - done);
-      if (sent > 0) {
-        done += sent;
-        continue;
-      }
-      const code = errno();
-      if (code === SOCKET_ERRNO.EINTR) continue;
-      const late = code === SOCKET_ERRNO.EAGAIN;
-      const reason = late ? "the peer took nothing in time" : socketReason(code);
-      throw this.#die(late ? "timeout" : "closed", reason, "write to");
-    }
+  #checkSent(code: number): void {
+    if (code === 0) return;
+    const late = code === SOCKET_ERRNO.EAGAIN;
+    const reason = late ? "the peer took nothing in time" : socketReason(code);
+    throw this.#die(late ? "timeout" : "closed", reason, "write to");
   }
 
   #lengthIsGood(length: number): boolean {

@@ -112,6 +112,44 @@ for (const [name, encryption] of [["SealedStream", "on"], ["PlainStream", "off"]
       assertMatch(error.message, /^Cannot write to .*: the peer took nothing in time$/);
     }));
 
+  Deno.test(`${name}.keepUpTo() has it go on while the peer takes nothing, and the peer gets it all, in order`, () =>
+    overLoopback(encryption, ({ sender, receiver, sent, received }) => {
+      sender.setTimeouts({ sendMs: 5, receiveMs: 1000 });
+      receiver.setTimeouts({ sendMs: 1000, receiveMs: 5 });
+      sender.keepUpTo(64 << 20);
+      const rounds = 120;
+      for (let round = 0; round < rounds; round++) {
+        sent[0] = round;
+        sender.writeAll(addressOf(sent), SIZE);
+      }
+      assert(sender.kept > 0, "the sockets hold less than 30 MiB");
+
+      for (let round = 0; round < rounds; round++) {
+        received.fill(0);
+        for (let done = 0; done < SIZE;) {
+          done += receiver.readSome(addressOf(received) + done, SIZE - done);
+          sender.sendKept();
+        }
+        sent[0] = round;
+        assertEquals(received, sent);
+      }
+      assertEquals(sender.kept, 0);
+      assertEquals(receiver.readSome(addressOf(received), 1), 0);
+    }));
+
+  Deno.test(`${name}.writeAll() gives up once more is kept than may be, and the peer takes nothing`, () =>
+    overLoopback(encryption, ({ sender, sent }) => {
+      sender.setTimeouts({ sendMs: 5, receiveMs: 1000 });
+      sender.keepUpTo(4 << 20);
+
+      const error = streamError(() => {
+        for (let round = 0; round < 1000; round++) sender.writeAll(addressOf(sent), SIZE);
+      });
+
+      assertEquals(error.failure, "timeout");
+      assert(sender.kept <= (4 << 20) + 2 * SIZE, `${sender.kept} bytes are kept`);
+    }));
+
   Deno.test(`${name} tells a closed peer from silence, and survives writing to it`, () =>
     overLoopback(encryption, ({ sender, receiver, sent, received }) => {
       sender.close();

@@ -58,6 +58,7 @@ const F_DUPFD_CLOEXEC = 1030;
 const F_GETFL = 3;
 const F_SETFL = 4;
 const MSG_NOSIGNAL = 0x4000;
+const MSG_DONTWAIT = 0x40;
 const SHUT_RDWR = 2;
 const OPTION = {
   reuseAddress: [SOL_SOCKET, 2],
@@ -344,6 +345,11 @@ export function closeSocket(fd: number): void {
 /** `send(2)` without SIGPIPE: bytes sent, or −1 with {@link errno}. `length` below 2^31. */
 export function sendBytes(fd: number, address: number, length: number): number {
   return c.send(fd, BigInt(address), BigInt(length), MSG_NOSIGNAL);
+}
+
+/** `send(2)` that does not wait: bytes sent, or −1 with {@link errno}, `EAGAIN` where the socket takes none now. */
+export function sendBytesNow(fd: number, address: number, length: number): number {
+  return c.send(fd, BigInt(address), BigInt(length), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 /** `recv(2)`: bytes received, 0 at the end, or −1 with {@link errno}. `max` below 2^31. */

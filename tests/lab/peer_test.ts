@@ -205,3 +205,33 @@ Deno.test("a secondary whose disk fails leaves with an alarm, and the primary go
     assertNotEquals((await cluster.own("node2")).copy, "uptodate");
   });
 });
+
+Deno.test("a channel that is too narrow for what many write is left within the bound, not after the queue", async (t) => {
+  await using cluster = await Cluster.up({ prefix: "lt-narrow", lab: { repl: true } });
+  const { lab } = cluster;
+  const step = story(t);
+  await cluster.startBoth();
+
+  await step("16 writers write 1 MiB at a time through 1 Mbit/s", async () => {
+    const since = await cluster.mark("node1");
+    await lab.sh("node1", "tc qdisc add dev e1 root tbf rate 1mbit burst 32k latency 200ms");
+    const script = `for i in $(seq 16); do
+        (dd if=/dev/zero of=${DATA}/file-$i bs=1M count=4 status=none && echo whole) &
+      done; wait`;
+    const began = performance.now();
+    const said = await lab.sh("node1", script, { timeoutMs: 120_000 });
+    const took = performance.now() - began;
+    // deno-lint-ignore no-console
+    console.log(`    all were answered within ${(took / 1000).toFixed(2)} s`);
+    assertEquals(said, "whole\n".repeat(16));
+    // Through the channel it would have been 9 minutes.
+    assert(took <= 4 * DEFAULT_BOUND_MS + SLACK_MS, `the applications waited ${took} ms`);
+    await cluster.waitEvent("node1", /^Goes on alone as epoch \d+/, since);
+  });
+
+  await step("the channel is wide again: the secondary comes back by itself", async () => {
+    await lab.sh("node1", "tc qdisc del dev e1 root");
+    await cluster.waitPair("node1");
+    assertEquals(await cluster.differences(), []);
+  });
+});

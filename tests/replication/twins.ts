@@ -162,6 +162,9 @@ export class Session {
       },
       readSome: unused,
       pending: () => 0,
+      keepUpTo: () => {},
+      kept: 0,
+      sendKept: () => {},
       setTimeouts: () => {},
       close: () => {},
     };

@@ -59,6 +59,9 @@ class Pair implements Disposable {
       writeAll: (address, length) => this.#send(new Uint8Array(memoryAt(address, length).slice(0))),
       readSome: unused,
       pending: () => 0,
+      keepUpTo: () => {},
+      kept: 0,
+      sendKept: () => {},
       setTimeouts: () => {},
       close: () => {},
     };

@@ -51,6 +51,10 @@ export class MemoryStream implements Stream {
     this.#bytes = joined;
   }
 
+  keepUpTo(): void {}
+  readonly kept = 0;
+  sendKept(): void {}
+
   readSome(address: number, max: number): number {
     const length = Math.min(max, this.#bytes.length, this.grain);
     if (length > 0) this.#memory.at(address, length).set(this.#bytes.subarray(0, length));
