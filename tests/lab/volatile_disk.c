@@ -7,7 +7,8 @@
  * each sector that no flush has covered, chance says whether it reached IMAGE, so blocks are also torn; then the process
  * ends, and whoever uses FILE gets errors. The next start serves what IMAGE has.
  *
- * That is what a disk may do, and no more: what was flushed is there, a sector of 512 bytes is whole or not written.
+ * That is what a disk may do, and no more: what was flushed is there, a sector of 512 bytes is whole or not written. The
+ * first block, where a file system has its superblock, is not torn.
  * Prints its process number once FILE is served, and goes into the background. LOG gets a line for each cut.
  */
 #define _GNU_SOURCE
@@ -114,7 +115,8 @@ static void get(uint64_t at, unsigned char *data, size_t length) {
 static void cut(void) {
   uint32_t share = chance(5) * 25, kept = 0;
   for (uint32_t i = 0; i < dirties; i++) {
-    int torn = chance(4) == 0, whole = chance(100) < share;
+    /* ext4 writes its superblock, two sectors in the first block, outside of its journal, and does not survive half of it. */
+    int torn = dirty[i] != 0 && chance(4) == 0, whole = chance(100) < share;
     for (uint32_t at = 0; at < BLOCK; at += SECTOR) {
       if (torn ? chance(100) >= share : !whole) continue;
       to_image(cache[dirty[i]] + at, (uint64_t)dirty[i] * BLOCK + at, SECTOR);
