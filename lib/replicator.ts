@@ -83,6 +83,8 @@ const COMMAND_MS = 30_000;
 const FLUSH_MS = 20_000;
 /** Replies are forgotten between two waits of the acknowledging thread. */
 const FORGET_MS = 10_000;
+/** Going back to what was before a resync takes its time: asked after so often. */
+const RESTORING_MS = 50;
 /** A drain is given up when the peer has not acknowledged by then. */
 const DRAIN_MS = 10_000;
 /** Attempts to reach the primary: soon at first, since a restarted process is there within a tenth of a second. */
@@ -217,6 +219,7 @@ class Replicator {
           logBudgetBytes: this.#config.logBudgetBytes,
           scrubMs: this.#config.scrubMs,
           resyncBandwidth: this.#config.resyncBandwidth,
+          wayBackBytes: this.#config.wayBackBytes,
         };
         await Promise.all([
           road(roadStart),
@@ -555,7 +558,25 @@ class Replicator {
     // One that was not demoted in order: what it acknowledged is in its log, the mount is taken away by the agent.
     if (this.#role?.role === "primary") await this.#leave();
     this.#forgetRole();
-    return await this.#ask({ kind: "close", epoch, force });
+    const roots = force ? await this.#rootsBeneath() : [];
+    for (;;) {
+      const answer = await this.#ask({ kind: "close", epoch, force, roots }) as { restoring: boolean };
+      if (!answer.restoring) return answer;
+      await delay(RESTORING_MS);
+    }
+  }
+
+  /** To go back to what was before a resync; none when the keeper does not hold them. */
+  async #rootsBeneath(): Promise<readonly number[]> {
+    try {
+      if (this.#mounts.length === 0) {
+        for (const { fd } of (await this.#takeDescriptors()).kept) backing.close(fd);
+      }
+      return this.#mounts.map((mount) => mount.backing);
+    } catch (error) {
+      logLine(`Cannot reach the directories beneath: ${messageOf(error)}`);
+      return [];
+    }
   }
 
   /** The file first: a process killed between the two must not wait for a peer that is no member, nor the reverse. */
@@ -826,6 +847,10 @@ class Replicator {
       case "quarantined":
         logLine(`${message.entries} entries, ${message.bytes} bytes were saved to ${message.path}`);
         this.#server?.broadcast("quarantined", { ...message });
+        return;
+      case "way-back":
+        logLine(`way back: ${JSON.stringify(message)}`);
+        this.#server?.broadcast("way-back", { ...message });
         return;
       case "log":
         return logLine(message.message);

@@ -46,6 +46,7 @@ export const MODULE: ModuleConfig = {
   peerTimeoutMs: 3000,
   logBudgetBytes: 1 << 20,
   resyncBandwidth: null,
+  wayBackBytes: null,
   scrubMs: null,
   encryption: false,
   onDivergence: "wait",

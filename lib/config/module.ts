@@ -111,6 +111,12 @@ export const moduleSchema = strict({
   resync_bandwidth: z.union([z.literal("off"), rate({ min: 1_000_000 })], {
     error: "off, or how much in a second, such as 50MB/s or 1GiB/s, at least 1MB/s",
   }).default("off" as const),
+  way_back: z.union(
+    [z.literal("off"), z.literal("all"), size({ minBytes: 1024 ** 2, maxBytes: 1024 ** 5 })],
+    {
+      error: "off, all, or how much it may take, such as 10GiB, at least 1MiB",
+    },
+  ).default("all" as const),
   scrub: z.union([z.literal("off"), duration({ minMs: 60_000, maxMs: 366 * DAY_MS })], {
     error: "off, or how long between two verifications, such as 7d, from 1m to 366d",
   }).default(7 * DAY_MS),
@@ -175,6 +181,7 @@ export function parseModule(
     peerTimeoutMs: raw.peer_timeout ?? cluster.timings.peerMs,
     logBudgetBytes: raw.log_budget,
     resyncBandwidth: raw.resync_bandwidth === "off" ? null : raw.resync_bandwidth,
+    wayBackBytes: raw.way_back === "off" ? 0 : raw.way_back === "all" ? null : raw.way_back,
     scrubMs: raw.scrub === "off" ? null : raw.scrub,
     encryption: raw.encryption === "on",
     onDivergence: raw.on_divergence,

@@ -58,6 +58,7 @@ Deno.test("parseModule() gives every value, units in the names", () => {
     peerTimeoutMs: 3000,
     logBudgetBytes: 64 * 1024 * 1024,
     resyncBandwidth: null,
+    wayBackBytes: null,
     scrubMs: 604_800_000,
     encryption: false,
     onDivergence: "wait",
@@ -86,9 +87,17 @@ failovr: {}
       'bms.yaml:6: replicate[1].path: "srv/../x" is not valid (expected the absolute path of the directory: starting with "/", without "//", "." or "..", not ending in "/")',
       'bms.yaml:7: peer_timeout: "3 seconds" is not valid (expected a time from 100ms to 1m, such as 250ms, 5s or 1m)',
       "bms.yaml:8: log_budget: 12 is not valid (expected a size from 1 MiB to 1 TiB, such as 64MiB or 2GiB)",
-      "bms.yaml:9: failovr: unknown key (expected one of module, kind, nodes, network, port, replicate, virtual_ips, service, failover, network_return, peer_timeout, log_budget, resync_bandwidth, scrub, encryption, on_divergence)",
+      "bms.yaml:9: failovr: unknown key (expected one of module, kind, nodes, network, port, replicate, virtual_ips, service, failover, network_return, peer_timeout, log_budget, resync_bandwidth, way_back, scrub, encryption, on_divergence)",
     ],
   );
+});
+
+Deno.test("parseModule() takes a size, off or all for way_back, and says so", () => {
+  assertEquals(parse(`${BMS}\nway_back: 10GiB`).wayBackBytes, 10 * 1024 ** 3);
+  assertEquals(parse(`${BMS}\nway_back: off`).wayBackBytes, 0);
+  assertEquals(parse(`${BMS}\nway_back: all`).wayBackBytes, null);
+  const [line = ""] = refused(`${BMS}\nway_back: some`);
+  assertMatch(line, /off, all, or how much it may take/);
 });
 
 Deno.test("parseModule() takes bytes a second or off for resync_bandwidth, and says so", () => {

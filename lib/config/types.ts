@@ -79,6 +79,11 @@ export interface ModuleConfig {
   readonly logBudgetBytes: number;
   /** The most content a resync moves, bytes a second. Null: as much as there is. */
   readonly resyncBandwidth: number | null;
+  /**
+   * What a secondary may keep of its former state while it is resynchronised, bytes. Null: as much as there is room for, but
+   * a reserve; 0: nothing.
+   */
+  readonly wayBackBytes: number | null;
   /** Both copies are verified when the last time is so long ago. Null: only when a person asks. */
   readonly scrubMs: number | null;
   /** Whether the replication channel is encrypted. It is authenticated either way. */

@@ -247,6 +247,7 @@ Deno.test("MetaStore is at the last update or the one cut, when the power is cut
     edited: false,
     verified: null,
     verifying: null,
+    asOf: 0,
   };
   underSeeds((chance) => {
     let storage = new MemoryStorage();

@@ -84,6 +84,8 @@ export interface Meta {
   readonly verified: Verified | null;
   /** The one that runs, or was interrupted; null: none. */
   readonly verifying: Verifying | null;
+  /** When it last had all that was to be had, milliseconds since 1970, ten seconds more or less; 0: not known. */
+  readonly asOf: number;
 }
 
 /** The fields a writer may change. */
@@ -225,6 +227,7 @@ function readMeta(meta: Fields): Meta {
       "differences",
       "repairs",
     ]),
+    asOf: meta["asOf"] === undefined ? 0 : count(meta, "asOf"),
   };
 }
 

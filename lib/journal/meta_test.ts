@@ -19,6 +19,7 @@ const META: Meta = {
   edited: false,
   verified: null,
   verifying: null,
+  asOf: 0,
 };
 
 Deno.test("decodeMeta() reads what encodeMeta() writes", () => {

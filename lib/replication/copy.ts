@@ -8,6 +8,8 @@
 import {
   ActivitySet,
   type CopyState,
+  decodeGenerations,
+  DiskFullError,
   encodeGenerations,
   type Generation,
   type GenerationJson,
@@ -30,6 +32,7 @@ import { Statx } from "../system/statx.ts";
 import { u64 } from "./bytes.ts";
 import { inDoubt } from "./doubt.ts";
 import { EDITED_MARK } from "./edited_mark.ts";
+import type { Beginning, Header } from "./way_back/header.ts";
 import { FIRST_ID, type HandleMap, type Objects, type RootDirectory } from "./objects.ts";
 
 const SEGMENT_BYTES = 4 << 20;
@@ -131,6 +134,7 @@ export class Copy {
       edited: false,
       verified: null,
       verifying: null,
+      asOf: 0,
     });
     return new Copy(options, meta);
   }
@@ -216,10 +220,48 @@ export class Copy {
   checkServable(force: boolean): void {
     if (force || this.fresh || this.meta.value.copy !== "inconsistent") return;
     throw new CopyError(
-      "Cannot become primary: this copy is part of a resync that did not end; start the other node, or serve it damaged " +
-        "as it is by `force-primary`",
+      "Cannot become primary: this copy is part of a resync that did not end; start the other node, or have this one " +
+        "go back to what it was before the resync, if `status` says that it can, or be served damaged as it is, by `force-primary`",
       "inconsistent",
     );
+  }
+
+  /**
+   * What a way back out of a stretch that begins now would lead to; null where there is nothing worth going back to: nothing
+   * yet, a mixture, or what the disk or a verification says is not what was written.
+   */
+  formerState(now: number): Beginning | null {
+    const { copy, asOf, edited, checkpoint } = this.meta.value;
+    if (this.fresh || this.suspect || this.doubted.size > 0 || copy === "inconsistent") return null;
+    const { last } = this.journal;
+    return { began: now, asOf, exact: this.exact, edited, history: this.encodedHistory(), last, checkpoint };
+  }
+
+  /** The tree is again what it was when the stretch began: a past state of the primary's line, known to be behind. */
+  wentBack({ history, last, checkpoint, exact, edited }: Header): void {
+    this.meta.update({ copy: "inconsistent", history: [], checkpoint: 0 });
+    this.journal.reset(last + 1);
+    this.crashed = !exact;
+    this.meta.update({
+      history: decodeGenerations(history),
+      checkpoint,
+      copy: "outdated",
+      role: "secondary",
+      clean: false,
+      edited,
+      // As after a power cut it stays, whoever opens it next.
+      bootId: exact ? this.#bootId : NO_BOOT,
+    });
+  }
+
+  /** It has all the primary has, now: the date of what it is worth should it be all that is left. */
+  noteCurrent(now: number): void {
+    try {
+      this.meta.update({ asOf: now });
+    } catch (error) {
+      // A date is not worth a session.
+      if (!(error instanceof DiskFullError)) throw error;
+    }
   }
 
   /** Its history, as files and messages carry it. */
@@ -316,9 +358,9 @@ export class Copy {
     return this.#dirty.size;
   }
 
-  /** Everything touched before {@link takeDirty} is on disk. */
-  checkpointed(sequence: number): void {
-    this.meta.update({ checkpoint: sequence });
+  /** Everything touched before {@link takeDirty} is on disk. `asOf`: now, where it has all the primary has; else 0. */
+  checkpointed(sequence: number, asOf: number): void {
+    this.meta.update({ checkpoint: sequence, ...(asOf > 0 ? { asOf } : {}) });
     this.activity.cool();
   }
 

@@ -42,7 +42,7 @@ Deno.test("Copy.doubt() lasts through later checkpoints and restarts, until the 
   before.checkpointFailed(dirty);
   // The next sync of the same object succeeds: the kernel has forgotten what it lost.
   before.takeDirty();
-  before.checkpointed(0);
+  before.checkpointed(0, 0);
   assertEquals(before.exact, false);
   before.close();
   const copy = open(storage);

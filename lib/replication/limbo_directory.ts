@@ -16,6 +16,7 @@ const ENOENT = 2;
 const EIO = 5;
 const EEXIST = 17;
 const ENOTDIR = 20;
+const ENOTEMPTY = 39;
 const OUTER = cbytes(LIMBO_NAME);
 const INNER = cbytes("limbo");
 
@@ -70,7 +71,9 @@ export class LimboDirectories {
       const inner = this.#backing.unlinkat(outer, INNER, AT.REMOVEDIR);
       this.#backing.close(outer);
       if (inner < 0 && inner !== -ENOENT) return inner;
-      return this.#backing.unlinkat(held.path, OUTER, AT.REMOVEDIR);
+      const gone = this.#backing.unlinkat(held.path, OUTER, AT.REMOVEDIR);
+      // A way back may lie beside limbo.
+      return gone === -ENOTEMPTY ? 0 : gone;
     });
   }
 

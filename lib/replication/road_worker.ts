@@ -9,12 +9,14 @@
  */
 
 import { DiskFullError } from "../journal/mod.ts";
-import { FileStorage } from "../system/durable_file.ts";
+import { exists, FileStorage } from "../system/durable_file.ts";
+import { addressOf } from "../system/libc.ts";
+import { cloneRange } from "../system/reflink.ts";
 import { syncfs } from "../system/syncfs.ts";
 import { KeeperLine } from "../system/keeper_line.ts";
 import { backing } from "../system/backing.ts";
 import { clock } from "../system/clock.ts";
-import { O } from "../system/linux.ts";
+import { AT, O } from "../system/linux.ts";
 import { Authority, bootNanoseconds, drainWake, pause, PollSet, wake } from "../system/worker_io.ts";
 import { Copy, CopyError } from "./copy.ts";
 import { ORPHAN_PREFIX, orphanKey } from "./orphan_key.ts";
@@ -24,6 +26,8 @@ import { type FollowCommand, type SecondaryMessage, SecondaryRole } from "./seco
 import { DISK_FLAG, Mailbox, Shared, type SharedMemory, WORD } from "./shared.ts";
 import { Refusal } from "./refusal.ts";
 import type { StreamHandle } from "./stream.ts";
+import { cbytes } from "./bytes.ts";
+import { RoadWayBack, type WayBackMessage } from "./way_back/road.ts";
 
 /** Commands to this thread; each is answered by a `reply`. */
 export type RoadCommand =
@@ -53,7 +57,13 @@ export type RoadCommand =
     | { readonly kind: "solo"; readonly epoch: number }
     | { readonly kind: "pair"; readonly epoch: number }
     | { readonly kind: "accept"; readonly epoch: number }
-    | { readonly kind: "close"; readonly epoch: number; readonly force: boolean }
+    | {
+      readonly kind: "close";
+      readonly epoch: number;
+      readonly force: boolean;
+      /** The directories beneath, where it may have to go back; none where the keeper does not hold them. */
+      readonly roots: readonly number[];
+    }
     | { readonly kind: "verify" }
     | { readonly kind: "difference"; readonly object: number }
     | { readonly kind: "orphans" }
@@ -76,7 +86,8 @@ export type RoadMessage =
     readonly code?: string;
   }
   | PrimaryMessage
-  | SecondaryMessage;
+  | SecondaryMessage
+  | WayBackMessage;
 
 /** What it is started with. */
 export interface RoadStart {
@@ -92,10 +103,14 @@ export interface RoadStart {
   readonly scrubMs: number | null;
   /** Bytes a second; null: no bound. */
   readonly resyncBandwidth: number | null;
+  /** What a way back may take; null: what there is but a reserve; 0: none is kept. */
+  readonly wayBackBytes: number | null;
 }
 
 /** Room set aside for what must be written down on a full disk; it being there again means room for the log. */
 const LOG_RESERVE_BYTES = 8 << 20;
+/** The same for the header of a way back, which must be written when it is given up for want of room. */
+const WAY_BACK_RESERVE_BYTES = 64 << 10;
 /** What was touched is synced this often, so that a power cut leaves little to compare. */
 const CHECKPOINT_NS = 10e9;
 /** Objects of a checkpoint that wait for the disk at a time. */
@@ -134,6 +149,7 @@ class RoadThread {
   readonly #copy: Copy;
   readonly #keeper: KeeperLine;
   readonly #authority: Authority;
+  readonly #wayBack: RoadWayBack;
   #role: PrimaryRole | SecondaryRole | null = null;
   #checkpoint: Checkpoint | null = null;
   #checkpointAt = bootNanoseconds();
@@ -153,6 +169,25 @@ class RoadThread {
       bootId: start.bootId,
       logBudgetBytes: start.logBudgetBytes,
     });
+    this.#wayBack = this.#makeWayBack(`${start.state}/modules/${start.module}/way-back`);
+  }
+
+  #makeWayBack(directory: string): RoadWayBack {
+    return new RoadWayBack({
+      copy: this.#copy,
+      backing,
+      addressOf,
+      cloneRange,
+      maxBytes: this.#start.wayBackBytes,
+      openStorage: () => {
+        const storage = FileStorage.open(directory, WAY_BACK_RESERVE_BYTES);
+        return { storage, fd: backing.openat(AT.FDCWD, cbytes(directory), O.RDONLY | O.DIRECTORY, 0) };
+      },
+      exists: () => exists(directory),
+      sync: syncfs,
+      now: bootNanoseconds,
+      say: (message) => this.say(message),
+    });
   }
 
   run(): void {
@@ -164,7 +199,9 @@ class RoadThread {
       const fds = role === null || !role.ready ? [] : role.fds;
       this.#poll.assign([wakeFd, ...fds]);
       if (role instanceof PrimaryRole) role.flush();
-      const ready = this.#poll.wait(role?.busy === true ? 0 : this.#waitMs(role));
+      const pending = this.#wayBack.step();
+      const waitMs = role?.busy === true ? 0 : this.#waitMs(role);
+      const ready = this.#poll.wait(Math.min(waitMs, pending ?? waitMs));
       if (ready > 0 && this.#poll.ready(0) !== 0) {
         drainWake(wakeFd);
         this.#commands();
@@ -229,7 +266,7 @@ class RoadThread {
       case "accept":
         return this.#secondary().accept(command.epoch);
       case "close":
-        return this.#close(command.epoch, command.force);
+        return this.#close(command);
       case "doubt":
         return this.#doubt();
       case "verify":
@@ -268,6 +305,8 @@ class RoadThread {
       crashed: this.#copy.crashed,
       checkpoint: this.#copy.meta.value.checkpoint,
       held: this.#shared.get(WORD.heldByAuthority),
+      asOf: this.#copy.meta.value.asOf,
+      wayBack: this.#wayBack.status(),
     };
   }
 
@@ -280,6 +319,7 @@ class RoadThread {
     }
     this.#leaveRole();
     if (command.grants.every((grant) => grant === null)) this.#copy.dropInDoubt();
+    const resumed = command.grants.some((grant) => grant !== null);
     this.#role = new PrimaryRole(command, {
       copy: this.#copy,
       shared: this.#shared,
@@ -291,6 +331,7 @@ class RoadThread {
       scrubMs: this.#start.scrubMs,
       resyncBandwidth: this.#start.resyncBandwidth,
     });
+    if (!resumed) this.#wayBack.served(command.mounts.map((mount) => mount.backing));
     return { sequence: this.#copy.journal.last };
   }
 
@@ -306,6 +347,7 @@ class RoadThread {
       dropOrphan: (id) => this.#drop(id),
       pause: () => pause(200),
       refusal: this.#refusal,
+      wayBack: this.#wayBack.open(command.mounts.map((mount) => mount.backing)),
     });
     return { sequence: this.#copy.journal.last };
   }
@@ -327,7 +369,7 @@ class RoadThread {
   }
 
   /** I2: whatever comes from an older epoch is refused from here on, durably; what was received is applied. */
-  #close(epoch: number, force: boolean): unknown {
+  #close({ epoch, force, roots }: Extract<RoadCommand, { kind: "close" }>): unknown {
     const role = this.#role;
     if (role instanceof SecondaryRole) {
       role.finish();
@@ -336,12 +378,14 @@ class RoadThread {
     // After the last frame: it may have been the one that began a comparison.
     this.#copy.checkServable(force);
     this.#copy.accept(epoch);
-    return { sequence: this.#copy.journal.last };
+    const restoring = force && !this.#wayBack.goBack(roots);
+    return { sequence: this.#copy.journal.last, restoring };
   }
 
   #release(): unknown {
     const role = this.#primary();
     role.freeze();
+    this.#copy.noteCurrent(clock.wallMs());
     this.#leaveRole();
     return { sequence: this.#copy.journal.last };
   }
@@ -361,6 +405,7 @@ class RoadThread {
     const role = this.#role;
     this.#role = null;
     role?.close();
+    this.#wayBack.close();
     if (role !== null) this.#keeper.call("drop", { module: this.#start.module, prefix: ORPHAN_PREFIX });
   }
 
@@ -422,12 +467,17 @@ class RoadThread {
     this.#checkpoint = null;
     this.#checkpointAt = bootNanoseconds();
     try {
-      if (failed === 0) return this.#copy.checkpointed(token);
+      if (failed === 0) return this.#copy.checkpointed(token, this.#current ? clock.wallMs() : 0);
     } catch (error) {
       if (!(error instanceof DiskFullError)) throw error;
     }
     this.#copy.checkpointFailed(checkpoint.dirty);
     return undefined;
+  }
+
+  /** It has all that is to be had, now. */
+  get #current(): boolean {
+    return this.#role instanceof PrimaryRole || this.#role?.caughtUp === true;
   }
 
   /** The disk refused a sync: a secondary's copy is out of the set, a primary's is compared once it follows another. */

@@ -40,6 +40,8 @@ import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
 import { Tree } from "./tree.ts";
 import { readVerified } from "./verify_frame.ts";
 import { VerifyTarget } from "./verify_target.ts";
+import { keepingBacking, notedBacking } from "./way_back/noted_backing.ts";
+import type { WayBack } from "./way_back/way_back.ts";
 import { u64 } from "./bytes.ts";
 import { OFFSET } from "../journal/record.ts";
 
@@ -84,6 +86,8 @@ export interface SecondaryWorld {
   readonly dropOrphan: (id: number) => void;
   readonly pause: () => void;
   readonly refusal: Refusal;
+  /** Of these directories. */
+  readonly wayBack: WayBack;
 }
 
 interface Link {
@@ -133,8 +137,10 @@ export class SecondaryRole {
     checkRoots(command.mounts, world.copy);
     const roots = command.mounts.map((mount) => ({ fd: mount.backing }));
     this.#roots = roots.map(({ fd }) => fd);
+    // All that a resync changes goes by this: what was is noted first.
+    const noted = notedBacking(backing, world.wayBack);
     this.#objects = new Objects({
-      backing,
+      backing: noted,
       roots,
       handles: handleMap(world.copy.map),
       allocate: () => {
@@ -153,17 +159,22 @@ export class SecondaryRole {
     // Until a crashed copy was compared it stays one, also for a process that comes after this.
     world.copy.follow();
     for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.fd);
-    const tree = new Tree({ backing, objects: this.#objects });
-    const limbo = new Limbo({ backing, objects: this.#objects, addressOf, keepOrphan: world.keepOrphan });
+    const tree = new Tree({ backing: noted, objects: this.#objects });
+    const limbo = new Limbo({
+      backing: noted,
+      objects: this.#objects,
+      addressOf,
+      keepOrphan: world.keepOrphan,
+    });
     const lenient = new Lenient({
-      backing,
+      backing: noted,
       objects: this.#objects,
       tree,
       limbo,
       onMissing: (id) => this.#target.missing(id),
     });
     this.#target = new ReconcileTarget({
-      backing,
+      backing: noted,
       objects: this.#objects,
       limbo,
       lenient,
@@ -192,7 +203,7 @@ export class SecondaryRole {
       },
     });
     this.#follower = new Follower({
-      backing,
+      backing: noted,
       journal: world.copy.journal,
       objects: this.#objects,
       tree,
@@ -232,6 +243,11 @@ export class SecondaryRole {
   }
 
   readonly ready = true;
+
+  /** It has all the primary has. */
+  get caughtUp(): boolean {
+    return this.#caughtUp;
+  }
 
   /** For `status`. */
   status(): Record<string, unknown> {
@@ -295,6 +311,7 @@ export class SecondaryRole {
     const link = this.#link;
     if (link === null || link.session !== session) return;
     this.#link = null;
+    if (this.#caughtUp) this.#copy.noteCurrent(this.#world.now().getTime());
     this.#caughtUp = false;
     link.data.close();
     link.ack.close();
@@ -421,14 +438,17 @@ export class SecondaryRole {
     if (end === 0) {
       this.#copy.agreed();
       // Until the last record, what was written in between may show parts of a later time.
-      if (hollow === 1) this.#copy.setCopy("inconsistent");
-      return;
+      if (hollow !== 1) return;
+      this.#keepWayBack();
+      return this.#copy.setCopy("inconsistent");
     }
     this.#copy.setCopy("uptodate");
+    this.#world.wayBack.end();
     this.#live();
   }
 
   #begin(begin: Beginning): void {
+    this.#keepWayBack();
     // What was written here alone must go to quarantine also when this comparison is cut short and begun again.
     if (begin.preserve) this.#copy.meta.update({ role: "primary" });
     this.#copy.adopt(begin.generations, begin.sequence, begin.nextId);
@@ -436,10 +456,22 @@ export class SecondaryRole {
     this.#follower.lenient = true;
     this.#follower.repeat = false;
     const quarantine = begin.preserve
-      ? Quarantine.open({ directory: this.#world.quarantine, at: this.#world.now(), backing, addressOf })
+      ? Quarantine.open({
+        directory: this.#world.quarantine,
+        at: this.#world.now(),
+        backing: keepingBacking(backing, this.#world.wayBack),
+        addressOf,
+      })
       : null;
     this.#target.begin(begin, quarantine);
     this.#reconciling = true;
+  }
+
+  /** From here on the tree is no state that ever was, until this session or a later one is through. */
+  #keepWayBack(): void {
+    const { wayBack, now } = this.#world;
+    const beginning = this.#copy.formerState(now().getTime());
+    if (beginning !== null) wayBack.begin(beginning);
   }
 
   #reconciled(): void {
@@ -448,6 +480,7 @@ export class SecondaryRole {
     this.#follower.lenient = false;
     this.#reconciling = this.#more = false;
     this.#copy.recovered();
+    this.#world.wayBack.end();
     this.#emit(ACK.done, 0, CONTROL.reconciled, 0);
     // Also where nothing was written meanwhile: replies may wait for what the comparison brought.
     this.#emit(ACK.applied, this.#copy.journal.last, 0, 0);
@@ -456,6 +489,7 @@ export class SecondaryRole {
 
   #live(): void {
     this.#caughtUp = true;
+    this.#copy.noteCurrent(this.#world.now().getTime());
     this.#world.refusal.forget();
     this.#world.say({
       kind: "caught-up",

@@ -23,6 +23,8 @@ export const clock = {
   now: boottimeMs,
   /** ISO 8601, UTC. */
   wall: (): string => new Date().toISOString(),
+  /** Milliseconds since 1970. */
+  wallMs: (): number => Date.now(),
 } as const;
 
 /** The agent's timers. Each answers the function that stops it. */

@@ -184,6 +184,11 @@ export class FileStorage implements Storage {
   }
 }
 
+/** Whether there is something at a path. */
+export function exists(path: string): boolean {
+  return absentAsNull(() => Deno.lstatSync(path)) !== null;
+}
+
 function absentAsNull<T>(call: () => T): T | null {
   try {
     return call();

@@ -16,6 +16,7 @@ const MODULE: ModuleConfig = {
   peerTimeoutMs: 3000,
   logBudgetBytes: 1,
   resyncBandwidth: null,
+  wayBackBytes: null,
   scrubMs: null,
   encryption: true,
   onDivergence: "wait",

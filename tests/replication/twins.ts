@@ -51,15 +51,24 @@ export class Side {
   readonly roots: readonly { readonly fd: number; readonly path: string }[];
   readonly kept = new Set<number>();
 
-  constructor(path: string, roots: number, allocate: () => number) {
+  /** What its tree is written by. */
+  readonly disk: Backing;
+
+  constructor(
+    path: string,
+    roots: number,
+    allocate: () => number,
+    noted?: (roots: readonly number[]) => Backing,
+  ) {
     this.path = path;
     this.roots = Array.from({ length: roots }, (_, index) => {
       const root = `${path}/root${index}`;
       Deno.mkdirSync(root, { recursive: true });
       return { path: root, fd: ok(backing.openat(AT.FDCWD, cstring(root), O.RDONLY | O.DIRECTORY, 0)) };
     });
+    this.disk = noted?.(this.roots.map(({ fd }) => fd)) ?? backing;
     this.objects = new Objects({
-      backing,
+      backing: this.disk,
       roots: this.roots,
       handles: this.handles,
       allocate,
@@ -67,7 +76,7 @@ export class Side {
       fdsMax: 24,
     });
     ok(this.objects.markRoots());
-    this.tree = new Tree({ backing, objects: this.objects });
+    this.tree = new Tree({ backing: this.disk, objects: this.objects });
   }
 
   /** Executes as the primary's sequencer does: measures the times afterwards. */
@@ -189,7 +198,7 @@ export class Session {
       },
     });
     this.limbo = new Limbo({
-      backing,
+      backing: targetSide.disk,
       objects: targetSide.objects,
       addressOf,
       keepOrphan: (id) => {
@@ -198,14 +207,14 @@ export class Session {
       },
     });
     this.lenient = new Lenient({
-      backing,
+      backing: targetSide.disk,
       objects: targetSide.objects,
       tree: targetSide.tree,
       limbo: this.limbo,
       onMissing: (id) => this.target.missing(id),
     });
     this.target = new ReconcileTarget({
-      backing: options.targetBacking ?? backing,
+      backing: options.targetBacking ?? targetSide.disk,
       objects: targetSide.objects,
       limbo: this.limbo,
       lenient: this.lenient,
