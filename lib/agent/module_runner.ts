@@ -39,7 +39,15 @@ import { guard, mountedPaths, runTask, type TaskWorld, wasFenced } from "./tasks
 import type { Probes } from "../monitor/probe_types.ts";
 import type { ServiceEffects, VipEffects } from "../effects/types.ts";
 import type { Endpoint } from "./tasks.ts";
-import { tellDifference, tellFailure, tellResync, tellTask, tellVerified, type Told } from "./telling.ts";
+import {
+  tellDifference,
+  tellFailure,
+  tellResync,
+  tellTask,
+  tellVerified,
+  tellWayBack,
+  type Told,
+} from "./telling.ts";
 
 /** A status takes microseconds; one that does not come means a stopped process. */
 const STATUS_MS = 2000;
@@ -436,6 +444,11 @@ export class ModuleRunner {
       case "verified":
         this.poll();
         return this.#tell(tellVerified(params), params["complete"] === true ? "info" : "error");
+      case "way-back": {
+        const told = tellWayBack(params);
+        this.poll();
+        return this.#tell(told, told.level);
+      }
       case "quarantined":
         return this.#world.note(
           "warning",

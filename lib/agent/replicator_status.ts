@@ -34,6 +34,7 @@ export function channelOf(status: Fields): ChannelView {
     resync: resync === null
       ? null
       : `${resync.phase}: ${resync.files} files, ${resync.bytes} bytes; ${resync.why}`,
+    wayBack: wayBackOf(status),
   };
 }
 
@@ -43,6 +44,22 @@ function copyOf(status: Fields): ChannelView["copy"] {
   if (status["fresh"] === true) return null;
   if (copy === "inconsistent") return copy;
   return status["crashed"] !== true && (copy === "uptodate" || copy === "outdated") ? copy : null;
+}
+
+/** What a copy that is part of a resync can go back to, in words; null: nothing. */
+export function wayBackOf(status: Fields): string | null {
+  const of = fieldsOf(status["wayBack"]);
+  return of["state"] === "kept" || of["state"] === "sweeping" ? wayBackInWords(of) : null;
+}
+
+/** `as of 2026-11-23 14:03:22 UTC, before the resync`. */
+export function wayBackInWords(of: Fields): string {
+  const asOf = numberOf(of["asOf"]);
+  const [date, suffix] = asOf > 0
+    ? [asOf, "before the resync"]
+    : [numberOf(of["began"]), "when the resync began"];
+  const time = new Date(date).toISOString().slice(0, 19).replace("T", " ");
+  return `as of ${time} UTC, ${suffix}${of["exact"] === true ? "" : ", and as after a power cut"}`;
 }
 
 /** Progress of a resync, null when none runs. */

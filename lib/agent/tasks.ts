@@ -17,6 +17,8 @@ import { fieldsOf, positionOf } from "./replicator_status.ts";
 const CALL_MS = 10_000;
 /** Draining and syncing a loaded disk takes its time. */
 const DRAIN_MS = 60_000;
+/** A copy that is forced out of a resync goes back first: as long as it takes to write what was changed once more. */
+const RESTORE_MS = 12 * 3_600_000;
 /** A replicator that starts reads its log first. */
 const REPLICATOR_START_MS = 30_000;
 
@@ -68,7 +70,12 @@ export async function runTask(world: TaskWorld, task: Task, signal: AbortSignal)
       await unmount(world);
       return null;
     case "close":
-      return await askReplicator(world, "close", { epoch: task.epoch, force: task.force }, DRAIN_MS);
+      return await askReplicator(
+        world,
+        "close",
+        { epoch: task.epoch, force: task.force },
+        task.force ? RESTORE_MS : DRAIN_MS,
+      );
     case "serve":
       return await askReplicator(world, "serve", {
         epoch: task.epoch,

@@ -7,7 +7,7 @@
 import type { ModuleConfig } from "../config/types.ts";
 import { formatSize } from "../config/units.ts";
 import type { Task } from "../failover/mod.ts";
-import { type Fields, fieldsOf } from "./replicator_status.ts";
+import { type Fields, fieldsOf, wayBackInWords } from "./replicator_status.ts";
 
 /** What happened, and what it was. */
 export interface Told {
@@ -67,6 +67,23 @@ export function tellDifference(event: Fields, peer: string): Told {
       String(secondary)
     } on ${peer}`,
   };
+}
+
+/** Tells of the way back out of a resync. */
+export function tellWayBack(event: Fields): Told & { readonly level: "info" | "warning" } {
+  const state = wayBackInWords(event);
+  switch (event["what"]) {
+    case "kept":
+      return { level: "info", what: "Keeps what its copy was before the resync", why: state };
+    case "restored":
+      return { level: "warning", what: "Its copy went back to what it was", why: state };
+    default:
+      return {
+        level: "warning",
+        what: "Keeps no way back out of the resync",
+        why: `${String(event["reason"])}; should the other node die before its end, this copy is of no use`,
+      };
+  }
 }
 
 /** Tells what came of a verification. */

@@ -9,6 +9,7 @@ import type {
 } from "../agent_control.ts";
 import { formatSize } from "../config/units.ts";
 import { spanInWords } from "../failover/mod.ts";
+import { fieldsOf, wayBackInWords } from "../agent/replicator_status.ts";
 import { table } from "./table.ts";
 import { showRunning, showVerified } from "./verify.ts";
 
@@ -67,6 +68,8 @@ function remarks(module: ModuleStatus): string[] {
   if (resync !== null) {
     lines.push(`${module.module}: ${showResync(resync)}`);
   }
+  const wayBack = showWayBack(module.replicator?.["wayBack"]);
+  if (wayBack !== "") lines.push(`${module.module}: ${wayBack}`);
   const { verification } = module;
   if (verification !== null && verification.verified !== null) {
     lines.push(`${module.module}: ${showVerified(verification)}`);
@@ -82,6 +85,22 @@ function remarks(module: ModuleStatus): string[] {
   if (log !== "") lines.push(`${module.module}: ${log}`);
   if (module.maintenance) lines.push(`${module.module}: maintenance is on: nothing is decided automatically`);
   return lines.length === 0 ? [] : ["", ...lines];
+}
+
+/** What this copy can go back to while it is part of a resync; empty when it is not. */
+function showWayBack(value: unknown): string {
+  const of = fieldsOf(value);
+  const { state, restoring, reason, bytes } = of;
+  if (state === "given-up") return `no way back out of the resync is kept: ${String(reason)}`;
+  if (state !== "kept" && state !== "sweeping") return "";
+  const takes = formatSize(typeof bytes === "number" ? bytes : 0);
+  if (restoring === null || restoring === undefined) {
+    return `\`force-primary\` would serve it ${wayBackInWords(of)} (kept in ${takes})`;
+  }
+  const { objects, names, bytes: done } = fieldsOf(restoring);
+  return `goes back to what it was ${wayBackInWords(of)}: ${String(names)} names, ${
+    formatSize(Number(done))
+  }, ${String(objects)} objects so far`;
 }
 
 /** What of the log can be replayed to a peer that was away; empty when a replicator of before does not say. */

@@ -90,7 +90,11 @@ function startAsPrimary(turn: Turn, id: number, force: boolean): void {
   const behind = record.copy !== "uptodate" && record.copy !== "none";
   const epoch = nextEpoch(turn);
   if (behind) {
-    turn.alarm("Serves a copy that is behind", `a person said so: ${record.copy}, ${record.copyReason}`);
+    const { wayBack } = turn.channel;
+    const what = record.copy === "inconsistent" && wayBack !== null
+      ? `goes back to it ${wayBack}`
+      : record.copyReason;
+    turn.alarm("Serves a copy that is behind", `a person said so: ${record.copy}, ${what}`);
   }
   promote(turn, {
     epoch,
@@ -112,6 +116,10 @@ function refusePrimary(turn: Turn, force: boolean): string | null {
   if (force) return null;
   const forced = "`force-primary` serves it all the same";
   if (record.copy === "inconsistent") {
+    const { wayBack } = turn.channel;
+    if (wayBack !== null) {
+      return `the copy is only partly resynchronised; \`force-primary\` serves it ${wayBack}: what was written since is missing`;
+    }
     return `the copy is only partly resynchronised; ${forced}, damaged as it is`;
   }
   if (record.copy === "outdated") {

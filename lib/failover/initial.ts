@@ -44,6 +44,7 @@ export function noChannel(at: number): ChannelView {
     history: [],
     copy: null,
     resync: null,
+    wayBack: null,
   };
 }
 

@@ -192,6 +192,8 @@ export interface ChannelView {
   readonly copy: "uptodate" | "inconsistent" | "outdated" | null;
   /** Progress of a resync in words, null when none runs. */
   readonly resync: string | null;
+  /** What the copy can go back to out of a resync, in words; null: nothing. Only a person's word makes it. */
+  readonly wayBack: string | null;
 }
 
 /** What the probes found. Null: not asked. */

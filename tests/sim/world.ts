@@ -376,6 +376,7 @@ export class World {
       acknowledged: BigInt(other.copy.writes.length),
       history: [...copy.history].reverse(),
       resync: connected && copy.mixed ? "reconcile: 1 files, 1 bytes; receiving" : null,
+      wayBack: null,
       copy: copy.mixed ? "inconsistent" : copy.writes.length > 0 ? "uptodate" : null,
     };
   }
