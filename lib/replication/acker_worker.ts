@@ -92,6 +92,9 @@ class AckerThread {
   #progressAt = 0;
   /** What the peer must have for its next acknowledgement to count: many small steps are no progress to who waits. */
   #owed = 0;
+  /** Which fsyncs, done here, the peer must have done next, by sequence, and since when; 0: none waits for it alone. */
+  #fsyncOwed = 0;
+  #fsyncSince = 0;
 
   constructor(start: AckerStart, readonly say: (message: AckerMessage) => void) {
     this.#shared = new Shared(start.memory);
@@ -299,13 +302,16 @@ class AckerThread {
     const shared = this.#shared;
     const tail = shared.get(WORD.fsyncTail);
     let head = shared.get(WORD.fsyncHead);
+    let newest = 0;
     for (let index = head; index !== tail; index = (index + 1) | 0) {
       const at = shared.fsyncSlot(index);
       if (shared.fsyncs.getInt32(at + FSYNC.answered, true) !== 0) continue;
       if (Atomics.load(shared.fsyncWords, (at + FSYNC.local) >> 2) === 0) continue;
-      if (
-        shared.get(WORD.members) === 2 && shared.fsyncs.getFloat64(at + FSYNC.sequence, true) > this.#synced
-      ) continue;
+      const sequence = shared.fsyncs.getFloat64(at + FSYNC.sequence, true);
+      if (shared.get(WORD.members) === 2 && sequence > this.#synced) {
+        newest = Math.max(newest, sequence);
+        continue;
+      }
       if (!this.#authority.valid) {
         this.#held();
         break;
@@ -317,6 +323,25 @@ class AckerThread {
       head = (head + 1) | 0;
     }
     shared.set(WORD.fsyncHead, head);
+    this.#watchFsyncs(newest);
+  }
+
+  /**
+   * Writes that go on hide a disk that hangs: what is synced here has a time of its own. `newest`: of the fsyncs that wait
+   * for the peer alone, 0 for none.
+   */
+  #watchFsyncs(newest: number): void {
+    const peer = this.#peer;
+    if (peer === null || newest === 0) {
+      this.#fsyncOwed = 0;
+      return;
+    }
+    if (this.#fsyncOwed === 0 || this.#synced >= this.#fsyncOwed || !this.#authority.valid) {
+      this.#fsyncOwed = newest;
+      this.#fsyncSince = bootNanoseconds();
+    } else if (bootNanoseconds() - this.#fsyncSince >= peer.timeoutNs) {
+      this.#part(peer, "sync to its disk");
+    }
   }
 
   #answerFsync(at: number): void {
@@ -343,11 +368,15 @@ class AckerThread {
       return;
     }
     if (bootNanoseconds() - this.#progressAt < peer.timeoutNs) return;
+    this.#part(peer, "acknowledge");
+  }
+
+  #part(peer: Peer, refused: string): void {
     this.#drop();
     this.say({
       kind: "peer-lost",
       session: peer.session,
-      reason: `it did not acknowledge for ${peer.timeoutNs / SILENCE_NS} ms what applications waited for`,
+      reason: `it did not ${refused} for ${peer.timeoutNs / SILENCE_NS} ms what applications waited for`,
       late: true,
     });
   }

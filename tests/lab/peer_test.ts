@@ -3,7 +3,7 @@
  * without it; it comes back by itself, when it has held up for long enough.
  */
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
-import { Cluster, DATA, NODES, PATIENT, story } from "./cluster.ts";
+import { Cluster, DATA, MODULE, NODES, PATIENT, story } from "./cluster.ts";
 import { endWriter, goesOn, makeWriter, startWriter } from "./writer.ts";
 
 /** How long the application may wait for a peer that does not answer. */
@@ -231,6 +231,54 @@ Deno.test("a channel that is too narrow for what many write is left within the b
 
   await step("the channel is wide again: the secondary comes back by itself", async () => {
     await lab.sh("node1", "tc qdisc del dev e1 root");
+    await cluster.waitPair("node1");
+    assertEquals(await cluster.differences(), []);
+  });
+});
+
+/** Stops one thread of a process and no other, as a system call that does not return would, until it is ended itself. */
+const HOLD_THREAD = `
+import ctypes, os, signal, sys
+pid, name = sys.argv[1], sys.argv[2]
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+ATTACH, WALL = 16, 0x40000000
+tids = [int(t) for t in os.listdir(f"/proc/{pid}/task") if open(f"/proc/{pid}/task/{t}/comm").read().startswith(name)]
+assert len(tids) == 1, tids
+assert libc.ptrace(ATTACH, tids[0], None, None) == 0, ctypes.get_errno()
+os.waitpid(tids[0], WALL)
+print("held", flush=True)
+signal.pause()
+`;
+
+Deno.test("an fsync that hangs on the secondary is waited for once, though writes go on", async (t) => {
+  await using cluster = await Cluster.up({ prefix: "lt-hung" });
+  const { lab } = cluster;
+  const step = story(t);
+  await makeWriter(cluster);
+  await cluster.startBoth();
+
+  await step("the secondary's disk thread hangs under a writer", async () => {
+    await using writer = await startWriter(cluster, "hung");
+    const since = await cluster.mark("node1");
+    const pid = await cluster.pid("node2", "replicator");
+    const held = lab.spawn("node2", ["timeout", "120", "python3", "-c", HOLD_THREAD, `${pid}`, "worker-3"]);
+    await held.line((line) => line === "held", 30_000);
+    const began = performance.now();
+    await lab.sh("node1", `echo synced > ${DATA}/synced; sync ${DATA}/synced`, { timeoutMs: 120_000 });
+    const took = performance.now() - began;
+    assert(took <= 2 * DEFAULT_BOUND_MS + SLACK_MS, `the application waited ${took} ms`);
+    // deno-lint-ignore no-console
+    console.log(`    the fsync was answered after ${(took / 1000).toFixed(2)} s`);
+    await cluster.waitEvent("node1", /^Goes on alone/, since);
+    const log = `/var/lib/binome/log/replicator-${MODULE}.log`;
+    assertMatch(await lab.sh("node1", `cat ${log}`), /it did not sync to its disk for 3000 ms/);
+    await goesOn(writer);
+    held.signal("SIGTERM");
+    await endWriter(writer, "an fsync that hangs");
+  });
+
+  await step("the secondary comes back by itself", async () => {
     await cluster.waitPair("node1");
     assertEquals(await cluster.differences(), []);
   });
