@@ -315,6 +315,18 @@ export class FrameReader {
     return true;
   }
 
+  /** Shows each frame behind the current one that is here whole and sound; {@link next} gives them out later. */
+  ahead(visit: (offset: number, length: number) => void): void {
+    const { header, measure, verify } = this.#layout;
+    for (let at = this.#next; this.#end - at >= header;) {
+      const length = measure(this.view, at);
+      if (typeof length === "string" || this.#end - at < length) return;
+      if (verify(this.bytes, this.view, at, length) !== null) return;
+      visit(at, length);
+      at += length;
+    }
+  }
+
   /** Receives until `length` bytes from `#next` are here. */
   #have(length: number): boolean {
     while (this.#end - this.#next < length) {

@@ -40,6 +40,7 @@ import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
 import { Tree } from "./tree.ts";
 import { readVerified } from "./verify_frame.ts";
 import { VerifyTarget } from "./verify_target.ts";
+import { Foresight } from "./way_back/foresight.ts";
 import { keepingBacking, notedBacking } from "./way_back/noted_backing.ts";
 import type { WayBack } from "./way_back/way_back.ts";
 import { u64 } from "./bytes.ts";
@@ -108,6 +109,7 @@ export class SecondaryRole {
   readonly #roots: readonly number[];
   readonly #objects: Objects;
   readonly #follower: Follower;
+  readonly #foresight: Foresight;
   readonly #target: ReconcileTarget;
   readonly #verify: VerifyTarget;
   /** When a verification found the first difference; 0: none. */
@@ -159,6 +161,7 @@ export class SecondaryRole {
     // Until a crashed copy was compared it stays one, also for a process that comes after this.
     world.copy.follow();
     for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.fd);
+    this.#foresight = new Foresight({ way: world.wayBack, backing, objects: this.#objects });
     const tree = new Tree({ backing: noted, objects: this.#objects });
     const limbo = new Limbo({
       backing: noted,
@@ -185,7 +188,10 @@ export class SecondaryRole {
       sync: (fd) => this.#syncFileSystem(fd),
       suspect: () => world.copy.suspect,
       emit: {
-        want: (id, ranges) => this.#emitWant(id, ranges),
+        want: (id, ranges) => {
+          this.#foresight.asked(id, ranges);
+          this.#emitWant(id, ranges);
+        },
         missing: (ids) => this.#emitIds(ACK.missing, ids, 0),
         credit: (bytes) => this.#emit(ACK.credit, 0, bytes, 0),
       },
@@ -327,6 +333,7 @@ export class SecondaryRole {
         const { reader, data } = this.#link;
         if (i > 0 && !reader.ready && data.pending() === 0) break;
         if (!reader.next()) break;
+        if (i === 0) this.#foresight.look(reader);
         this.#take(reader);
       }
       this.#acknowledge();

@@ -123,6 +123,8 @@ export interface SessionOptions {
   readonly suspect?: boolean;
   /** What the target is reached by. */
   readonly targetBacking?: Backing;
+  /** What a quarantine takes things out of the tree by. */
+  readonly quarantineBacking?: Backing;
 }
 
 /** One session between two sides: every move is made by hand. */
@@ -237,9 +239,12 @@ export class Session {
       suspect: () => options.suspect === true,
     });
     const preserve = options.quarantine !== undefined;
-    const quarantine = options.quarantine === undefined
-      ? null
-      : Quarantine.open({ directory: options.quarantine, at: new Date(), backing, addressOf });
+    const quarantine = options.quarantine === undefined ? null : Quarantine.open({
+      directory: options.quarantine,
+      at: new Date(),
+      backing: options.quarantineBacking ?? backing,
+      addressOf,
+    });
     this.target.begin({ whole: options.whole, preserve, sequence: 0, history: null, nextId: 0 }, quarantine);
   }
 
@@ -269,6 +274,11 @@ export class Session {
   /** Frames and asks on their way. */
   get underway(): number {
     return this.#frames.length + this.#asks.length;
+  }
+
+  /** Frames on their way to the target, oldest first. */
+  get frames(): readonly Uint8Array<ArrayBuffer>[] {
+    return this.#frames;
   }
 
   /** The target takes one frame; false when there is none. */

@@ -6,9 +6,10 @@
  * proof that nothing is changed before what it was is on the disk.
  */
 
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { MemoryStorage } from "../../lib/journal/memory_storage.ts";
-import { notedBacking } from "../../lib/replication/way_back/noted_backing.ts";
+import { Foresight } from "../../lib/replication/way_back/foresight.ts";
+import { keepingBacking, notedBacking } from "../../lib/replication/way_back/noted_backing.ts";
 import { restore } from "../../lib/replication/way_back/restore.ts";
 import type { Beginning } from "../../lib/replication/way_back/header.ts";
 import { WayBack } from "../../lib/replication/way_back/way_back.ts";
@@ -51,6 +52,7 @@ interface World {
 class Node {
   storage = new MemoryStorage();
   readonly givenUp: string[] = [];
+  maxBytes: number | null = null;
   #way: WayBack | null = null;
   #noted: Backing = backing;
   #roots: readonly number[] = [];
@@ -69,7 +71,7 @@ class Node {
       addressOf,
       cloneRange,
       storageFd: roots[0] ?? -1,
-      maxBytes: null,
+      maxBytes: this.maxBytes,
       onKept: () => {},
       onGivenUp: (reason) => this.givenUp.push(reason),
     }, true);
@@ -86,7 +88,7 @@ class Node {
   }
 }
 
-function withWorld(seed: number, work: (world: World) => void): void {
+function withWorld(seed: number, work: (world: World, path: string) => void): void {
   const path = Deno.makeTempDirSync({ dir: DIRECTORY, prefix: "way-back-" });
   const fds = openFds();
   try {
@@ -98,7 +100,7 @@ function withWorld(seed: number, work: (world: World) => void): void {
     const target = new Side(`${path}/target`, roots, noIds, (fds) => node.open(fds));
     const actor = new Actor(source, new Model(roots), roll, () => next++);
     try {
-      work({ source, target, actor, roll, changed: new Set(), node, before: [] });
+      work({ source, target, actor, roll, changed: new Set(), node, before: [] }, path);
     } catch (error) {
       throw new Error(`seed ${seed}: ${error instanceof Error ? error.stack : error}`, { cause: error });
     } finally {
@@ -139,6 +141,15 @@ function trees({ roots }: Side): string[][] {
   return roots.map(({ fd }) => describeTree(fd));
 }
 
+/** What was received is looked at before it is worked off. */
+function foresee({ node, target }: World, session: Session): void {
+  const foresight = new Foresight({ way: node.way, backing, objects: target.objects });
+  for (const bytes of session.frames) {
+    const view = new DataView(bytes.buffer);
+    foresight.look({ bytes, view, offset: 0, length: bytes.length, ahead: () => {} });
+  }
+}
+
 /** Some of a resync, with live mutations in between; false when it came to its end before. */
 function resync(world: World, session: Session, steps: number): boolean {
   const { roll, actor, changed } = world;
@@ -150,6 +161,7 @@ function resync(world: World, session: Session, steps: number): boolean {
         session.record(mutation);
       }
     }
+    if (roll(20) === 0) foresee(world, session);
     switch (roll(4)) {
       case 0:
         session.receive();
@@ -244,4 +256,122 @@ Deno.test("WayBack leads back from a replay of the log", () => {
       assertAsBefore(world);
     });
   }
+});
+
+Deno.test("WayBack leads back from a comparison that puts what the target wrote alone into quarantine", () => {
+  for (const seed of seeds) {
+    withWorld(seed, (world, path) => {
+      const { source, target, changed, node, roll } = world;
+      part(world, 80, 0);
+      node.way.end();
+      const model = world.actor.model.clone();
+      let next = 10_000;
+      const own = new Actor(target, model, roll, () => next++);
+      for (let i = 0; i < 40; i++) {
+        const mutation = own.act();
+        if (mutation !== undefined) { for (const id of touchedBy(mutation)) changed.add(id); }
+      }
+      part(world, 0, 40);
+      const session = new Session(source, target, {
+        whole: seed % 2 === 0,
+        ids: changed,
+        touched: changed,
+        quarantine: `${path}/quarantine`,
+        quarantineBacking: keepingBacking(backing, node.way),
+      });
+      resync(world, session, roll(3000));
+      goBack(world);
+      assertAsBefore(world);
+    });
+  }
+});
+
+Deno.test("WayBack changes nothing of what a resync makes, and is cleared away with its end", () => {
+  for (const seed of seeds) {
+    withWorld(seed, (world) => {
+      part(world, 100, 60);
+      const { source, target, changed, node } = world;
+      new Session(source, target, { whole: seed % 2 === 0, ids: changed }).run();
+      node.way.end();
+      while (node.way.step());
+      assertEquals(node.givenUp, []);
+      assertEquals(node.storage.list(), []);
+      assertEquals(trees(target), trees(source));
+      assertEquals([...target.kept].sort(), source.objects.orphans().sort());
+    });
+  }
+});
+
+Deno.test("WayBack is given up where there is no room for it, and the resync goes on", () => {
+  for (const seed of seeds) {
+    withWorld(seed, (world) => {
+      part(world, 100, 60);
+      const { source, target, changed, node } = world;
+      node.storage.capacity = 2000;
+      new Session(source, target, { whole: true, ids: changed }).run();
+      assertEquals(node.givenUp, ["the disk is full"]);
+      assertEquals(node.way.recording, false);
+      // None is begun from the mixture, nor by the process that comes next.
+      node.way.begin(BEGINNING);
+      assertEquals(node.way.recording, false);
+      node.way.end();
+      assertEquals(trees(target), trees(source));
+    });
+  }
+});
+
+Deno.test("WayBack takes no more than it may", () => {
+  withWorld(1, (world) => {
+    const { node, target, source, changed } = world;
+    node.maxBytes = 3000;
+    node.open(target.roots.map(({ fd }) => fd));
+    part(world, 100, 60);
+    new Session(source, target, { whole: true, ids: changed }).run();
+    assertEquals(node.givenUp, ["it would take more than 3000 bytes"]);
+    assertEquals(trees(target), trees(source));
+  });
+});
+
+Deno.test("WayBack keeps nothing where it may take nothing", () => {
+  withWorld(1, (world) => {
+    const { node, target } = world;
+    node.maxBytes = 0;
+    node.open(target.roots.map(({ fd }) => fd));
+    part(world, 10, 10);
+    assertEquals([node.way.header, node.storage.list()], [null, []]);
+  });
+});
+
+Deno.test("WayBack.begin() keeps the oldest state when a second stretch begins", () => {
+  withWorld(1, ({ node, target }) => {
+    node.way.begin(BEGINNING);
+    node.way.begin({ ...BEGINNING, last: 99 });
+    node.open(target.roots.map(({ fd }) => fd));
+    node.way.begin({ ...BEGINNING, last: 100 });
+    assertEquals(node.way.header?.last, BEGINNING.last);
+  });
+});
+
+Deno.test("Foresight makes one sync do for all that was received", () => {
+  const syncs = (foreseen: boolean): number => {
+    let count = 0;
+    withWorld(2, (world) => {
+      part(world, 150, 100);
+      const { source, target, changed, node } = world;
+      const session = new Session(source, target, { whole: false, ids: changed });
+      const before = node.storage.syncs;
+      for (let i = 0; i < 10_000 && !session.finished; i++) {
+        while (session.hear());
+        while (session.underway < 500 && session.source.step(1 << 20) === "busy");
+        if (foreseen) foresee(world, session);
+        if (session.receive()) { while (session.receive()); }
+        else session.idle();
+      }
+      count = node.storage.syncs - before;
+      assertEquals(session.finished, true);
+    });
+    return count;
+  };
+  const [plain, foreseen] = [syncs(false), syncs(true)];
+  assert(foreseen * 3 < plain, `${foreseen} syncs with foresight, ${plain} without`);
 });
