@@ -33,6 +33,10 @@ const PIECE_BYTES = 1 << 20;
 /** The former state cannot be made again. */
 export class RestoreError extends Error {
   override readonly name = "RestoreError";
+  /** @param errno what the system said; 0 where it said nothing. */
+  constructor(message: string, readonly errno = 0, options?: ErrorOptions) {
+    super(message, options);
+  }
 }
 
 /** What {@link restore} needs. */
@@ -355,7 +359,7 @@ class Restorer {
 
   #done(what: string, key: Key, result: number): number {
     if (result >= 0) return result;
-    throw new RestoreError(`Cannot restore: could not ${what} ${key} (errno ${-result})`);
+    throw new RestoreError(`Cannot restore: could not ${what} ${key} (errno ${-result})`, -result);
   }
 }
 

@@ -12,10 +12,13 @@ import type { Storage } from "../../journal/storage.ts";
 import type { Backing } from "../../system/backing.ts";
 import type { Copy } from "../copy.ts";
 import { CopyError, handleMap } from "../copy.ts";
+import { GraveyardError } from "./graveyard.ts";
 import type { Header } from "./header.ts";
 import { restore, RestoreError } from "./restore.ts";
 import { WayBack, type WayBackWorld } from "./way_back.ts";
 
+/** ENOSPC and EDQUOT. */
+const FULL: readonly number[] = [28, 122];
 /** How long a step may take, while applications or a resync go on beside it, and while nothing does. */
 const SLICE_NS = 2e6;
 const SLICE_ALONE_NS = 50e6;
@@ -99,8 +102,13 @@ export class RoadWayBack {
    */
   goBack(roots: readonly number[]): boolean {
     if (this.#failed !== null) {
-      const { message } = this.#failed;
+      const { message, errno } = this.#failed;
       this.#failed = null;
+      if (FULL.includes(errno)) {
+        throw new CopyError(
+          `${message}; the disk is full: make room beneath, then say \`force-primary\` once more`,
+        );
+      }
       throw new CopyError(
         `${message}; the state of before the resync is lost. Start the other node, or serve the copy damaged as it is by ` +
           "`force-primary` once more",
@@ -163,8 +171,10 @@ export class RoadWayBack {
     } catch (error) {
       this.#going = null;
       const message = error instanceof Error ? error.message : String(error);
-      this.#failed = error instanceof RestoreError ? error : new RestoreError(message, { cause: error });
-      this.#way?.giveUp(message);
+      const errno = error instanceof RestoreError || error instanceof GraveyardError ? error.errno : 0;
+      this.#failed = new RestoreError(message, errno, { cause: error });
+      // With more room it can be done; what is damaged stays so.
+      if (!FULL.includes(errno)) this.#way?.giveUp(message);
     }
   }
 

@@ -31,7 +31,11 @@ const ENXIO = 6;
 const ID_NAME = cbytes(ID_XATTR);
 const PIECE_BYTES = 1 << 20;
 /** Objects and names noted at most: each takes some hundred bytes of memory. */
-const NOTED_MAX = 2_000_000;
+const NOTED_MAX = 1_000_000;
+/** What one call may have to copy: the thread answers nobody meanwhile. */
+const COPY_MAX = 512 << 20;
+/** Room is made so long at once; the rest a little at a time. */
+const CLEAR_STEPS = 20_000;
 /** Files of clones that wait for their sync. */
 const CLONES_MAX = 64;
 /** What is left free on each disk in any case, unless that is more than a twentieth of it. */
@@ -104,6 +108,8 @@ export class WayBack {
   readonly #blocks = new Map<number, number>();
   #header: Header | null;
   #buriedBytes = 0;
+  /** By the call under way. */
+  #copied = 0;
   #clonedBytes = 0;
   /** Being cleared away. */
   #clearing: Generator<void> | null = null;
@@ -139,7 +145,7 @@ export class WayBack {
     const way = new WayBack(world, header);
     if (header !== null && !inconsistent) way.#forget();
     else if (header?.state === "kept") way.#load();
-    else if (header === null) way.#tidy();
+    else if (header === null || header.state === "given-up") way.#tidy();
     return way;
   }
 
@@ -207,8 +213,8 @@ export class WayBack {
     if (this.#header === null || this.#header.state === "given-up") return;
     this.#markGivenUp({ ...this.#header, state: "given-up", reason });
     this.#drop();
-    // What waits for the room cannot wait for somebody to go on with this.
-    this.#finishClearing();
+    // What waits for the room takes it now, as far as that is quick.
+    for (let steps = 0; steps < CLEAR_STEPS && this.step(); steps++);
     this.#world.onGivenUp(reason);
   }
 
@@ -266,6 +272,7 @@ export class WayBack {
     if (missing.length === 0) return;
     const file = this.#backing.reopen(fd, O.RDONLY);
     if (file < 0) return this.giveUp(`a file could not be read (errno ${-file})`);
+    this.#copied = 0;
     try {
       for (const span of missing) this.#save({ key, file, size, saved }, span.start, span.end);
     } finally {
@@ -488,6 +495,10 @@ export class WayBack {
       if (got < 0) return this.giveUp(`a file could not be read (errno ${-got})`);
       // It is shorter than it was: the rest was saved before it was cut.
       if (got === 0) return;
+      this.#copied += got;
+      if (this.#copied > COPY_MAX) {
+        return this.giveUp(`more than ${COPY_MAX} bytes of a file would have to be copied at once`);
+      }
       this.#log.addBlock(key, at, this.#buffer.subarray(0, got));
       saved.add(at, at + got);
       at += got;
