@@ -257,7 +257,11 @@ export class Keeper {
     const module = this.#module(name);
     module.guard = known.guard;
     const { replicator } = known;
-    const held = replicator === null ? null : this.world.processes.adopt(replicator.pid, replicator.start);
+    const { processes } = this.world;
+    // One that took the place of another in our predecessor's last moments is not in its memory.
+    const held = replicator === null
+      ? null
+      : processes.adopt(replicator.pid, replicator.start) ?? processes.adoptAtWork(name);
     if (held !== null) {
       module.adopting = true;
       void this.#adopt(name, module, held, known);

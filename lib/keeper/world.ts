@@ -84,6 +84,8 @@ export interface ProcessWorld {
   atWork(module: string): number | null;
   /** Null: that process has ended, or its pid is now another's. */
   adopt(pid: number, start: string): Held | null;
+  /** The replicator that has its turn, whoever started it; null when it has died, or none has had it. */
+  adoptAtWork(module: string): Held | null;
   /** Asks a running replicator for its descriptors; rejects when it does not answer in time. */
   descriptors(module: string): Promise<ReplicatorDescriptors>;
 }

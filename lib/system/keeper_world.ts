@@ -18,7 +18,7 @@ import { capLog, ownEnvironment, reap, selfCommand, SIGNAL, spawn, startTime } f
 import { sweepPrograms } from "./program.ts";
 import { RpcClient } from "./rpc.ts";
 import { listLinks, removeAddress } from "./rtnetlink.ts";
-import { whoHas } from "./turn.ts";
+import { KEEPER_PID, whoHas } from "./turn.ts";
 import { bootNanoseconds } from "./worker_io.ts";
 
 /** A replicator's log is cut when it grows past this. */
@@ -74,12 +74,17 @@ export function openKeeperWorld(options: KeeperWorldOptions): KeeperWorld {
         const output = `${state}/log/replicator-${module}.log`;
         capLog(output, LOG_MAX);
         const argv = [...(options.replicator ?? selfCommand(["replicator"])), module];
-        const pid = spawn({ argv, environment: ownEnvironment(), output, directory: "/" });
+        const environment = { ...ownEnvironment(), [KEEPER_PID]: String(Deno.pid) };
+        const pid = spawn({ argv, environment, output, directory: "/" });
         return hold(poller, pid, true);
       },
       atWork: (module) => whoHas(`${run}/${module}.turn`),
       adopt(pid, start) {
         return startTime(pid) === start ? hold(poller, pid, false) : null;
+      },
+      adoptAtWork(module) {
+        const pid = whoHas(`${run}/${module}.turn`);
+        return pid === null ? null : hold(poller, pid, false);
       },
       descriptors: (module) => askDescriptors(`${run}/${module}.sock`),
     },

@@ -16,7 +16,12 @@ const c = openLibrary("libc.so.6", {
   flockNow: { name: "flock", parameters: ["i32", "i32"], result: "i32" },
   /** `int prctl(int option, unsigned long arg2, …)` */
   prctl: { parameters: ["i32", "u64", "u64", "u64", "u64"], result: "i32" },
+  /** `pid_t getppid(void)` */
+  getppid: { parameters: [], result: "i32" },
 });
+
+/** Environment: where a replicator finds the number of the keeper that started it. */
+export const KEEPER_PID = "BINOME_KEEPER_PID";
 
 const O_RDWR_CREAT_CLOEXEC = 0o2 | 0o100 | 0o2000000;
 const LOCK_EX = 2;
@@ -28,12 +33,16 @@ const SIGKILL = 9;
  * Waits for the turn; it lasts until this process ends. The file then names this process. While it waits, the process ends with its parent: a keeper that
  * is gone does not know it any more.
  *
- * @throws when the file cannot be opened.
+ * @param parent the process that started this one, where that is known.
+ * @throws when the file cannot be opened, or the parent was gone before the end with it was agreed.
  */
-export async function takeTurn(path: string): Promise<void> {
+export async function takeTurn(path: string, parent?: number): Promise<void> {
   const lock = openLock(path);
   c.prctl(PR_SET_PDEATHSIG, BigInt(SIGKILL), 0n, 0n, 0n);
   if (!lock.now()) {
+    if (parent !== undefined && c.getppid() !== parent) {
+      throw new Error(`Cannot wait for a turn: process ${parent}, which would know of it, is gone`);
+    }
     nameWaiting(path);
     await lock.wait();
   }

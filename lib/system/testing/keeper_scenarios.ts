@@ -8,6 +8,7 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import type { KeeperList, KeeperStatus } from "../../keeper/types.ts";
 import { libc } from "../libc.ts";
 import { readMounts } from "../mount.ts";
+import { startTime } from "../process.ts";
 import { RpcClient, RpcError } from "../rpc.ts";
 import { bootNanoseconds } from "../worker_io.ts";
 
@@ -287,6 +288,29 @@ open('${ROOT}/ready', 'w'); time.sleep(30)"`,
     assertMatch((await waiting).text, /connection abort|not connected/);
     assertEquals(types(), ["cover"]);
     assertEquals(Deno.readTextFileSync(`${DATA}/beneath`), "written");
+    await keeper.call("replicator.stop");
+    await keeper.kill();
+  },
+
+  /** Killed before it could write down that another replicator had taken the place of the one it knew. */
+  async keeperDiesBehind() {
+    let keeper = await Keeper.start();
+    await keeper.call("replicator.start");
+    const pid = await keeper.replicatorPid();
+    await keeper.call("mount");
+    await replicatorCall("fetch");
+    await keeper.kill();
+    const known = JSON.parse(Deno.readTextFileSync(`${RUN}/m.keeper`));
+    known.replicator = { pid: Deno.pid, start: "0" };
+    Deno.writeTextFileSync(`${RUN}/m.keeper`, JSON.stringify(known));
+    Deno.writeTextFileSync(`${RUN}/m.turn`, `${pid} ${startTime(pid)}\n`);
+
+    keeper = await Keeper.start();
+    const list = await eventually(() => keeper.list());
+    assertEquals(await keeper.replicatorPid(), pid);
+    assertEquals(types(), ["cover", "fuse.binome"]);
+    assertEquals(Deno.readLinkSync(`/proc/${list.pid}/fd/${list.mounts[0]?.fuse}`), "/dev/fuse");
+    await keeper.call("unmount");
     await keeper.call("replicator.stop");
     await keeper.kill();
   },
