@@ -13,6 +13,7 @@
 import { messageOf } from "./message.ts";
 import { crc32 } from "node:zlib";
 import { type ClusterConfig, type ModuleConfig, parseCluster, parseModule } from "./config.ts";
+import { INIT } from "./fuse/opcode.ts";
 import { agreeVersion, PROTOCOL } from "./protocol.ts";
 import type { AckerCommand, AckerMessage } from "./replication/acker_worker.ts";
 import { dial, DialError } from "./replication/dial.ts";
@@ -23,16 +24,19 @@ import type { Plan, Verdict } from "./replication/position.ts";
 import type { KeptGrant, KeptOrphan, Mount } from "./replication/primary_role.ts";
 import { ORPHAN_PREFIX } from "./replication/orphan_key.ts";
 import type { RoadCommand, RoadMessage, RoadStart } from "./replication/road_worker.ts";
+import { INFLIGHT, takeOver } from "./replication/inflight.ts";
 import { createSharedMemory, Mailbox, Post, Shared, type SharedMemory, WORD } from "./replication/shared.ts";
 import type { Session } from "./replication/stream.ts";
 import { readDifference } from "./replication/verify_frame.ts";
 import { bootId } from "./system/boot_id.ts";
 import { boottimeMs } from "./system/clock.ts";
 import { backing } from "./system/backing.ts";
+import { type InflightMemory, mapInflight } from "./system/inflight_file.ts";
 import { openNetwork, type RealNetwork } from "./system/network.ts";
 import { copyDescriptor, openPidfd } from "./system/pidfd.ts";
 import {
   delay,
+  environment,
   exit,
   flushMount,
   logLine,
@@ -45,7 +49,7 @@ import { removeFile } from "./system/remove_file.ts";
 import { RpcClient, RpcError, type RpcServer, serveRpc } from "./system/rpc.ts";
 import { harden } from "./system/process.ts";
 import { SEALED_BY } from "./system/sealed_stream.ts";
-import { takeTurn } from "./system/turn.ts";
+import { KEEPER_PID, takeTurn } from "./system/turn.ts";
 import { makeEventfd, wake } from "./system/worker_io.ts";
 
 /** A question to the data road, before it has its number. */
@@ -113,6 +117,7 @@ class Replicator {
   #node = "";
   readonly #memory: SharedMemory;
   readonly #shared: Shared;
+  readonly #inflight: InflightMemory;
   readonly #roadMail: Mailbox;
   readonly #ackerPost: Post;
   readonly #diskMailMemory = new SharedArrayBuffer(65536 + 8);
@@ -145,8 +150,10 @@ class Replicator {
     const { module } = options;
     this.#configure();
     this.#roleFile = `${options.run}/${module}.role.json`;
-    this.#memory = createSharedMemory({ road: makeEventfd(), acker: makeEventfd(), disk: makeEventfd() });
-    this.#shared = new Shared(this.#memory);
+    this.#inflight = mapInflight(`${options.run}/${module}.inflight`, INFLIGHT.bytes);
+    const eventfds = { road: makeEventfd(), acker: makeEventfd(), disk: makeEventfd() };
+    this.#memory = createSharedMemory(eventfds, this.#inflight.address);
+    this.#shared = new Shared(this.#memory, this.#inflight.bytes);
     this.#roadMail = new Mailbox(this.#memory.mail.road);
     const { wake: eventfd, mail } = this.#memory;
     const later = (work: () => void): void => void delay(POST_AGAIN_MS).then(work);
@@ -163,10 +170,15 @@ class Replicator {
     const threads = this.#loadThreads();
     // Certificates and libraries are read while there is time.
     this.#openNetwork();
-    await takeTurn(`${this.#options.run}/${this.#options.module}.turn`);
+    const keeper = environment(KEEPER_PID);
+    await takeTurn(
+      `${this.#options.run}/${this.#options.module}.turn`,
+      keeper === undefined ? undefined : Number(keeper),
+    );
     for (const warning of warnings) logLine(warning);
     this.#configure();
     const former = this.#formerRole();
+    this.#takeOver(former);
     // The peer shakes hands while the log is being opened: applications wait for both.
     if (former?.role === "primary" && former.peer !== null) this.#openDoor(former.peer, former.port);
     await threads.start();
@@ -176,6 +188,19 @@ class Replicator {
     const code = await this.#ended.promise;
     await this.#server.close();
     return code;
+  }
+
+  /** What a killed primary had in flight counts where the kernel will not say it again. */
+  #takeOver(former: RoleFile | null): void {
+    const served = former?.role === "primary";
+    const resent = served &&
+      former.grants.some((grant) => grant !== null && (BigInt(grant.flags) & INIT.HAS_RESEND) !== 0n);
+    const kept = takeOver(this.#inflight.bytes, served && !resent);
+    if (served && !resent && !kept) {
+      logLine(
+        "this kernel does not send requests again, and what a former process had in flight is not known",
+      );
+    }
   }
 
   /** Reads the configuration, again when it has changed. */
@@ -220,6 +245,7 @@ class Replicator {
           scrubMs: this.#config.scrubMs,
           resyncBandwidth: this.#config.resyncBandwidth,
           wayBackBytes: this.#config.wayBackBytes,
+          resend: environment("BINOME_RESEND") !== "off",
         };
         await Promise.all([
           road(roadStart),
@@ -289,6 +315,7 @@ class Replicator {
         logLine(`Cannot go on as ${role.role}: ${messageOf(error)}`);
         await this.#closeDoor();
         this.#forgetRole();
+        await this.#forgetReplies();
       }
     });
   }
@@ -329,7 +356,15 @@ class Replicator {
     const grants = this.#mounts.map((_, index) => resumed ? role.grants[index] ?? null : null);
     this.#remember({ ...role, grants });
     const { epoch, members } = role;
-    const serving = this.#ask({ kind: "serve", epoch, members, mounts: this.#mounts, kept, grants });
+    const serving = this.#ask({
+      kind: "serve",
+      epoch,
+      members,
+      mounts: this.#mounts,
+      kept,
+      grants,
+      inherits: resumed,
+    });
     const result = resumed ? await serving : await serving.catch((error) => this.#notServing(error));
     if (role.peer !== null && this.#door === null) this.#openDoor(role.peer, role.port);
     return result;

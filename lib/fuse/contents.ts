@@ -95,20 +95,35 @@ export class Contents {
     const mutation = this.#exchange.mutation.reset(OP.write, this.#exchange.id());
     const size = request.u32(WRITE_IN.size);
     const flags = request.u32(WRITE_IN.writeFlags);
+    const durable = this.#durable();
     if (WRITE_IN.sizeof + size > request.end - request.body) return this.#exchange.fail(-ERRNO.EIO);
     mutation.a = request.number(WRITE_IN.offset);
     mutation.b = size;
     mutation.c = flags & WRITE.KILL_SUIDGID ? 1 : 0;
     mutation.payloadAddress = request.address + request.body + WRITE_IN.sizeof;
     mutation.payloadLength = size;
-    // O_DSYNC and O_SYNC of a direct write are ours to keep; for buffered ones the kernel sends FSYNC itself.
-    const durable = (request.u32(WRITE_IN.flags) & O.DSYNC) !== 0 && (flags & WRITE.CACHE) === 0;
     const result = this.#exchange.mutate(mutation);
     if (result < 0) return this.#exchange.fail(result);
-    if (!durable) return this.#exchange.commit(writeOut(this.#exchange.out, OUT_HEADER.sizeof, result));
-    const held = this.#exchange.objects.get(mutation.id);
+    this.#written(result, durable);
+  }
+
+  /** The reply to a WRITE that the log says was done: by a former process, which may not have got to the disks. */
+  writtenBefore(length: number): void {
+    this.#written(length, this.#durable());
+  }
+
+  /** O_DSYNC and O_SYNC of a direct write are ours to keep; for buffered ones the kernel sends FSYNC itself. */
+  #durable(): boolean {
+    const { request } = this.#exchange;
+    return (request.u32(WRITE_IN.flags) & O.DSYNC) !== 0 &&
+      (request.u32(WRITE_IN.writeFlags) & WRITE.CACHE) === 0;
+  }
+
+  #written(length: number, durable: boolean): void {
+    if (!durable) return this.#exchange.commit(writeOut(this.#exchange.out, OUT_HEADER.sizeof, length));
+    const held = this.#exchange.objects.get(this.#exchange.id());
     if (held === undefined) return this.#exchange.fail(-ERRNO.ESTALE);
-    this.#sync(held, true, result);
+    this.#sync(held, true, length);
   }
 
   /** Answers when everything written so far is on the disks. */
@@ -121,8 +136,8 @@ export class Contents {
   }
 
   #sync(held: Held, dataOnly: boolean, size: number): void {
-    const { road, request, fd, relaxed } = this.#exchange;
-    road.sync(held, request, fd, { dataOnly, size, relaxed });
+    const { road, request, root, relaxed } = this.#exchange;
+    road.sync(held, request, root, { dataOnly, size, relaxed });
   }
 
   /** Reserves, punches, zeroes, or moves a range. */

@@ -21,16 +21,14 @@ interface DirectoryHandle {
 /** The directories the kernel has open. */
 export class Directories {
   readonly #exchange: Exchange;
+  /** By the number of the request that opened it: no process of ours gives one that another gave before. */
   readonly #directories = new Map<number, DirectoryHandle>();
   readonly #dirents = new Dirents(32768);
-  #nextHandle: number;
   /** Why an entry could not be looked at: −errno. */
   #failed = 0;
 
   constructor(exchange: Exchange) {
     this.#exchange = exchange;
-    // A directory handle of a former process must not be taken for one of ours.
-    this.#nextHandle = (exchange.fd + 1) * 0x1_0000_0000 + exchange.rootFd * 0x10_0000;
   }
 
   /** Closes what it opened. */
@@ -45,7 +43,7 @@ export class Directories {
     if (held === undefined) return;
     const fd = this.#exchange.backing.reopen(held.path, O.RDONLY | O.DIRECTORY);
     if (fd < 0) return this.#exchange.fail(fd);
-    const handle = this.#nextHandle++;
+    const handle = this.#exchange.request.unique;
     this.#directories.set(handle, { fd, position: 0n });
     this.#exchange.ok(openOut(this.#exchange.out, OUT_HEADER.sizeof, handle, FOPEN.KEEP_CACHE));
   }

@@ -124,7 +124,7 @@ export class Exchange {
   }
 
   #send(length: number): void {
-    const result = this.road.reply(this.fd, this.replyAddress, length);
+    const result = this.road.reply(this.root, this.replyAddress, length);
     // ENOENT: the request was interrupted meanwhile. ENODEV: the connection was aborted; the loop sees that by itself.
     if (result < 0 && result !== -ERRNO.ENOENT && result !== -ERRNO.ENODEV) {
       this.log(`Cannot answer request ${this.request.opcode}: errno ${-result}`);
@@ -135,7 +135,7 @@ export class Exchange {
   commit(length: number): void {
     const { uniqueLow, uniqueHigh } = this.request;
     outHeader(this.out, 0, OUT_HEADER.sizeof + length, 0, uniqueLow, uniqueHigh);
-    this.road.answer(this.fd, this.reply, this.replyAddress, OUT_HEADER.sizeof + length, this.relaxed);
+    this.road.answer(this.root, this.reply, this.replyAddress, OUT_HEADER.sizeof + length, this.relaxed);
   }
 
   /** Hands a mutation to the data road. Answers what was done, or −errno. */

@@ -31,16 +31,16 @@ export interface Road {
   mutate(mutation: Mutation, unique: number): number;
   /**
    * Gives the reply to the last mutation, of `length` bytes at `address`, when every member has it; `relaxed`: while the
-   * secondary is not too far behind.
+   * secondary is not too far behind. `root`: the directory whose kernel asked.
    */
-  answer(fd: number, bytes: Uint8Array, address: number, length: number, relaxed: boolean): void;
+  answer(root: number, bytes: Uint8Array, address: number, length: number, relaxed: boolean): void;
   /** Gives a reply that waits for nobody: bytes, or −errno. */
-  reply(fd: number, address: number, length: number): number;
+  reply(root: number, address: number, length: number): number;
   /**
    * Answers once object `held`, or all that was written to it so far, is on every member's disk.
    * `size`: of the write that is answered, or −1 for an fsync. `relaxed`: this node's disk is enough.
    */
-  sync(held: Held, request: Request, fd: number, how: SyncHow): void;
+  sync(held: Held, request: Request, root: number, how: SyncHow): void;
   /** Called before the kernel is shown an object's attributes. */
   tellTime(id: number): void;
   /** The mutation a former process logged for this request and applied, if it did. */

@@ -16,13 +16,15 @@ import { type Granted, INIT_OPTIONS, negotiate, WRITE_BACK } from "./init.ts";
 import { CREATE_IN, MKDIR_IN, MKNOD_IN, OPEN_IN, OUT_HEADER, RENAME2_IN, RENAME_IN } from "./layout.ts";
 import { Looks } from "./looks.ts";
 import { Names } from "./names.ts";
-import { FOPEN, OPCODE } from "./opcode.ts";
+import { FOPEN, INIT, OPCODE } from "./opcode.ts";
 import { openOut, writeOut } from "./reply.ts";
 
 /** What {@link FuseServer} needs. */
 export interface FuseServerOptions extends ExchangeOptions {
   /** Called once INIT is answered. */
   readonly onGranted: (granted: Granted) => void;
+  /** False: the kernel is not asked to send again what was not answered, although it could. */
+  readonly resend?: boolean;
 }
 
 /** One connection of the kernel. */
@@ -193,6 +195,8 @@ export class FuseServer {
         return true;
       }
       case OPCODE.WRITE:
+        this.#contents.writtenBefore(logged.length);
+        return true;
       case OPCODE.COPY_FILE_RANGE:
         this.#exchange.commit(writeOut(this.#exchange.out, OUT_HEADER.sizeof, logged.length));
         return true;
@@ -218,13 +222,14 @@ export class FuseServer {
 
   #init(): void {
     const request = this.#exchange.request;
+    const options = (this.#options.durability ?? "each-write") === "each-write" ? INIT_OPTIONS : WRITE_BACK;
     const result = negotiate(
       request.view,
       request.body,
       request.end - request.body,
       this.#exchange.out,
       OUT_HEADER.sizeof,
-      (this.#options.durability ?? "each-write") === "each-write" ? INIT_OPTIONS : WRITE_BACK,
+      this.#options.resend === false ? { ...options, want: options.want & ~INIT.HAS_RESEND } : options,
     );
     if (result.kind === "refused") {
       this.#options.log(result.reason);

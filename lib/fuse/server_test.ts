@@ -357,6 +357,39 @@ for (const [name, [opcode, make]] of Object.entries(ONCE)) {
   });
 }
 
+for (const [name, [opcode, make]] of Object.entries(ONCE)) {
+  Deno.test(`FuseServer takes a ${name} up that a killed process had in hand, once, and answers it`, () => {
+    const expected = prepared();
+    const [, wanted] = make(expected);
+    assertEquals(expected.kernel.call(opcode, make(expected)[0], wanted).error, 0);
+    const tree = withoutTimes(expected.pair.a.fs.snapshot());
+    for (let step = 0;; step++) {
+      const ids = prepared();
+      const { pair, kernel } = ids;
+      const [node, content] = make(ids);
+      const { inflight } = pair.primary;
+      if (!killedAt(pair, step, () => kernel.call(opcode, node, content))) return;
+      pair.secondary.receive();
+      // The next one is killed as well, at its first step: what is in hand stays in hand.
+      pair.a.restart("node1");
+      const second = new Primary(pair.a, { resumed: true, inflight });
+      pair.primary = second;
+      killedAt(pair, 0, () => new Kernel(second, 0n).inherit());
+      pair.a.fs.before = pair.a.fs.after = () => undefined;
+      pair.a.restart("node1");
+      const primary = pair.primary = new Primary(pair.a, { resumed: true, inflight });
+      primary.replay(pair.secondary.stream, pair.b.copy.journal.last + 1);
+      primary.connect(pair.secondary.stream);
+      const replies = [...second.replies, ...new Kernel(primary, 0n).inherit()];
+      assertEquals(replies.map(({ error }) => error), [0], `killed at step ${step}`);
+      assertEquals(withoutTimes(pair.a.fs.snapshot()), tree, `killed at step ${step}`);
+      assertEquals(new Kernel(primary, 0n).inherit(), [], "nothing is in hand any more");
+      pair.settle();
+      assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot(), `the peer, killed at step ${step}`);
+    }
+  });
+}
+
 /** Runs; ends the process in front of a call of the file system, or behind one, the `step`-th such place. Answers whether there was one. */
 function killedAt(pair: Pair, step: number, run: () => void): boolean {
   let left = step;

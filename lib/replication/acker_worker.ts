@@ -8,7 +8,7 @@
  */
 
 import { crc32 } from "node:zlib";
-import { addressOf } from "../system/libc.ts";
+import { addressOf, memoryAt } from "../system/libc.ts";
 import { openStream } from "../system/stream.ts";
 import { Authority, bootNanoseconds, drainWake, PollSet, wake, writeFrom } from "../system/worker_io.ts";
 import { Acknowledgement } from "./acknowledgement.ts";
@@ -22,6 +22,7 @@ import {
   littleValue,
 } from "./frame.ts";
 import { ACK, ASK_KIND, CONTROL, sessionNumber } from "./mutation.ts";
+import { INFLIGHT } from "./inflight.ts";
 import { FSYNC, Mailbox, REPLY, Shared, type SharedMemory, WORD } from "./shared.ts";
 import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
 
@@ -97,7 +98,7 @@ class AckerThread {
   #fsyncSince = 0;
 
   constructor(start: AckerStart, readonly say: (message: AckerMessage) => void) {
-    this.#shared = new Shared(start.memory);
+    this.#shared = new Shared(start.memory, memoryAt(start.memory.inflight, INFLIGHT.bytes));
     this.#mail = new Mailbox(start.memory.mail.acker);
     this.#authority = new Authority(start.authority);
     this.#repliesAddress = addressOf(this.#shared.replyBytes);
@@ -285,7 +286,9 @@ class AckerThread {
         shared.replies.getFloat64(at + REPLY.sequence, true) > this.#acknowledged.applied
       ) return;
       if (!this.#authority.valid) return this.#held();
-      const fd = shared.replies.getInt32(at + REPLY.fd, true);
+      const fd = shared.fuse(shared.replies.getInt32(at + REPLY.root, true));
+      // Of a former process: the road does not serve yet.
+      if (fd === 0) return;
       const length = shared.replies.getInt32(at + REPLY.length, true);
       writeFrom(fd, this.#repliesAddress + at + REPLY.bytes, length);
       head = (head + 1) | 0;
@@ -316,6 +319,7 @@ class AckerThread {
         this.#held();
         break;
       }
+      if (shared.fuse(shared.fsyncs.getInt32(at + FSYNC.root, true)) === 0) break;
       this.#answerFsync(at);
       shared.fsyncs.setInt32(at + FSYNC.answered, 1, true);
     }
@@ -356,7 +360,7 @@ class AckerThread {
     view.setUint32(12, fsyncs.getUint32(at + FSYNC.uniqueHigh, true), true);
     view.setUint32(16, Math.max(0, size), true);
     view.setUint32(20, 0, true);
-    writeFrom(fsyncs.getInt32(at + FSYNC.fd, true), this.#smallAddress, length);
+    writeFrom(this.#shared.fuse(fsyncs.getInt32(at + FSYNC.root, true)), this.#smallAddress, length);
   }
 
   /** A peer that holds applications up longer than the bound is dropped on purpose. */

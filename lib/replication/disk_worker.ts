@@ -9,11 +9,12 @@
 
 import { crc32 } from "node:zlib";
 import { backing } from "../system/backing.ts";
-import { addressOf } from "../system/libc.ts";
+import { addressOf, memoryAt } from "../system/libc.ts";
 import { openStream } from "../system/stream.ts";
 import { syncfs } from "../system/syncfs.ts";
 import { drainWake, PollSet, wake } from "../system/worker_io.ts";
 import { encodeLittle, LITTLE_HEADER } from "./frame.ts";
+import { INFLIGHT } from "./inflight.ts";
 import { ACK } from "./mutation.ts";
 import { DISK, DISK_FLAG, FSYNC, Mailbox, Shared, type SharedMemory, WORD } from "./shared.ts";
 import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
@@ -56,7 +57,7 @@ class DiskThread {
   #checkpointFailed = 0;
 
   constructor(start: DiskStart, readonly say: (message: DiskMessage) => void) {
-    this.#shared = new Shared(start.memory);
+    this.#shared = new Shared(start.memory, memoryAt(start.memory.inflight, INFLIGHT.bytes));
     this.#mail = new Mailbox(start.mail);
     this.#poll.assign([start.memory.wake.disk]);
   }

@@ -74,6 +74,8 @@ const STEP_KEPT_MAX = 1 << 20;
 const OFFER_MS = 1;
 /** Descriptors held open at most. */
 const FDS_MAX = 32768;
+/** Directories of a module at most. */
+const MOUNTS_MAX = 16;
 /** Requests served between two looks at everything else. */
 const BURST = 64;
 /** Requests after which the peer gets what was gathered, though more are waiting. */
@@ -119,6 +121,8 @@ export interface ServeCommand {
   readonly kept: readonly KeptOrphan[];
   /** INIT of each mount, where a former process answered it: this one takes over in mid-service. */
   readonly grants: readonly (KeptGrant | null)[];
+  /** The mounts are those of a former process: what it left in flight is answered. */
+  readonly inherits: boolean;
 }
 
 /** What the role tells the main thread. */
@@ -149,6 +153,8 @@ export interface PrimaryWorld {
   readonly scrubMs: number | null;
   /** The most content a resync moves, bytes a second; null: no bound. */
   readonly resyncBandwidth: number | null;
+  /** False: the kernel is not asked to send again what a killed process had in hand. */
+  readonly resend: boolean;
 }
 
 /** How the peer is being brought up to date. */
@@ -171,7 +177,7 @@ export class PrimaryRole {
   readonly sequencer: Sequencer;
   readonly #world: PrimaryWorld;
   readonly #copy: Copy;
-  readonly #request = new Request();
+  readonly #request: Request;
   readonly #objects: Objects;
   readonly #tree: Tree;
   readonly #servers: FuseServer[] = [];
@@ -199,6 +205,7 @@ export class PrimaryRole {
   constructor(command: ServeCommand, world: PrimaryWorld) {
     this.#world = world;
     this.#copy = world.copy;
+    this.#request = new Request(addressOf, world.shared.request);
     this.epoch = command.epoch;
     this.#mounts = command.mounts;
     const resumed = command.grants.some((grant) => grant !== null);
@@ -228,7 +235,10 @@ export class PrimaryRole {
     this.#verification = this.#makeVerification();
     for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.fd);
     command.mounts.forEach((mount, root) => this.#openServer(mount, root, command.grants[root] ?? null));
+    this.#nameMounts(command.mounts);
     if (resumed) this.#askAgain();
+    if (command.inherits) this.#inherit();
+    else this.#request.done();
   }
 
   /** Descriptors to wait for, in the order of {@link serve}. */
@@ -273,7 +283,9 @@ export class PrimaryRole {
       acknowledged: state?.kind === "live" ? this.#world.shared.acknowledged(this.#copy.journal.last) : 0,
       resync: state === null || state.kind === "live" ? null : this.#progress(state),
       ...this.#verification.status(),
-      resend: this.#servers.every((server) => server.granted?.resend !== false),
+      resend: this.#resends,
+      // Who knows the requests that a killed process had in hand.
+      inFlight: this.#resends ? "kernel" : "memory",
     };
   }
 
@@ -285,6 +297,7 @@ export class PrimaryRole {
     const alone = this.#world.shared.repliesWaiting === 0;
     this.sequencer.prompt = alone;
     this.#served = 0;
+    this.#request.root = index;
     for (let i = 0; i < BURST && this.sequencer.hasRoom; i++) {
       const got = readTo(server.fd, this.#request.address + REQUEST_AT, REQUEST_MAX);
       if (got === -EAGAIN) return;
@@ -292,6 +305,7 @@ export class PrimaryRole {
       if (got === -EINTR || got === -ENOENT) continue;
       if (got < 0) return this.#gone(server, got);
       if (!this.#request.parse(got)) {
+        this.#request.done();
         this.#world.say({
           kind: "log",
           message: `Cannot read a request of ${got} bytes: its header says otherwise`,
@@ -301,6 +315,7 @@ export class PrimaryRole {
       this.#served++;
       this.#requests++;
       server.handle();
+      this.#request.done();
       // One listing of a large directory opens thousands.
       this.#objects.trim();
       if (alone && this.#world.shared.repliesWaiting <= 1) return;
@@ -471,6 +486,9 @@ export class PrimaryRole {
   /** Lets go of everything; the descriptors of the mounts are the main thread's to close. */
   close(): void {
     this.detach(this.#session);
+    // Before their numbers are those of other files.
+    this.#nameMounts([]);
+    this.#request.done();
     for (const server of this.#servers) server.close();
     this.#objects.close();
   }
@@ -566,6 +584,7 @@ export class PrimaryRole {
         road: this.sequencer,
         request: this.#request,
         durability: mount.durability,
+        resend: this.#world.resend,
         ...granted,
         onGranted: (result) => this.#world.say({ kind: "granted", root, grant: keptGrant(result) }),
         log: (message) => this.#world.say({ kind: "log", message }),
@@ -586,6 +605,28 @@ export class PrimaryRole {
         this.#world.say({ kind: "log", message: `Cannot ask for unanswered requests: errno ${-result}` });
       }
     }
+  }
+
+  /** From here on the acknowledging thread answers, too. */
+  #nameMounts(mounts: readonly Mount[]): void {
+    const { shared } = this.#world;
+    for (let root = 0; root < MOUNTS_MAX; root++) shared.set(WORD.fuse + root, mounts[root]?.fuse ?? 0);
+    if (shared.repliesWaiting + shared.fsyncsWaiting > 0) wake(shared.memory.wake.acker);
+  }
+
+  get #resends(): boolean {
+    return this.#servers.every((server) => server.granted?.resend !== false);
+  }
+
+  /**
+   * Goes on with what a former process had in flight, where the kernel does not say it again: fsyncs that the disk has not
+   * done, and the one request in hand. Replies that wait are in their ring and need nothing.
+   */
+  #inherit(): void {
+    this.sequencer.takeUpFsyncs();
+    if (!this.#request.inherit()) return;
+    this.#servers[this.#request.root]?.handle();
+    this.#request.done();
   }
 
   #gone(server: FuseServer, error: number): void {

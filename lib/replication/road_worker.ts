@@ -16,9 +16,11 @@ import { syncfs } from "../system/syncfs.ts";
 import { KeeperLine } from "../system/keeper_line.ts";
 import { backing } from "../system/backing.ts";
 import { clock } from "../system/clock.ts";
+import { memoryAt } from "../system/libc.ts";
 import { AT, O } from "../system/linux.ts";
 import { Authority, bootNanoseconds, drainWake, pause, PollSet, wake } from "../system/worker_io.ts";
 import { Copy, CopyError } from "./copy.ts";
+import { INFLIGHT } from "./inflight.ts";
 import { ORPHAN_PREFIX, orphanKey } from "./orphan_key.ts";
 import { type Plan, planFor, readPosition } from "./position.ts";
 import { type PrimaryMessage, PrimaryRole, type ServeCommand } from "./primary_role.ts";
@@ -105,6 +107,8 @@ export interface RoadStart {
   readonly resyncBandwidth: number | null;
   /** What a way back may take; null: what there is but a reserve; 0: none is kept. */
   readonly wayBackBytes: number | null;
+  /** False: the kernel is not asked to send again what a killed process had in hand. */
+  readonly resend: boolean;
 }
 
 /** Room set aside for what must be written down on a full disk; it being there again means room for the log. */
@@ -156,7 +160,7 @@ class RoadThread {
 
   constructor(start: RoadStart, readonly say: (message: RoadMessage) => void) {
     this.#start = start;
-    this.#shared = new Shared(start.memory);
+    this.#shared = new Shared(start.memory, memoryAt(start.memory.inflight, INFLIGHT.bytes));
     this.#mail = new Mailbox(start.memory.mail.road);
     this.#keeper = new KeeperLine(`${start.run}/keeper.sock`);
     this.#authority = new Authority(`${start.run}/${start.module}.authority`);
@@ -330,6 +334,7 @@ class RoadThread {
       now: () => new Date(clock.wall()),
       scrubMs: this.#start.scrubMs,
       resyncBandwidth: this.#start.resyncBandwidth,
+      resend: this.#start.resend,
     });
     if (!resumed) this.#wayBack.served(command.mounts.map((mount) => mount.backing));
     return { sequence: this.#copy.journal.last };

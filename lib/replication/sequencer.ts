@@ -275,18 +275,18 @@ export class Sequencer implements Road {
     return mutation.a + mutation.payloadLength <= this.#stat.size;
   }
 
-  answer(fd: number, bytes: Uint8Array, address: number, length: number, relaxed = false): void {
+  answer(root: number, bytes: Uint8Array, address: number, length: number, relaxed = false): void {
     const shared = this.#shared;
     const required = relaxed ? this.#relaxed() : this.#journal.last;
     const enough = shared.get(WORD.members) === 1 || this.#acknowledged >= required;
     if (enough && (relaxed || shared.repliesWaiting === 0) && this.#options.authority.valid) {
-      this.#options.writeReply(fd, address, length);
+      this.#options.writeReply(shared.fuse(root), address, length);
       return;
     }
     const tail = shared.get(WORD.replyTail);
     const at = shared.replySlot(tail);
     shared.replies.setFloat64(at + REPLY.sequence, required, true);
-    shared.replies.setInt32(at + REPLY.fd, fd, true);
+    shared.replies.setInt32(at + REPLY.root, root, true);
     shared.replies.setInt32(at + REPLY.length, length, true);
     for (let i = 0; i < length; i++) shared.replyBytes[at + REPLY.bytes + i] = bytes[i] ?? 0;
     shared.set(WORD.replyTail, (tail + 1) | 0);
@@ -307,8 +307,8 @@ export class Sequencer implements Road {
     return this.#lag.required(this.#journal.last, this.#acknowledged, this.#options.now());
   }
 
-  reply(fd: number, address: number, length: number): number {
-    return this.#options.writeReply(fd, address, length);
+  reply(root: number, address: number, length: number): number {
+    return this.#options.writeReply(this.#shared.fuse(root), address, length);
   }
 
   /** Whether another request may be read: its reply must find room. */
@@ -316,7 +316,7 @@ export class Sequencer implements Road {
     return this.#shared.repliesWaiting < REPLY_SLOTS - 64 && this.#shared.fsyncsWaiting < FSYNC_SLOTS - 64;
   }
 
-  sync(held: Held, request: Request, fd: number, how: SyncHow): void {
+  sync(held: Held, request: Request, root: number, how: SyncHow): void {
     const { dataOnly, size, relaxed } = how;
     const { backing, objects } = this.#options;
     const io = objects.io(held);
@@ -327,7 +327,7 @@ export class Sequencer implements Road {
     const noted = copy < 0 ? copy : this.#note(mutation, request.unique);
     this.counters.fsyncs++;
     const index = this.#shared.pushFsync({
-      fd,
+      root,
       uniqueLow: request.uniqueLow,
       uniqueHigh: request.uniqueHigh,
       size,
@@ -395,6 +395,35 @@ export class Sequencer implements Road {
       if (this.#note(mutation, 0) < 0) return;
       shared.fsyncs.setFloat64(at + FSYNC.sequence, this.#journal.last, true);
     }
+  }
+
+  /** Fsyncs that a former process had in the ring: what its disk thread had not done yet is asked of the disk again. */
+  takeUpFsyncs(): void {
+    const shared = this.#shared;
+    const tail = shared.get(WORD.fsyncTail);
+    for (let index = shared.get(WORD.fsyncHead); index !== tail; index = (index + 1) | 0) {
+      const at = shared.fsyncSlot(index);
+      const done = shared.fsyncs.getInt32(at + FSYNC.answered, true) !== 0 ||
+        shared.fsyncs.getInt32(at + FSYNC.local, true) !== 0;
+      if (!done) this.#syncAgain(at);
+    }
+  }
+
+  #syncAgain(at: number): void {
+    const { backing, objects, pause, wake } = this.#options;
+    const shared = this.#shared;
+    const held = objects.get(shared.fsyncs.getFloat64(at + FSYNC.id, true));
+    const io = held === undefined ? -EIO : objects.io(held);
+    const fd = io < 0 ? io : backing.dup(io);
+    if (fd < 0) {
+      shared.fsyncs.setInt32(at + FSYNC.error, -fd, true);
+      Atomics.store(shared.fsyncWords, (at + FSYNC.local) >> 2, 1);
+      return wake(shared.memory.wake.acker);
+    }
+    // Data and attributes: which of them was asked for is not in the ring.
+    const entry = { fd, flags: 0, token: this.#journal.last, slot: at / FSYNC.bytes };
+    while (!shared.pushDisk(entry)) pause();
+    wake(shared.memory.wake.disk);
   }
 
   /** Goes on where a process was killed, on the same mounts. */
@@ -519,6 +548,7 @@ export class Sequencer implements Road {
     try {
       if (mutation.op === OP.write) {
         const { request } = this.#options;
+        request.keepHeaders();
         link.wire.write(fields, mutation, {
           bytes: request.bytes,
           view: request.view,

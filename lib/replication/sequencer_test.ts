@@ -293,7 +293,7 @@ Deno.test("Sequencer.answer() holds a reply while the peer is a member or the au
   const { primary, memory } = new Pair();
   const { shared, authority, replies, sequencer } = primary;
   const bytes = new Uint8Array(16);
-  const answer = (): void => sequencer.answer(900, bytes, memory.addressOf(bytes), bytes.length);
+  const answer = (): void => sequencer.answer(0, bytes, memory.addressOf(bytes), bytes.length);
   new Kernel(primary).mkdir(1, "d");
   replies.length = 0;
   shared.set(WORD.members, 2);

@@ -9,20 +9,20 @@
  * @module
  */
 
+import { REQUEST_BYTES } from "../fuse/request.ts";
+import { FSYNC, FSYNC_SLOTS, INFLIGHT, REPLY_SLOT_BYTES, REPLY_SLOTS, RING_WORD } from "./inflight.ts";
+
+export { FSYNC, FSYNC_SLOTS, REPLY, REPLY_SLOT_BYTES, REPLY_SLOTS } from "./inflight.ts";
+
 /** Control words, indices into {@link Shared.words}. */
 export const WORD = {
+  ...RING_WORD,
   /** How many members must have a mutation before it is answered: 1 or 2. */
   members: 0,
   /** 1 once the threads must end. */
   stopping: 1,
   /** 1 while the acknowledging thread has a peer's connections. */
   peerConnected: 2,
-  /** Producer and consumer of the ring of replies waiting for "applied". */
-  replyTail: 3,
-  replyHead: 4,
-  /** Producer and consumer of the ring of replies waiting for "on disk". */
-  fsyncTail: 5,
-  fsyncHead: 6,
   /** Producer and consumer of the ring of descriptors to be synced. */
   diskTail: 7,
   diskHead: 8,
@@ -42,37 +42,15 @@ export const WORD = {
   fileSystemError: 16,
   /** Set to 1 when the mounts are let go: the acknowledging thread forgets the replies that wait and sets it to 0. */
   forget: 17,
+  /** From here on, for each directory, the descriptor its requests come from and are answered by; 0: not served yet. */
+  fuse: 32,
 } as const;
 
-/** Replies that wait: power of two, so that an index wraps by a mask. More than a host has threads in one directory. */
-export const REPLY_SLOTS = 8192;
-/** A reply that waits is at most an entry with its open reply: 16 + 128 + 16 bytes. */
-export const REPLY_SLOT_BYTES = 256;
-/** Replies that wait for the disk. */
-export const FSYNC_SLOTS = 4096;
 /** Descriptors that wait for the disk; checkpoints use it beside fsync. */
 export const DISK_SLOTS = 8192;
 /** What one request of the peer during a resync takes: id, offset, length, kind. */
 export const ASK_SLOTS = 65536;
 
-/** Layout of one entry of the reply ring: sequence f64 · fd i32 · length i32 · reply bytes. */
-export const REPLY = { sequence: 0, fd: 8, length: 12, bytes: 16 } as const;
-/**
- * Layout of one entry of the fsync ring: sequence f64 · fd i32 · done here i32 · error i32 · answered i32 · unique u32×2 ·
- * size i32 (of the write it answers, −1: an fsync) · object f64.
- */
-export const FSYNC = {
-  sequence: 0,
-  fd: 8,
-  local: 12,
-  error: 16,
-  answered: 20,
-  uniqueLow: 24,
-  uniqueHigh: 28,
-  size: 32,
-  id: 40,
-  bytes: 48,
-} as const;
 /** Layout of one entry of the disk ring, 32 bytes: token f64 · fd i32 · flags i32 · fsync slot i32. */
 export const DISK = { token: 0, fd: 8, flags: 12, slot: 16, bytes: 32 } as const;
 /** Flags of a disk entry. */
@@ -85,9 +63,8 @@ export const MAIL_MAX = 4 << 20;
 
 /** The memory itself; plain so that it can be posted to a worker once, at its start. */
 export interface SharedMemory {
-  readonly control: SharedArrayBuffer;
-  readonly replies: SharedArrayBuffer;
-  readonly fsyncs: SharedArrayBuffer;
+  /** Where this process has mapped what outlives it, `inflight.ts`. */
+  readonly inflight: number;
   readonly disk: SharedArrayBuffer;
   readonly asks: SharedArrayBuffer;
   /** Eventfd that wakes each thread. */
@@ -95,12 +72,10 @@ export interface SharedMemory {
   readonly mail: { readonly road: SharedArrayBuffer; readonly acker: SharedArrayBuffer };
 }
 
-/** Makes the memory of one replicator. `wake` are eventfds. */
-export function createSharedMemory(wake: SharedMemory["wake"]): SharedMemory {
+/** Makes the memory of one replicator. `wake` are eventfds; `inflight` is the address of what outlives it. */
+export function createSharedMemory(wake: SharedMemory["wake"], inflight: number): SharedMemory {
   return {
-    control: new SharedArrayBuffer(256),
-    replies: new SharedArrayBuffer(REPLY_SLOTS * REPLY_SLOT_BYTES),
-    fsyncs: new SharedArrayBuffer(FSYNC_SLOTS * FSYNC.bytes),
+    inflight,
     disk: new SharedArrayBuffer(DISK_SLOTS * DISK.bytes),
     asks: new SharedArrayBuffer(ASK_SLOTS * ASK.bytes),
     wake,
@@ -117,13 +92,19 @@ export class Shared {
   readonly fsyncWords: Int32Array;
   readonly disk: DataView;
   readonly asks: DataView;
+  /** Where requests are read to. */
+  readonly request: Uint8Array<ArrayBuffer>;
 
-  constructor(readonly memory: SharedMemory) {
-    this.words = new Int32Array(memory.control);
-    this.replies = new DataView(memory.replies);
-    this.replyBytes = new Uint8Array(memory.replies);
-    this.fsyncs = new DataView(memory.fsyncs);
-    this.fsyncWords = new Int32Array(memory.fsyncs);
+  /** @param inflight what lies at {@link SharedMemory.inflight}. */
+  constructor(readonly memory: SharedMemory, inflight: ArrayBuffer) {
+    const replyBytes = REPLY_SLOTS * REPLY_SLOT_BYTES;
+    const fsyncBytes = FSYNC_SLOTS * FSYNC.bytes;
+    this.words = new Int32Array(inflight, INFLIGHT.control, INFLIGHT.controlBytes / 4);
+    this.replies = new DataView(inflight, INFLIGHT.replies, replyBytes);
+    this.replyBytes = new Uint8Array(inflight, INFLIGHT.replies, replyBytes);
+    this.fsyncs = new DataView(inflight, INFLIGHT.fsyncs, fsyncBytes);
+    this.fsyncWords = new Int32Array(inflight, INFLIGHT.fsyncs, fsyncBytes / 4);
+    this.request = new Uint8Array(inflight, INFLIGHT.request, REQUEST_BYTES);
     this.disk = new DataView(memory.disk);
     this.asks = new DataView(memory.asks);
   }
@@ -150,6 +131,11 @@ export class Shared {
   acknowledged(last: number): number {
     const behind = ((last | 0) - this.get(WORD.appliedLow)) | 0;
     return behind < 0 ? 0 : last - behind;
+  }
+
+  /** The descriptor of a directory's mount; 0: it is not served. */
+  fuse(root: number): number {
+    return this.get(WORD.fuse + root);
   }
 
   /** How many replies wait for the peer. */
@@ -194,7 +180,7 @@ export class Shared {
 
   /** Queues the reply to an fsync, which waits for both disks. Answers its slot. */
   pushFsync(entry: {
-    readonly fd: number;
+    readonly root: number;
     readonly uniqueLow: number;
     readonly uniqueHigh: number;
     /** Of the write it answers; −1: an fsync. */
@@ -209,7 +195,7 @@ export class Shared {
     const tail = this.get(WORD.fsyncTail);
     const at = this.fsyncSlot(tail);
     fsyncs.setFloat64(at + FSYNC.sequence, entry.sequence, true);
-    fsyncs.setInt32(at + FSYNC.fd, entry.fd, true);
+    fsyncs.setInt32(at + FSYNC.root, entry.root, true);
     fsyncs.setInt32(at + FSYNC.local, entry.error === 0 ? 0 : 1, true);
     fsyncs.setInt32(at + FSYNC.error, entry.error, true);
     fsyncs.setInt32(at + FSYNC.answered, 0, true);

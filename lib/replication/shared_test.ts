@@ -1,8 +1,12 @@
 import { assertEquals } from "@std/assert";
+import { INFLIGHT } from "./inflight.ts";
 import { createSharedMemory, REPLY_SLOTS, Shared, WORD } from "./shared.ts";
 
 Deno.test("Shared.forgetReplies() leaves no reply for a mount that is gone", () => {
-  const shared = new Shared(createSharedMemory({ road: 0, acker: 0, disk: 0 }));
+  const shared = new Shared(
+    createSharedMemory({ road: 0, acker: 0, disk: 0 }, 0),
+    new ArrayBuffer(INFLIGHT.bytes),
+  );
   // Indexes go on counting past 2^31.
   shared.set(WORD.replyHead, 0x7fffffff - 2);
   shared.set(WORD.replyTail, (0x7fffffff + 3) | 0);
@@ -15,7 +19,10 @@ Deno.test("Shared.forgetReplies() leaves no reply for a mount that is gone", () 
 });
 
 Deno.test("Shared.acknowledged() never takes a record for acknowledged that is not, however many there are", () => {
-  const shared = new Shared(createSharedMemory({ road: 0, acker: 0, disk: 0 }));
+  const shared = new Shared(
+    createSharedMemory({ road: 0, acker: 0, disk: 0 }, 0),
+    new ArrayBuffer(INFLIGHT.bytes),
+  );
   for (const last of [7, 2 ** 31 - 1, 2 ** 31, 3e9, 2 ** 32 + 5, 2 ** 40 + 2 ** 31 + 9]) {
     // Nobody has told anything yet.
     shared.set(WORD.appliedLow, 0);

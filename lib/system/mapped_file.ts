@@ -50,6 +50,7 @@ const C = {
   PROT_READ: 1,
   PROT_WRITE: 2,
   MAP_SHARED: 1,
+  MAP_POPULATE: 0x8000,
   MS_SYNC: 4,
   FALLOC_KEEP_SIZE: 1,
   FALLOC_PUNCH_HOLE: 2,
@@ -161,10 +162,11 @@ export class NativeFile {
     if (retried(() => files.fsync(this.#fd)) === -1) throw failure(`sync ${this.path}`);
   }
 
-  /** Maps a range that has its blocks. */
-  map(offset: number, length: number): Mapping {
+  /** Maps a range that has its blocks. `populate`: no page of it is waited for later. */
+  map(offset: number, length: number, options: { readonly populate?: boolean } = {}): Mapping {
+    const flags = C.MAP_SHARED | (options.populate === true ? C.MAP_POPULATE : 0);
     const address = Number(
-      files.mmap(0n, BigInt(length), C.PROT_READ | C.PROT_WRITE, C.MAP_SHARED, this.#fd, BigInt(offset)),
+      files.mmap(0n, BigInt(length), C.PROT_READ | C.PROT_WRITE, flags, this.#fd, BigInt(offset)),
     );
     if (address === -1) throw failure(`map ${this.path}`);
     return new NativeMapping(this.path, address, length);

@@ -8,6 +8,11 @@
 /** This process. */
 export const pid: number = Deno.pid;
 
+/** What the process was started with under a name. */
+export function environment(name: string): string | undefined {
+  return Deno.env.get(name);
+}
+
 /** The content of a file, or null when there is none. */
 export function readText(path: string): string | null {
   try {

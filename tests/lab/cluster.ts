@@ -43,6 +43,8 @@ export interface ClusterOptions {
   readonly vip?: boolean;
   /** Default on. */
   readonly encryption?: boolean;
+  /** For keeper, agent and replicators, as `NAME=value`. */
+  readonly environment?: readonly string[];
   /** Default `fsync` for a database, `each-write` where a test goes by each write. */
   readonly durability?: "each-write" | "fsync" | "relaxed";
   /** Default `auto`. */
@@ -174,6 +176,8 @@ export class Cluster implements AsyncDisposable {
   /** `init` on node1, `join` on node2 by the token, both agents running and heard. */
   async found(): Promise<void> {
     const { lab } = this;
+    const environment = this.options.environment ?? [];
+    for (const node of NODES) await lab.write(node, "/etc/binome/environment", `${environment.join("\n")}\n`);
     await lab.write("node1", "/etc/binome/cluster.yaml", this.clusterYaml());
     await this.must("node1", ["init", "--config", "/etc/binome/cluster.yaml", "--name", "node1"]);
     await lab.startBinome("node1");

@@ -8,6 +8,12 @@
 set -u
 home=/run/lab/supervise
 mkdir -p $home /var/log/binome
+# What `Environment=` of the units would say.
+if [ -e /etc/binome/environment ]; then
+  set -a
+  . /etc/binome/environment
+  set +a
+fi
 
 role() { # NAME: the loop of one role
   trap 'exit 0' TERM

@@ -3,52 +3,12 @@
  * most. `writer.c` checks every answer it gets.
  */
 import { assertEquals, assertMatch } from "@std/assert";
-import { Cluster, MODULE, NODES, PATIENT, story, VIP } from "./cluster.ts";
+import { Cluster, MODULE, PATIENT, story, VIP } from "./cluster.ts";
+import { connected, kill, killKeeper } from "./kills.ts";
 import { type NodeName, until } from "./lab.ts";
 import { endWriter, goesOn, makeWriter, startWriter } from "./writer.ts";
 
 const KILLS = 20;
-
-/** SIGKILL, then waits until another process has taken its place. */
-async function kill(
-  cluster: Cluster,
-  node: NodeName,
-  role: "agent" | "keeper" | "replicator",
-): Promise<void> {
-  const pid = await cluster.pid(node, role);
-  await cluster.lab.sh(node, `kill -KILL ${pid}`);
-  await until(`another ${role} on ${node}`, async () => {
-    const next = await cluster.pid(node, role).catch(() => pid);
-    return next !== pid;
-  }, { timeoutMs: 60_000, everyMs: 20 });
-}
-
-/**
- * Kills the keeper; answers when the next one has taken over what the replicator holds. Before that a death of the
- * replicator would be the second one, and the mount would be nobody's.
- */
-async function killKeeper(cluster: Cluster, node: NodeName): Promise<void> {
-  const adoptions = async (): Promise<number> =>
-    Number(
-      (await cluster.lab.sh(node, "grep -c 'took over from' /var/log/binome/keeper.log || true")).trim(),
-    );
-  const before = await adoptions();
-  await kill(cluster, node, "keeper");
-  await until(`the keeper of ${node} to take over`, async () => await adoptions() > before, {
-    timeoutMs: 60_000,
-    everyMs: 50,
-  });
-}
-
-/** Waits until both agents have seen the replication channel stand again. */
-async function connected(cluster: Cluster): Promise<void> {
-  for (const node of NODES) {
-    await until(`${node} to see the channel`, async () => (await cluster.status(node)).peerConnected, {
-      timeoutMs: 60_000,
-      everyMs: 20,
-    });
-  }
-}
 
 /** When the authority of a node's module ends, in its own time. */
 async function authority(cluster: Cluster, node: NodeName): Promise<bigint> {

@@ -14,6 +14,7 @@ import { dataFrames, FRAME_MAX, FrameReader, kinds } from "../../lib/replication
 import { Lenient } from "../../lib/replication/lenient.ts";
 import { Limbo } from "../../lib/replication/limbo.ts";
 import { CONTROL, MUTATIONS } from "../../lib/replication/mutation.ts";
+import { INFLIGHT, takeOver } from "../../lib/replication/inflight.ts";
 import { Objects } from "../../lib/replication/objects.ts";
 import { Replayer } from "../../lib/replication/replayer.ts";
 import { Sequencer } from "../../lib/replication/sequencer.ts";
@@ -153,17 +154,32 @@ export interface Reply {
 export class Primary {
   readonly node: Node;
   readonly request: Request;
-  readonly shared = new Shared(createSharedMemory({ road: 1, acker: 2, disk: 3 }));
+  readonly shared: Shared;
   readonly sequencer: Sequencer;
   readonly replies: Reply[] = [];
+  /** What outlives the process. */
+  readonly inflight: ArrayBuffer;
   readonly authority = { valid: true };
   lost = "";
 
-  constructor(node: Node, options: { readonly resumed?: boolean; readonly epoch?: number } = {}) {
+  constructor(
+    node: Node,
+    options: {
+      readonly resumed?: boolean;
+      readonly epoch?: number;
+      /** What a killed process left in flight. */
+      readonly inflight?: ArrayBuffer;
+    } = {},
+  ) {
     this.node = node;
+    const inflight = options.inflight ?? new ArrayBuffer(INFLIGHT.bytes);
+    takeOver(inflight, options.inflight !== undefined);
+    this.inflight = inflight;
+    this.shared = new Shared(createSharedMemory({ road: 1, acker: 2, disk: 3 }, 0), inflight);
+    this.shared.set(WORD.fuse, 900);
     const { memory, copy, fs } = node;
     const resumed = options.resumed === true;
-    this.request = new Request(memory.addressOf);
+    this.request = new Request(memory.addressOf, this.shared.request);
     this.shared.set(WORD.members, 1);
     const mountedAt = resumed ? copy.meta.value.servedFrom - 1 : copy.journal.last;
     copy.accept(options.epoch ?? 1);

@@ -70,7 +70,12 @@ export class Kernel {
     opcode: number,
     nodeid: number,
     content: Uint8Array,
-    options: { readonly unique?: number; readonly resent?: boolean } = {},
+    options: {
+      readonly unique?: number;
+      readonly resent?: boolean;
+      /** Replies that wait for the peer go on waiting. */
+      readonly wait?: boolean;
+    } = {},
   ): Reply[] {
     const { request, replies } = this.primary;
     const unique = options.unique ?? this.#unique;
@@ -90,6 +95,18 @@ export class Kernel {
     const before = replies.length;
     if (!request.parse(length)) throw new Error("the request is not whole");
     this.server.handle();
+    request.done();
+    if (options.wait !== true) this.primary.takeWaiting();
+    return replies.slice(before);
+  }
+
+  /** A process takes up what a killed one had in flight; answers the replies that were still to give. */
+  inherit(): Reply[] {
+    const { request, replies, sequencer } = this.primary;
+    const before = replies.length;
+    sequencer.takeUpFsyncs();
+    if (request.inherit()) this.server.handle();
+    request.done();
     this.primary.takeWaiting();
     return replies.slice(before);
   }
