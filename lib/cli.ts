@@ -85,6 +85,11 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     summary: "compare both copies, repair what differs",
     run: verify,
   },
+  "diff": {
+    usage: "diff MODULE",
+    summary: "what a resync would move, and how long it takes",
+    run: async (args, world) => await (await import("./cli/diff.ts")).diff(args, world),
+  },
   "status": { usage: "status [MODULE] [-q] [--node NODE]", summary: "what runs where, and why", run: status },
   "events": {
     usage: "events [--since N] [--limit N] [--follow]",
