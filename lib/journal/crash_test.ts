@@ -248,6 +248,7 @@ Deno.test("MetaStore is at the last update or the one cut, when the power is cut
     verified: null,
     verifying: null,
     asOf: 0,
+    compared: null,
   };
   underSeeds((chance) => {
     let storage = new MemoryStorage();

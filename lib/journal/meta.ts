@@ -86,6 +86,14 @@ export interface Meta {
   readonly verifying: Verifying | null;
   /** When it last had all that was to be had, milliseconds since 1970, ten seconds more or less; 0: not known. */
   readonly asOf: number;
+  /** How far a comparison of everything came that was cut short; null: none was. */
+  readonly compared: (Compared & { readonly bootId: string }) | null;
+}
+
+/** Objects that are the primary's while the copy as a whole is not: all with ids below `from` but those in `open`. */
+export interface Compared {
+  readonly from: number;
+  readonly open: readonly number[];
 }
 
 /** The fields a writer may change. */
@@ -228,7 +236,17 @@ function readMeta(meta: Fields): Meta {
       "repairs",
     ]),
     asOf: meta["asOf"] === undefined ? 0 : count(meta, "asOf"),
+    compared: compared(meta["compared"]),
   };
+}
+
+/** Without it a comparison begins again: nothing else depends on it. */
+function compared(value: unknown): Meta["compared"] {
+  if (typeof value !== "object" || value === null) return null;
+  const { from, open, bootId } = value as Partial<Record<"from" | "open" | "bootId", unknown>>;
+  const isId = (id: unknown): id is number => typeof id === "number" && Number.isSafeInteger(id) && id >= 0;
+  if (!isId(from) || typeof bootId !== "string" || !Array.isArray(open) || !open.every(isId)) return null;
+  return { from, open, bootId };
 }
 
 function parse(bytes: Uint8Array): unknown {

@@ -20,6 +20,7 @@ const META: Meta = {
   verified: null,
   verifying: null,
   asOf: 0,
+  compared: { from: 9000, open: [17], bootId: "of that run" },
 };
 
 Deno.test("decodeMeta() reads what encodeMeta() writes", () => {

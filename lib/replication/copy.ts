@@ -29,6 +29,7 @@ import { Dirents, DT } from "../system/dirents.ts";
 import type { FileHandle } from "../system/handle.ts";
 import { O } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
+import type { Compared } from "../journal/meta.ts";
 import { u64 } from "./bytes.ts";
 import { inDoubt } from "./doubt.ts";
 import { EDITED_MARK } from "./edited_mark.ts";
@@ -135,6 +136,7 @@ export class Copy {
       verified: null,
       verifying: null,
       asOf: 0,
+      compared: null,
     });
     return new Copy(options, meta);
   }
@@ -150,6 +152,22 @@ export class Copy {
     if (this.crashed || this.fresh || this.suspect || this.edited || this.doubted.size > 0) return false;
     // What a primary had begun when it was killed may be in its tree and in nobody else's log.
     return copy !== "inconsistent" && (role !== "primary" || inDoubt(this.journal).length === 0);
+  }
+
+  /** Where a comparison of everything that was cut short goes on; null: it begins again. */
+  get compared(): Compared | null {
+    const { copy, role, compared } = this.meta.value;
+    const known = copy === "inconsistent" && role !== "primary" && !this.crashed && !this.fresh;
+    // After a power cut the disk may lack some of what was compared, or made equal.
+    if (compared === null || compared.bootId !== this.#bootId) return null;
+    return known && !this.suspect && !this.edited && this.doubted.size === 0 ? compared : null;
+  }
+
+  /** Writes down where a comparison of everything goes on should it be cut short. */
+  noteCompared(compared: Compared | null): void {
+    if (compared === null && this.meta.value.compared === null) return;
+    const { from, open } = compared ?? { from: 0, open: [] };
+    this.meta.update({ compared: compared === null ? null : { from, open, bootId: this.#bootId } });
   }
 
   /** The disk may lack what memory shows: see {@link doubt}. */
@@ -239,7 +257,7 @@ export class Copy {
 
   /** The tree is again what it was when the stretch began: a past state of the primary's line, known to be behind. */
   wentBack({ history, last, checkpoint, exact, edited }: Header): void {
-    this.meta.update({ copy: "inconsistent", history: [], checkpoint: 0 });
+    this.meta.update({ copy: "inconsistent", history: [], checkpoint: 0, compared: null });
     this.journal.reset(last + 1);
     this.crashed = !exact;
     this.meta.update({
@@ -272,7 +290,7 @@ export class Copy {
   /** The copy was compared and is the primary's again, all of it on disk. */
   recovered(): void {
     this.begin("secondary", { copy: "uptodate" });
-    this.meta.update({ checkpoint: this.journal.last, suspect: false, edited: false });
+    this.meta.update({ checkpoint: this.journal.last, suspect: false, edited: false, compared: null });
     this.crashed = false;
     this.doubted.clear();
   }
@@ -293,8 +311,8 @@ export class Copy {
 
   /** Takes a role: from here a crash is a crash. What a primary has is what is true, whoever made it. */
   begin(role: LastRole, change: { readonly servedFrom?: number; readonly copy?: CopyState } = {}): void {
-    const edited = role === "primary" ? { edited: false } : {};
-    this.meta.update({ role, clean: false, bootId: this.#bootId, ...edited, ...change });
+    const served = role === "primary" ? { edited: false, compared: null } : {};
+    this.meta.update({ role, clean: false, bootId: this.#bootId, ...served, ...change });
   }
 
   /**

@@ -145,3 +145,29 @@ Deno.test("Copy of a former primary that loses power before it has met the new o
     copy.close();
   }
 });
+
+Deno.test("Copy.compared is where a comparison goes on after a killed process, and nowhere after anything else", () => {
+  const compared = { from: 9000, open: [17] };
+  const interrupted = (): MemoryStorage => {
+    const storage = new MemoryStorage();
+    const before = open(storage);
+    before.adopt([{ generation: 1n, epoch: 1, first: 1 }], 10, 100);
+    before.noteCompared(compared);
+    before.close();
+    return storage;
+  };
+  const after = (change: (copy: Copy) => void, bootId = "boot-1"): number => {
+    const copy = open(interrupted(), bootId);
+    change(copy);
+    const { compared: from } = positionOf(copy, false);
+    copy.close();
+    return from;
+  };
+  assertEquals(after(() => {}), 9000);
+  assertEquals(after(() => {}, "boot-2"), 0);
+  assertEquals(after((copy) => copy.recovered()), 0);
+  assertEquals(after((copy) => void copy.doubt()), 0);
+  assertEquals(after((copy) => void copy.doubted.add(20)), 0);
+  assertEquals(after((copy) => copy.begin("primary")), 0);
+  assertEquals(after((copy) => copy.noteCompared(null)), 0);
+});

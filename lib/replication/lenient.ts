@@ -193,7 +193,7 @@ export class Lenient {
     const now = withoutRights(mutation, held.type);
     if (now === null || now.a !== a || now.name !== name) {
       // Perhaps no frame of it is to come.
-      if (!this.#limbo.whole && !this.#limbo.seen.has(held.id)) this.#limbo.missing(held.id);
+      if (!this.#limbo.comes(held.id) && !this.#limbo.seen.has(held.id)) this.#limbo.missing(held.id);
     }
     if (now === null) return 0;
     mutation.a = now.a;

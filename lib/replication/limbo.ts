@@ -80,6 +80,8 @@ export class Limbo {
   phase: Phase = "off";
   /** All is compared, not a set: an object the source's walk could miss by a rename is asked for. */
   whole = false;
+  /** Of a walk over everything: objects with ids below were made equal before and are not walked to. */
+  from = 0;
   /** Objects of which the first frame came in this session. */
   readonly seen: IdSet = new IdSet();
   /** Objects that are as on the source from here on: directories with all their entries, files with their content. */
@@ -121,10 +123,11 @@ export class Limbo {
   }
 
   /** A comparison begins, or begins again: what an earlier one left in limbo can be found again. */
-  begin(whole: boolean): number {
+  begin(whole: boolean, from = 0): number {
     this.#forget();
     this.phase = "collecting";
     this.whole = whole;
+    this.from = from;
     for (let root = 0; root < this.#objects.rootCount; root++) {
       const failed = this.#adoptLeftovers(root);
       if (failed < 0) return failed;
@@ -151,6 +154,11 @@ export class Limbo {
     this.inodes.clear();
     this.listing = null;
     this.guard = null;
+  }
+
+  /** Whether the source comes to the object without being asked. */
+  comes(id: number): boolean {
+    return this.whole && id >= this.from;
   }
 
   /** The object, or its directory's entries, must be sent again. */

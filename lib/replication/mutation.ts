@@ -140,6 +140,10 @@ export interface ReconcileBegin {
   readonly history: unknown;
   /** Ids below are taken. */
   readonly nextId: number;
+  /** Everything is compared, but for ids below that were compared before, and have not changed since. */
+  readonly from: number;
+  /** Ids below `from` that have changed since. */
+  readonly changed: readonly number[];
 }
 
 const EMPTY = new Uint8Array(0);

@@ -30,6 +30,8 @@ export interface Position {
   readonly activeKnown: boolean;
   /** It has objects that the source may know: asking whether they are equal pays. */
   readonly holds: boolean;
+  /** Ids below were compared before a comparison of everything was cut short; 0: none. */
+  readonly compared: number;
   /** A person accepts that what it wrote apart is taken to quarantine and overwritten. */
   readonly overwrite: boolean;
 }
@@ -44,6 +46,8 @@ export type Plan =
     readonly preserve: boolean;
     /** Prints come first. */
     readonly survey: boolean;
+    /** Ids below were compared before, as of `common`. */
+    readonly from: number;
     /** The last sequence both have. */
     readonly common: number;
     /** The source's log names what it changed after this. */
@@ -69,6 +73,7 @@ export function positionOf(copy: Copy, overwrite: boolean): Position {
     activeKnown: !copy.suspect && !copy.edited && copy.meta.value.copy !== "inconsistent" &&
       (copy.activity.found === "whole" || !copy.crashed),
     holds: !copy.map.empty,
+    compared: copy.compared?.from ?? 0,
     overwrite,
   };
 }
@@ -89,6 +94,7 @@ export function readPosition(body: unknown): Position {
     served: of.served === true,
     activeKnown: of.activeKnown === true,
     holds: of.holds === true,
+    compared: of.compared === undefined ? 0 : count(of.compared, "place of a comparison"),
     overwrite: of.overwrite === true,
   };
 }
@@ -112,10 +118,10 @@ export function planFor(copy: Copy, position: Position, epoch: number): Verdict 
   const { kind, common } = compareHistories(copy.history, target);
   switch (kind) {
     case "new":
-      return whole(position, epoch, false);
+      return whole(position, epoch, { preserve: false });
     case "foreign":
       return position.overwrite
-        ? whole(position, epoch, true)
+        ? whole(position, epoch, { preserve: true })
         : refuse("foreign", "the secondary's data has no history in common with the primary's");
     case "diverged":
       return position.overwrite
@@ -147,14 +153,28 @@ function compare(
   const ownNamed = position.logFirst <= plan.common + 1 ||
     (!position.exact && position.checkpoint <= plan.common);
   const named = position.activeKnown && ownNamed && since + 1 >= copy.journal.first;
+  // What was compared before is equal but for what the log names since.
+  const goesOn = !position.served && plan.common === position.last && plan.common + 1 >= copy.journal.first;
+  if (!named && goesOn && position.compared > 0) return whole(position, epoch, plan);
   return named
-    ? { accept: true, epoch, plan: { mode: "reconcile", whole: false, survey: true, since, ...plan } }
-    : whole(position, epoch, plan.preserve);
+    ? {
+      accept: true,
+      epoch,
+      plan: { mode: "reconcile", whole: false, survey: true, from: 0, since, ...plan },
+    }
+    : whole(position, epoch, { preserve: plan.preserve });
 }
 
-function whole({ holds }: Position, epoch: number, preserve: boolean): Verdict {
-  const plan = { whole: true, preserve, survey: holds, common: 0, since: 0 };
-  return { accept: true, epoch, plan: { mode: "reconcile", ...plan } };
+/** Everything; with `common` from where an earlier comparison was cut short. */
+function whole(
+  { holds, compared }: Position,
+  epoch: number,
+  { preserve, common }: { readonly preserve: boolean; readonly common?: number },
+): Verdict {
+  const place = common === undefined
+    ? { from: 0, common: 0, since: 0 }
+    : { from: compared, common, since: common };
+  return { accept: true, epoch, plan: { mode: "reconcile", whole: true, preserve, survey: holds, ...place } };
 }
 
 function refuse(code: "diverged" | "foreign", why: string): Verdict {

@@ -79,6 +79,7 @@ Deno.test("planFor() follows the rules for every kind of position", () => {
             activeKnown: activeKnown === true,
             served: served === true,
             holds: overwrite === true,
+            compared: 0,
             overwrite: overwrite === true,
           };
           assertEquals(
@@ -104,6 +105,7 @@ const WELL: Position = {
   served: false,
   activeKnown: true,
   holds: false,
+  compared: 0,
   overwrite: false,
 };
 
@@ -138,4 +140,18 @@ Deno.test("readPosition() reads what was said, and refuses anything else", () =>
   ) {
     assertThrows(() => readPosition(bad), TypeError, "Cannot read");
   }
+});
+
+Deno.test("planFor() goes on with a comparison that was cut short, where the log names what changed since", () => {
+  const cut = { ...WELL, exact: false, activeKnown: false, holds: true, compared: 9000 };
+  const from = (position: Position, logFirst = 1): number | undefined => {
+    const verdict = planFor(source(logFirst), position, 2);
+    return verdict.accept && verdict.plan.mode === "reconcile" && verdict.plan.whole
+      ? verdict.plan.from
+      : undefined;
+  };
+  assertEquals(from(cut), 9000);
+  assertEquals(from(cut, 82), 0);
+  assertEquals(from({ ...cut, served: true }), 0);
+  assertEquals(from({ ...cut, compared: 0 }), 0);
 });

@@ -30,6 +30,7 @@ import {
 import { SURVEYS, VERIFIES } from "../protocol.ts";
 import type { Copy } from "./copy.ts";
 import { forgetForeignIds, handleMap, rebuildMap } from "./copy.ts";
+import { OPEN_MAX } from "./compared_place.ts";
 import { ASK_KIND, CONTROL, sessionNumber } from "./mutation.ts";
 import { Objects } from "./objects.ts";
 import { orphanKey } from "./orphan_key.ts";
@@ -688,6 +689,8 @@ export class PrimaryRole {
   }
 
   #beginReconcile(plan: Extract<Plan, { mode: "reconcile" }>, wire: Wire, ids: Set<number>): CatchUp {
+    // What can be listed for a comparison that goes on; else it begins again.
+    const from = plan.survey && this.#version >= SURVEYS && ids.size <= OPEN_MAX ? plan.from : 0;
     const source = new ReconcileSource({
       backing,
       objects: this.#objects,
@@ -695,9 +698,9 @@ export class PrimaryRole {
       addressOf,
       sha256,
       whole: plan.whole,
-      ids,
+      ids: plan.whole ? [] : ids,
       known: plan.whole ? this.#copy.map.count() : 0,
-      survey: this.#version >= SURVEYS && plan.survey ? this.#survey() : null,
+      survey: this.#version >= SURVEYS && plan.survey ? this.#survey(from) : null,
     });
     wire.json(CONTROL.reconcile, {
       whole: plan.whole,
@@ -705,15 +708,17 @@ export class PrimaryRole {
       sequence: this.#copy.journal.last,
       history: this.#copy.encodedHistory(),
       nextId: this.#copy.nextId,
+      from,
+      changed: from > 0 ? [...ids] : [],
     });
     return { kind: "reconcile", source, begun: plan.whole, waiting: false, plan, ids };
   }
 
-  #survey(): Survey {
+  #survey(from: number): Survey {
     return {
       exists: (id) => this.#copy.map.has(id),
       tellTime: (id) => this.sequencer.tellTime(id),
-      from: 1,
+      from,
       until: this.#copy.nextId,
     };
   }

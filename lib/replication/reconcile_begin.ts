@@ -27,7 +27,19 @@ export function decodeBegin(body: Uint8Array): Beginning {
       throw new TypeError("whole or preserve is no flag");
     }
     if (!isCount(sequence) || !isCount(nextId)) throw new TypeError("sequence or nextId is no count");
-    return { whole, preserve, sequence, history, nextId, generations: decodeGenerations(history) };
+    const { from = 0, changed = [] } = of;
+    if (!isCount(from)) throw new TypeError("from is no count");
+    if (!Array.isArray(changed) || !changed.every(isCount)) throw new TypeError("changed are no ids");
+    return {
+      whole,
+      preserve,
+      sequence,
+      history,
+      nextId,
+      from,
+      changed,
+      generations: decodeGenerations(history),
+    };
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new StreamError("protocol", `Cannot begin a comparison: ${reason}; the channel is closed`);

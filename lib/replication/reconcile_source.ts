@@ -14,8 +14,8 @@ import { Dirents } from "../system/dirents.ts";
 import { O, S_IF } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
 import { setU64 } from "./bytes.ts";
-import { dataEnd, nextData } from "./holes.ts";
-import { BlockHasher, fetchAhead, HASH_BYTES, readAll, type Sha256 } from "./hashing.ts";
+import { FileSource, type FileWork, PIECE_BYTES, refused } from "./file_source.ts";
+import { readAll, type Sha256 } from "./hashing.ts";
 import { IdSet } from "./id_set.ts";
 import { nameKey, OWN_NAMES } from "./limbo.ts";
 import { ASK_KIND, CONTROL } from "./mutation.ts";
@@ -29,12 +29,8 @@ import type { Wire } from "./wire.ts";
 const ESTALE = 116;
 /** Cost of frames sent and not worked off. */
 export const WINDOW: number = 8 * 1024 * 1024;
-/** The most of a file that one frame carries or stands for. */
-const PIECE_BYTES = 1024 * 1024;
 /** Smaller files come whole with their frame: asking would take longer. */
 const INLINE_BYTES = 16 * 1024;
-/** A shorter hole is read as zeros: a frame for it costs more. */
-const HOLE_MIN = 64 * 1024;
 /** Files that wait for the target's answer. */
 const FILES_MAX = 64;
 /** Bytes of directory entries read in a step, about 60 names: each is looked up, and mutations wait meanwhile. */
@@ -81,18 +77,6 @@ export interface Progress {
   readonly why: string;
 }
 
-interface FileWork {
-  readonly id: number;
-  /** Size when its first frame was sent: what is beyond came as live records. */
-  readonly size: number;
-  /** The target says whether it has anything to compare. */
-  asked: boolean;
-  hashAt: number;
-  /** `sent` after the last frame it must answer for. */
-  mark: number;
-  readonly wants: { offset: number; length: number }[];
-}
-
 interface Listing {
   readonly id: number;
   readonly fd: number;
@@ -105,7 +89,7 @@ export class ReconcileSource {
   readonly #objects: Objects;
   readonly #wire: Wire;
   readonly #states: StateKeeper;
-  readonly #hasher: BlockHasher;
+  readonly #content: FileSource;
   readonly #stat = new Statx();
   readonly #entries = new Dirents(LISTING_BYTES);
   /** Ids to be said; those before `#next` are. */
@@ -127,7 +111,7 @@ export class ReconcileSource {
   #credited = 0;
   #phase: "open" | "closing" | "done" = "open";
   #waiting = false;
-  readonly #counters = { files: 0, bytes: 0, compared: 0 };
+  #said = 0;
 
   constructor(options: ReconcileSourceOptions) {
     this.#options = options;
@@ -135,7 +119,12 @@ export class ReconcileSource {
     this.#objects = options.objects;
     this.#wire = options.wire;
     this.#states = new StateKeeper(options.backing, options.addressOf);
-    this.#hasher = new BlockHasher(options.backing, options.sha256, options.addressOf);
+    this.#content = new FileSource({
+      ...options,
+      io: (held) => this.#io(held),
+      bodyAddress: () => this.#wire.bodyAddress,
+      send: (op, fields, length) => this.#control(op, fields, length),
+    });
     this.#offered = new Set(options.ids);
     this.#survey = options.survey === null ? null : this.#openSurvey(options.survey);
     if (this.#survey === null) {
@@ -231,12 +220,12 @@ export class ReconcileSource {
   /** How far it is, for people. */
   progress(): Progress {
     const surveyed = this.#survey?.counters ?? { objects: 0, bytes: 0 };
-    const files = this.#counters.files + surveyed.objects;
+    const files = this.#said + surveyed.objects;
     return {
       files,
       filesTotal: Math.max(this.#options.known, files + (this.#survey?.over === false ? 0 : this.#left)),
-      bytes: this.#counters.bytes,
-      compared: this.#counters.compared + surveyed.bytes,
+      bytes: this.#content.bytes,
+      compared: this.#content.compared + surveyed.bytes,
       part: this.#part(files),
       why: this.#why(),
     };
@@ -364,7 +353,7 @@ export class ReconcileSource {
   }
 
   #gone(id: number): void {
-    this.#counters.files++;
+    this.#said++;
     this.#control(
       CONTROL.object,
       { id, a: PART.gone },
@@ -379,10 +368,10 @@ export class ReconcileSource {
       const failed = readAll(this.#backing, this.#io(held), wire.bodyAddress + length, state.size, 0);
       if (failed < 0) throw refused(held.id, "read", failed);
       setContent(wire.bodyView, state.size);
-      this.#counters.bytes += state.size;
+      this.#content.bytes += state.size;
     }
     const content = held.type === S_IF.REG ? PART.content : 0;
-    this.#counters.files++;
+    this.#said++;
     this.#control(CONTROL.object, { id: held.id, a: PART.begin | content | PART.end }, length + state.size);
   }
 
@@ -407,7 +396,7 @@ export class ReconcileSource {
     if (got > 0 && held !== undefined) return this.#send(this.#state(held), parts | PART.entries, entries);
     this.#backing.close(listing.fd);
     this.#listing = null;
-    this.#counters.files++;
+    this.#said++;
     if (held === undefined) return this.#gone(listing.id);
     this.#send(this.#state(held), parts | PART.entries | PART.end, []);
   }
@@ -417,7 +406,7 @@ export class ReconcileSource {
     if (this.#present(listing.id) !== undefined && this.#survey?.list(listing, budget) === true) return;
     this.#backing.close(listing.fd);
     this.#names = null;
-    this.#counters.files++;
+    this.#said++;
     if (this.#present(listing.id) === undefined) this.#gone(listing.id);
   }
 
@@ -430,7 +419,8 @@ export class ReconcileSource {
     const child = this.#objects.lookup(parent, name);
     if (typeof child === "number") throw refused(parent.id, "look up a name in", child);
     into.push({ id: child.id, type: child.type, name, extra: this.#extra(child) });
-    if (this.#options.whole) this.#meet(child.id);
+    const walked = child.type === S_IF.DIR || child.id >= (this.#options.survey?.from ?? 0);
+    if (this.#options.whole && walked) this.#meet(child.id);
   }
 
   #extra(child: Held): Uint8Array {
@@ -458,19 +448,19 @@ export class ReconcileSource {
     }
     const want = file.wants[0];
     if (want !== undefined) {
-      this.#sendData(held, want, piece);
+      this.#content.data(held, want, piece);
       if (want.length <= 0) file.wants.shift();
       return true;
     }
-    const end = Math.min(file.size, this.#sizeOf(held));
+    const end = Math.min(file.size, this.#content.sizeOf(held));
     if (file.hashAt < end) {
-      this.#sendHashes(held, file, end, piece);
+      this.#content.hashes(held, file, end, piece);
       file.mark = this.#sent;
       return true;
     }
     if (this.#credited < file.mark) return false;
     this.#files.delete(file.id);
-    this.#counters.files++;
+    this.#said++;
     this.#send(this.#state(held), PART.end, []);
     return true;
   }
@@ -489,72 +479,6 @@ export class ReconcileSource {
     this.#control(CONTROL.reconciled, {}, orphans.length * 8);
   }
 
-  #sizeOf(held: Held): number {
-    const failed = this.#backing.statx(held.path, this.#stat);
-    if (failed < 0) throw refused(held.id, "look at", failed);
-    return this.#stat.size;
-  }
-
-  #sendHashes(held: Held, file: FileWork, end: number, piece: number): void {
-    const fd = this.#io(held);
-    const start = file.hashAt;
-    const data = this.#nextData(held, fd, start, end);
-    // Whole blocks only: the block in which data begins is hashed.
-    const hole = data >= end ? end : data - data % BLOCK_BYTES;
-    if (hole > start) {
-      file.hashAt = hole;
-      this.#counters.compared += hole - start;
-      return this.#control(CONTROL.blocks, { id: file.id, a: start, b: file.size, c: hole - start }, 0);
-    }
-    const stop = Math.min(end, start + piece - piece % BLOCK_BYTES);
-    fetchAhead(this.#backing, fd, start, stop);
-    const count = this.#hasher.hash(fd, start, stop, this.#wire.bodyAddress);
-    if (count < 0) throw refused(file.id, "read", count);
-    file.hashAt = stop;
-    this.#counters.compared += stop - start;
-    this.#control(
-      CONTROL.blocks,
-      { id: file.id, a: start, b: file.size, c: stop - start },
-      count * HASH_BYTES,
-    );
-  }
-
-  /** Sends the first piece of a range as it is now, and takes it off the range. */
-  #sendData(held: Held, want: { offset: number; length: number }, piece: number): void {
-    const fd = this.#io(held);
-    // What was cut off meanwhile came as a record; there is nothing to send.
-    const end = Math.min(want.offset + want.length, this.#sizeOf(held));
-    const { offset } = want;
-    if (offset >= end) {
-      want.length = 0;
-      return;
-    }
-    const data = this.#nextData(held, fd, offset, end);
-    const zeros = data - offset >= HOLE_MIN || data >= end;
-    const length = zeros ? data - offset : Math.min(piece, this.#dataEnd(held, fd, data, end) - offset);
-    if (!zeros) {
-      const failed = readAll(this.#backing, fd, this.#wire.bodyAddress, length, offset);
-      if (failed < 0) throw refused(held.id, "read", failed);
-      this.#counters.bytes += length;
-    }
-    want.offset += length;
-    want.length = end - want.offset;
-    this.#control(CONTROL.data, { id: held.id, a: offset, b: length }, zeros ? 0 : length);
-  }
-
-  #nextData(held: Held, fd: number, from: number, end: number): number {
-    const data = nextData(this.#backing, fd, from, end);
-    if (data < 0) throw refused(held.id, "look for holes in", data);
-    return data;
-  }
-
-  #dataEnd(held: Held, fd: number, from: number, end: number): number {
-    const range = { from, end, least: HOLE_MIN, enough: PIECE_BYTES };
-    const hole = dataEnd(this.#backing, fd, range);
-    if (hole < 0) throw refused(held.id, "look for holes in", hole);
-    return hole;
-  }
-
   #control(op: number, fields: { id?: number; a?: number; b?: number; c?: number }, length: number): void {
     this.#wire.control(op, fields, length);
     this.#sent += costOf(op, { body: this.#wire.bodyView, at: 0, length, covered: fields.c ?? 0 });
@@ -562,10 +486,3 @@ export class ReconcileSource {
 }
 
 const NOTHING = new Uint8Array(0);
-
-function refused(id: number, what: string, result: number): StreamError {
-  return new StreamError(
-    "system",
-    `Cannot compare the copies: the primary's disk did not let us ${what} object ${id} (errno ${-result})`,
-  );
-}

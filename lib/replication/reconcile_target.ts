@@ -8,21 +8,23 @@
  * @module
  */
 
+import type { Compared } from "../journal/meta.ts";
 import { OFFSET } from "../journal/record.ts";
 import type { Backing } from "../system/backing.ts";
-import { Dirents } from "../system/dirents.ts";
-import { O, S_IF } from "../system/linux.ts";
+import { S_IF } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
 import { AttributesTarget } from "./attributes_target.ts";
 import { sameBytes, u64 } from "./bytes.ts";
 import { ContentTarget, refusal } from "./content_target.ts";
+import { ComparedPlace } from "./compared_place.ts";
 import { creation, type Unchangeable, unchangeable } from "./creation.ts";
 import { ApplyError } from "./follower.ts";
 import { FRAME_HEADER } from "./frame.ts";
 import type { Sha256 } from "./hashing.ts";
 import type { Lenient } from "./lenient.ts";
-import { type Limbo, nameKey, OWN_NAMES } from "./limbo.ts";
+import type { Limbo } from "./limbo.ts";
 import { Sweeper } from "./limbo_sweep.ts";
+import { namesBut } from "./names_beneath.ts";
 import { CONTROL, Mutation, type ReconcileBegin } from "./mutation.ts";
 import { costOf, decodeObject, type Entry, type ObjectFrame, PART } from "./object_frame.ts";
 import { type ObjectState, StateKeeper } from "./object_state.ts";
@@ -59,6 +61,10 @@ export interface ReconcileTargetOptions {
    * compares should this one be cut short.
    */
   readonly touch: (id: number) => void;
+  /** Writes down how far a comparison of everything has come: durable when it returns. */
+  readonly saveCompared: (compared: Compared | null) => void;
+  /** How many ids apart; left out: as {@link ComparedPlace} has it. */
+  readonly saveEvery?: number;
   /** Memory may show what the disk does not have: what is compared is read from the disk. */
   readonly suspect: () => boolean;
   /** The keeper may close the descriptor of an orphan that the source does not have. */
@@ -80,8 +86,8 @@ export class ReconcileTarget {
   readonly #attributes: AttributesTarget;
   readonly #content: ContentTarget;
   readonly #survey: SurveyTarget;
+  readonly #place: ComparedPlace;
   readonly #stat = new Statx();
-  readonly #entries = new Dirents(32768);
   readonly #mutation = new Mutation();
   /** Asked for and not come since. */
   readonly #reported = new Set<number>();
@@ -103,7 +109,13 @@ export class ReconcileTarget {
     this.#states = new StateKeeper(options.backing, options.addressOf);
     this.#attributes = new AttributesTarget(this.#states);
     this.#content = new ContentTarget(options);
-    this.#survey = new SurveyTarget({ ...options, missing: (id) => this.missing(id) });
+    this.#place = new ComparedPlace(options.saveCompared, options.saveEvery);
+    this.#survey = new SurveyTarget({
+      ...options,
+      missing: (id) => this.missing(id),
+      again: (id) => this.#ask(id),
+      place: this.#place,
+    });
   }
 
   /**
@@ -121,15 +133,21 @@ export class ReconcileTarget {
   /**
    * A comparison begins.
    *
+   * @param compared where it goes on, written down already; null: at the beginning.
    * @param quarantine where what is overwritten goes first, or null when it need not be kept.
    */
-  begin(begin: ReconcileBegin, quarantine: Quarantine | null): void {
+  begin(begin: ReconcileBegin, quarantine: Quarantine | null, compared: Compared | null): void {
     this.abort();
-    this.#done("look into limbo for", 0, this.#limbo.begin(begin.whole));
+    this.#done("look into limbo for", 0, this.#limbo.begin(begin.whole, compared?.from ?? 0));
+    this.#place.begin(compared);
     this.#quarantine = quarantine;
     quarantine?.join(this.#limbo);
     this.#limbo.guard = quarantine;
     this.#objectsDone = this.#content.written = this.#survey.equal = 0;
+    this.#inFrame = true;
+    for (const id of compared?.open ?? []) this.missing(id);
+    this.#inFrame = false;
+    this.#flushMissing();
   }
 
   /** The session is over before its time; what was made equal stays so. */
@@ -149,7 +167,13 @@ export class ReconcileTarget {
 
   /** An object is not here, or the entries of a directory are not right: it must be sent. */
   missing(id: number): void {
-    if (this.#limbo.phase !== "collecting" || this.#reported.has(id)) return;
+    if (this.#limbo.phase !== "collecting") return;
+    this.#place.open(id);
+    this.#ask(id);
+  }
+
+  #ask(id: number): void {
+    if (this.#reported.has(id)) return;
     this.#options.touch(id);
     this.#reported.add(id);
     this.#pending.push(id);
@@ -304,6 +328,7 @@ export class ReconcileTarget {
       this.#limbo.gone.add(id);
       this.#limbo.seen.add(id);
       this.#reported.delete(id);
+      this.#place.close(id);
       this.#objectsDone++;
       return;
     }
@@ -320,6 +345,7 @@ export class ReconcileTarget {
   #begin(state: ObjectState, parts: number): Held {
     const { id } = state;
     this.#options.touch(id);
+    if ((state.mode & S_IF.MT) !== S_IF.DIR) this.#place.open(id);
     this.#reported.delete(id);
     this.#limbo.finished.delete(id);
     this.#limbo.gone.delete(id);
@@ -396,11 +422,13 @@ export class ReconcileTarget {
       return;
     }
     this.#done("clear the name of", id, this.#limbo.displace(parent, name));
+    // Empty for now: whoever goes on after this must know that.
+    this.#place.open(id);
     const fresh = this.#limbo.makeAt(parent, name, creation(this.#mutation, id, type, made));
     if (typeof fresh === "number") throw refusal("make", id, fresh);
     this.#options.touch(id);
     // In a walk over everything the source comes to it by itself.
-    if (!this.#limbo.whole || this.#limbo.seen.has(id)) this.missing(id);
+    if (!this.#limbo.comes(id) || this.#limbo.seen.has(id)) this.#ask(id);
   }
 
   /** An object that the map does not know may stand at its name already. */
@@ -419,7 +447,10 @@ export class ReconcileTarget {
     if (held.type === S_IF.DIR) this.#displaceOthers(held);
     if (held.type === S_IF.REG) this.#checkSize(held, state);
     this.#attributes.finish(held, state);
-    if (!this.#reported.has(held.id)) this.#limbo.finished.add(held.id);
+    if (!this.#reported.has(held.id)) {
+      this.#limbo.finished.add(held.id);
+      this.#place.close(held.id);
+    }
     this.#objectsDone++;
   }
 
@@ -438,27 +469,9 @@ export class ReconcileTarget {
   #displaceOthers(held: Held): void {
     const listing = this.#limbo.listing;
     if (listing === null || listing.id !== held.id) return this.missing(held.id);
-    const others = this.#namesBut(held, listing.names);
+    const others = namesBut(this.#backing, held, listing.names);
     this.#limbo.listing = null;
     for (const name of others) this.#done("clear a name in", held.id, this.#limbo.displace(held, name));
-  }
-
-  #namesBut(held: Held, names: ReadonlySet<string>): Uint8Array[] {
-    const fd = this.#done("list", held.id, this.#backing.reopen(held.path, O.RDONLY | O.DIRECTORY));
-    const others: Uint8Array[] = [];
-    try {
-      while (this.#done("list", held.id, this.#backing.getdents(fd, this.#entries)) > 0) {
-        while (this.#entries.next()) {
-          if (this.#entries.isDot) continue;
-          const key = nameKey(this.#entries.name);
-          if (names.has(key) || (held.id < FIRST_ID && OWN_NAMES.includes(key))) continue;
-          others.push(this.#entries.name.slice());
-        }
-      }
-    } finally {
-      this.#backing.close(fd);
-    }
-    return others;
   }
 
   /** Hashes of a range, or nothing: a hole. Asks for the blocks that differ. */

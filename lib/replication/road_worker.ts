@@ -363,7 +363,7 @@ class RoadThread {
 
   #attach(command: Extract<RoadCommand, { kind: "attach" }>): unknown {
     const { plan } = command;
-    const ids = plan.mode === "reconcile" && !plan.whole
+    const ids = plan.mode === "reconcile" && (!plan.whole || plan.from > 0)
       ? this.#copy.touchedSince(plan.since)
       : new Set<number>();
     if (ids === null) {
@@ -383,6 +383,8 @@ class RoadThread {
     // After the last frame: it may have been the one that began a comparison.
     this.#copy.checkServable(force);
     this.#copy.accept(epoch);
+    // Also where going back is cut short: what was compared is that no longer.
+    if (force) this.#copy.noteCompared(null);
     const restoring = force && !this.#wayBack.goBack(roots);
     return { sequence: this.#copy.journal.last, restoring };
   }

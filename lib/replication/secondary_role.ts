@@ -187,6 +187,7 @@ export class SecondaryRole {
       dropOrphan: world.dropOrphan,
       sync: (fd) => this.#syncFileSystem(fd),
       suspect: () => world.copy.suspect,
+      saveCompared: (compared) => world.copy.noteCompared(compared),
       emit: {
         want: (id, ranges) => {
           this.#foresight.asked(id, ranges);
@@ -458,6 +459,11 @@ export class SecondaryRole {
     this.#keepWayBack();
     // What was written here alone must go to quarantine also when this comparison is cut short and begun again.
     if (begin.preserve) this.#copy.meta.update({ role: "primary" });
+    const { from, changed } = begin;
+    const open = new Set([...this.#copy.compared?.open ?? [], ...changed]);
+    const compared = from === 0 || begin.preserve ? null : { from, open: [...open] };
+    // First: that more is open than must be harms nothing, and what changed until `sequence` is in no log from then on.
+    this.#copy.noteCompared(compared);
     this.#copy.adopt(begin.generations, begin.sequence, begin.nextId);
     this.#acknowledged = begin.sequence;
     this.#follower.lenient = true;
@@ -470,7 +476,7 @@ export class SecondaryRole {
         addressOf,
       })
       : null;
-    this.#target.begin(begin, quarantine);
+    this.#target.begin(begin, quarantine, compared);
     this.#reconciling = true;
   }
 

@@ -11,13 +11,13 @@
 import type { Backing } from "../system/backing.ts";
 import { Dirents, DT } from "../system/dirents.ts";
 import { O, S_IF } from "../system/linux.ts";
+import { refused } from "./file_source.ts";
 import { HASH_BYTES, type Sha256 } from "./hashing.ts";
 import { IdNumbers } from "./id_numbers.ts";
 import { nameKey, OWN_NAMES } from "./limbo.ts";
 import { CONTROL } from "./mutation.ts";
 import { FIRST_ID, type Objects } from "./objects.ts";
 import { isSmall, type Opened, Printer } from "./printer.ts";
-import { StreamError } from "./stream.ts";
 import { LISTED, putSaid } from "./survey_frame.ts";
 import { putName } from "./verify_frame.ts";
 import type { Wire } from "./wire.ts";
@@ -224,7 +224,9 @@ export class SurveySource {
       this.#counters.objects++;
       this.#counters.bytes += object.size;
     }
-    if (at > 0) this.#options.send(CONTROL.prints, { c: cost }, at);
+    // With a set there is no place to go on at.
+    const reached = this.#options.ids === null ? this.#next : 0;
+    if (at > 0) this.#options.send(CONTROL.prints, { a: reached, c: cost }, at);
   }
 
   /** The id a name leads to; 0: it leads nowhere any more. */
@@ -241,7 +243,8 @@ export class SurveySource {
     const child = parent === undefined ? -ENOENT : this.#objects.lookup(parent, entries.name);
     if (child === -ENOENT) return 0;
     if (typeof child === "number") throw refused(parentId, "look up a name in", child);
-    meet(child.id);
+    // A file that was compared before needs no look now.
+    if (child.type === S_IF.DIR || child.id >= survey.from) meet(child.id);
     return child.id;
   }
 
@@ -273,11 +276,4 @@ export function openListing(backing: Backing, id: number, path: number): NameLis
   const fd = backing.reopen(path, O.RDONLY | O.DIRECTORY);
   if (fd < 0) throw refused(id, "open", fd);
   return { id, fd, begun: false };
-}
-
-function refused(id: number, what: string, result: number): StreamError {
-  return new StreamError(
-    "system",
-    `Cannot compare the copies: the primary's disk did not let us ${what} object ${id} (errno ${-result})`,
-  );
 }

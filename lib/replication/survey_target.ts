@@ -10,15 +10,16 @@
 
 import { OFFSET } from "../journal/record.ts";
 import type { Backing } from "../system/backing.ts";
-import { Dirents } from "../system/dirents.ts";
-import { O, S_IF } from "../system/linux.ts";
+import { S_IF } from "../system/linux.ts";
+import type { ComparedPlace } from "./compared_place.ts";
 import { sameBytes, u64 } from "./bytes.ts";
 import { refusal } from "./content_target.ts";
 import { FRAME_HEADER } from "./frame.ts";
 import { HASH_BYTES, type Sha256 } from "./hashing.ts";
-import { type Limbo, nameKey, NO_INODE, OWN_NAMES } from "./limbo.ts";
+import { type Limbo, nameKey, NO_INODE } from "./limbo.ts";
 import { CONTROL } from "./mutation.ts";
-import { FIRST_ID, type Held, type Objects } from "./objects.ts";
+import type { Held, Objects } from "./objects.ts";
+import { namesIn } from "./names_beneath.ts";
 import { type Opened, Printer } from "./printer.ts";
 import { StreamError } from "./stream.ts";
 import { LISTED, readSaid, type Said } from "./survey_frame.ts";
@@ -38,18 +39,20 @@ export interface SurveyTargetOptions {
   readonly suspect: () => boolean;
   /** The object must be sent. */
   readonly missing: (id: number) => void;
+  /** The directory must be sent with its names; they are compared in every session. */
+  readonly again: (id: number) => void;
+  /** What is known of how far the comparison is. */
+  readonly place: ComparedPlace;
 }
 
 /** Compares by prints. Throws `ApplyError` when the disk refuses. */
 export class SurveyTarget {
   readonly #options: SurveyTargetOptions;
-  readonly #backing: Backing;
   readonly #objects: Objects;
   readonly #limbo: Limbo;
   readonly #printer: Printer;
   readonly #print = new Uint8Array(HASH_BYTES);
   readonly #printAddress: number;
-  readonly #entries = new Dirents(32768);
   /** Where the names of the directory in {@link Limbo.listing} lead on the source. */
   readonly #names = new Map<string, number>();
   /** Objects found equal. */
@@ -57,7 +60,6 @@ export class SurveyTarget {
 
   constructor(options: SurveyTargetOptions) {
     this.#options = options;
-    this.#backing = options.backing;
     this.#objects = options.objects;
     this.#limbo = options.limbo;
     this.#printer = new Printer(options);
@@ -73,6 +75,7 @@ export class SurveyTarget {
     const start = offset + FRAME_HEADER;
     if (op === CONTROL.prints) this.#prints(bytes, view, start, offset + length);
     else this.#listed(bytes, view, offset, offset + length);
+    if (op === CONTROL.prints) this.#options.place.reached(u64(view, offset + OFFSET.a));
   }
 
   #prints(bytes: Uint8Array, view: DataView, start: number, end: number): void {
@@ -107,11 +110,16 @@ export class SurveyTarget {
     if (opened.type !== type || opened.root !== root || opened.nlink === 0) return this.#options.missing(id);
     // What else there is cannot be changed, only made anew: then its names lead to another object than now.
     if (type === S_IF.REG || type === S_IF.DIR) limbo.inodes.set(id, opened.ino);
-    if (print < 0) return;
+    if (print < 0) {
+      // It is compared by its blocks.
+      if (type === S_IF.REG) this.#options.place.open(id);
+      return;
+    }
     if (!this.#same(opened, bytes, print)) return this.#options.missing(id);
     limbo.inodes.set(id, opened.ino);
     limbo.seen.add(id);
     limbo.finished.add(id);
+    this.#options.place.close(id);
     this.equal++;
   }
 
@@ -135,7 +143,7 @@ export class SurveyTarget {
       limbo.listing = { id, names: new Set() };
     }
     const { listing } = limbo;
-    if (listing === null || listing.id !== id) return this.#options.missing(id);
+    if (listing === null || listing.id !== id) return this.#options.again(id);
     for (const entry of readNames(bytes, view, start, end)) {
       const key = nameKey(entry.name);
       listing.names.add(key);
@@ -144,10 +152,11 @@ export class SurveyTarget {
     if (!last) return;
     limbo.listing = null;
     const print = bytes.subarray(offset + FRAME_HEADER, offset + FRAME_HEADER + HASH_BYTES);
-    if (!this.#equalDirectory(id, listing.names, print)) this.#options.missing(id);
+    if (!this.#equalDirectory(id, listing.names, print)) this.#options.again(id);
     else {
       limbo.seen.add(id);
       limbo.finished.add(id);
+      this.#options.place.close(id);
       this.equal++;
     }
     this.#names.clear();
@@ -169,36 +178,26 @@ export class SurveyTarget {
 
   /** Whether the names here are those of the source, and lead to the same objects. */
   #equalNames(held: Held, names: ReadonlySet<string>): boolean {
-    const fd = this.#backing.reopen(held.path, O.RDONLY | O.DIRECTORY);
-    if (fd < 0) throw refusal("list", held.id, fd);
     let count = 0;
-    try {
-      for (;;) {
-        const got = this.#backing.getdents(fd, this.#entries);
-        if (got < 0) throw refusal("list", held.id, got);
-        if (got === 0) return count === names.size;
-        while (this.#entries.next()) {
-          if (this.#entries.isDot) continue;
-          const key = nameKey(this.#entries.name);
-          if (held.id < FIRST_ID && OWN_NAMES.includes(key)) continue;
-          if (!names.has(key) || !this.#leads(held, key)) return false;
-          count++;
-        }
-      }
-    } finally {
-      this.#backing.close(fd);
+    for (const entry of namesIn(this.#options.backing, held)) {
+      if (!names.has(entry.key) || !this.#leads(held, entry)) return false;
+      count++;
     }
+    return count === names.size;
   }
 
   /** Whether the entry in hand leads to the object that the source said. */
-  #leads(held: Held, key: string): boolean {
-    const id = this.#names.get(key);
+  #leads(
+    held: Held,
+    entry: { readonly key: string; readonly ino: number; readonly name: Uint8Array },
+  ): boolean {
+    const id = this.#names.get(entry.key);
     // A live record has put it there meanwhile.
     if (id === undefined) return true;
     const ino = this.#limbo.inodes.get(id);
-    if (ino !== 0) return ino === this.#entries.ino;
-    const name = new Uint8Array(this.#entries.name.length + 1);
-    name.set(this.#entries.name);
+    if (ino !== 0) return ino === entry.ino;
+    const name = new Uint8Array(entry.name.length + 1);
+    name.set(entry.name);
     return this.#limbo.idAt(held, name) === id;
   }
 }

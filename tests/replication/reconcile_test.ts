@@ -3,7 +3,7 @@
  * target is the source. `RECONCILE_SEEDS=first-last` runs others than the usual ones.
  */
 
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { rebuildMap } from "../../lib/replication/copy.ts";
 import { backing } from "../../lib/system/backing.ts";
 import { AT, O, S_IF } from "../../lib/system/linux.ts";
@@ -157,13 +157,17 @@ function restart({ target }: World): void {
   rebuildMap(backing, target.objects, target.roots);
 }
 
-/** Runs a session with live mutations between its steps; false when it was cut. */
-function live(world: World, session: Session, options: { mutations: number; cutAfter?: number }): boolean {
+/** Runs a session with live mutations between its steps; false when it was cut. `lost` gets what was under way then. */
+function live(
+  world: World,
+  session: Session,
+  options: { mutations: number; cutAfter?: number; lost?: Set<number> },
+): boolean {
   const { roll, actor, changed } = world;
   let left = options.mutations;
   for (let i = 0; i < 200_000; i++) {
     if (i === options.cutAfter) {
-      session.cut();
+      for (const id of session.cut()) options.lost?.add(id);
       return false;
     }
     if (left > 0 && roll(4) === 0) {
@@ -300,4 +304,35 @@ Deno.test("ReconcileTarget goes on after sessions cut at any step, also after it
       assertExact(world);
     });
   }
+});
+
+Deno.test("ReconcileTarget goes on where a comparison of everything was cut short, by what changed since alone", () => {
+  let went = 0;
+  for (const seed of seeds) {
+    withWorld(seed, (world) => {
+      grow(world, 120);
+      const model = world.actor.model.clone();
+      const next = world.nextId();
+      const model2 = world.actor.model.clone();
+      goOn(world, 20);
+      stray(world, model, next, 20);
+      damage(world, model2, 15);
+      let session = new Session(world.source, world.target, { whole: true, ids: [] });
+      for (let cuts = 0; cuts < 6; cuts++) {
+        const lost = new Set<number>();
+        if (live(world, session, { mutations: 20, cutAfter: 20 + world.roll(300), lost })) break;
+        world.changed.clear();
+        goOn(world, world.roll(6));
+        const compared = session.compared ?? undefined;
+        if (compared !== undefined) went++;
+        world.target.objects.trim();
+        const changed = [...lost, ...world.changed];
+        session = new Session(world.source, world.target, { whole: true, ids: [], compared, changed });
+      }
+      if (!session.finished) live(world, session, { mutations: 20 });
+      assertEqual(world);
+      assertExact(world);
+    });
+  }
+  assert(went >= seeds.length, `only ${went} sessions went on`);
 });

@@ -6,6 +6,7 @@
  */
 
 import { crc32 } from "node:zlib";
+import type { Compared } from "../../lib/journal/meta.ts";
 import { OFFSET, OP, type RecordFields } from "../../lib/journal/record.ts";
 import { Lenient } from "../../lib/replication/lenient.ts";
 import { Limbo } from "../../lib/replication/limbo.ts";
@@ -22,6 +23,7 @@ import type { FileHandle } from "../../lib/system/handle.ts";
 import { addressOf, cstring, memoryAt } from "../../lib/system/libc.ts";
 import { AT, O } from "../../lib/system/linux.ts";
 import { sha256 } from "../../lib/system/sha256.ts";
+import { touchedBy } from "./chance.ts";
 import { syncfs } from "../../lib/system/syncfs.ts";
 
 /** A handle map in memory. */
@@ -113,6 +115,10 @@ export class Side {
 export interface SessionOptions {
   readonly whole: boolean;
   readonly ids: Iterable<number>;
+  /** Where the comparison goes on; left out: it begins. */
+  readonly compared?: Compared | undefined;
+  /** Ids that changed on the source since. */
+  readonly changed?: readonly number[];
   /** Whether prints come first; left out: they do. */
   readonly survey?: boolean;
   /** What the target touches: its activity set. */
@@ -156,6 +162,8 @@ export class Session {
   readonly #receiveAddress = addressOf(this.#receive);
   #sequence = 0;
   saved: Saved | null = null;
+  /** What is written down of how far it is. */
+  compared: Compared | null = null;
   finished = false;
   bytesOnWire = 0;
   hashedBytes = 0;
@@ -195,7 +203,7 @@ export class Session {
       survey: options.survey === false ? null : {
         exists: (id) => sourceSide.handles.map.has(id),
         tellTime: () => {},
-        from: 1,
+        from: options.compared?.from ?? 0,
         until: 1 + Math.max(0, ...sourceSide.handles.map.keys()),
       },
     });
@@ -237,6 +245,8 @@ export class Session {
       dropOrphan: (id) => targetSide.kept.delete(id),
       sync: (root) => syncfs(root),
       suspect: () => options.suspect === true,
+      saveCompared: (place) => this.compared = place,
+      saveEvery: 1,
     });
     const preserve = options.quarantine !== undefined;
     const quarantine = options.quarantine === undefined ? null : Quarantine.open({
@@ -245,7 +255,20 @@ export class Session {
       backing: options.quarantineBacking ?? backing,
       addressOf,
     });
-    this.target.begin({ whole: options.whole, preserve, sequence: 0, history: null, nextId: 0 }, quarantine);
+    const { whole, compared, changed = [] } = options;
+    const begin = {
+      whole,
+      preserve,
+      sequence: 0,
+      history: null,
+      nextId: 0,
+      from: compared?.from ?? 0,
+      changed,
+    };
+    this.compared = compared === undefined
+      ? null
+      : { from: compared.from, open: [...new Set([...compared.open, ...changed])] };
+    this.target.begin(begin, quarantine, this.compared);
   }
 
   /** Sends a mutation that was executed on the source, with its measured times. */
@@ -336,12 +359,19 @@ export class Session {
     throw new Error(`no end: ${JSON.stringify(this.source.progress())}`);
   }
 
-  /** The line is cut: what was underway is lost. */
-  cut(): void {
+  /** The line is cut: what was underway is lost. Answers the objects that lost records were of. */
+  cut(): Set<number> {
+    const lost = new Set<number>();
+    for (const frame of this.#frames) {
+      if ((frame[OFFSET.op] ?? 0) >= 64) continue;
+      decodeMutation(frame, new DataView(frame.buffer), 0, addressOf(frame), this.#mutation);
+      for (const id of touchedBy(this.#mutation)) lost.add(id);
+    }
     this.#frames.length = 0;
     this.#asks.length = 0;
     this.source.close();
     this.target.abort();
+    return lost;
   }
 }
 
