@@ -130,6 +130,9 @@ class Bench {
       `cd ${DATA} && i=0; for f in $(find . -type f | head -n ${CHANGED}); do echo changed > $f; done`,
       { timeoutMs: LIMIT_MS },
     );
+    print(
+      `  ${(await this.#cluster.must("node1", ["diff", MODULE], LIMIT_MS)).trim().replaceAll("\n", "\n  ")}`,
+    );
     await this.#comeBack(
       `resync after an absence, ${CHANGED} files changed`,
       (s) => [CHANGED / s, "files/s"],
