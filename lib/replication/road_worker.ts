@@ -9,15 +9,13 @@
  */
 
 import { DiskFullError } from "../journal/mod.ts";
-import { exists, FileStorage } from "../system/durable_file.ts";
-import { addressOf } from "../system/libc.ts";
-import { cloneRange } from "../system/reflink.ts";
+import { FileStorage } from "../system/durable_file.ts";
 import { syncfs } from "../system/syncfs.ts";
 import { KeeperLine } from "../system/keeper_line.ts";
 import { backing } from "../system/backing.ts";
 import { clock } from "../system/clock.ts";
 import { memoryAt } from "../system/libc.ts";
-import { AT, O } from "../system/linux.ts";
+import { O } from "../system/linux.ts";
 import { Authority, bootNanoseconds, drainWake, pause, PollSet, wake } from "../system/worker_io.ts";
 import { Copy, CopyError } from "./copy.ts";
 import { INFLIGHT } from "./inflight.ts";
@@ -28,8 +26,8 @@ import { type FollowCommand, type SecondaryMessage, SecondaryRole } from "./seco
 import { DISK_FLAG, Mailbox, Shared, type SharedMemory, WORD } from "./shared.ts";
 import { Refusal } from "./refusal.ts";
 import type { StreamHandle } from "./stream.ts";
-import { cbytes } from "./bytes.ts";
-import { RoadWayBack, type WayBackMessage } from "./way_back/road.ts";
+import { openWayBack } from "./way_back/open.ts";
+import type { RoadWayBack, WayBackMessage } from "./way_back/road.ts";
 
 /** Commands to this thread; each is answered by a `reply`. */
 export type RoadCommand =
@@ -113,8 +111,6 @@ export interface RoadStart {
 
 /** Room set aside for what must be written down on a full disk; it being there again means room for the log. */
 const LOG_RESERVE_BYTES = 8 << 20;
-/** The same for the header of a way back, which must be written when it is given up for want of room. */
-const WAY_BACK_RESERVE_BYTES = 64 << 10;
 /** What was touched is synced this often, so that a power cut leaves little to compare. */
 const CHECKPOINT_NS = 10e9;
 /** Objects of a checkpoint that wait for the disk at a time. */
@@ -173,23 +169,10 @@ class RoadThread {
       bootId: start.bootId,
       logBudgetBytes: start.logBudgetBytes,
     });
-    this.#wayBack = this.#makeWayBack(`${start.state}/modules/${start.module}/way-back`);
-  }
-
-  #makeWayBack(directory: string): RoadWayBack {
-    return new RoadWayBack({
+    this.#wayBack = openWayBack({
+      directory: `${start.state}/modules/${start.module}/way-back`,
       copy: this.#copy,
-      backing,
-      addressOf,
-      cloneRange,
-      maxBytes: this.#start.wayBackBytes,
-      openStorage: () => {
-        const storage = FileStorage.open(directory, WAY_BACK_RESERVE_BYTES);
-        return { storage, fd: backing.openat(AT.FDCWD, cbytes(directory), O.RDONLY | O.DIRECTORY, 0) };
-      },
-      exists: () => exists(directory),
-      sync: syncfs,
-      now: bootNanoseconds,
+      maxBytes: start.wayBackBytes,
       say: (message) => this.say(message),
     });
   }

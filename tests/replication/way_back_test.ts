@@ -315,6 +315,7 @@ Deno.test("WayBack is given up where there is no room for it, and the resync goe
       node.way.begin(BEGINNING);
       assertEquals(node.way.recording, false);
       node.way.end();
+      while (node.way.step());
       assertEquals(trees(target), trees(source));
     });
   }
@@ -328,6 +329,8 @@ Deno.test("WayBack takes no more than it may", () => {
     part(world, 100, 60);
     new Session(source, target, { whole: true, ids: changed }).run();
     assertEquals(node.givenUp, ["it would take more than 3000 bytes"]);
+    node.way.end();
+    while (node.way.step());
     assertEquals(trees(target), trees(source));
   });
 });

@@ -79,11 +79,12 @@ export class Graveyard {
   }
 
   /**
-   * Empties the graveyards, and limbo where that is asked for, a name at each step; then takes the empty folders away.
+   * Empties the graveyards, and limbo where that is asked for, a name at each step; then takes the empty folders away. In the
+   * middle of a call that makes limbo, `.binome` itself stays.
    *
    * @throws {GraveyardError}
    */
-  *clear(limboToo: boolean): Generator<void> {
+  *clear(limboToo: boolean, outerStays = false): Generator<void> {
     this.close();
     for (const top of this.#roots) {
       const outer = this.#openIn(top, OUTER);
@@ -95,6 +96,7 @@ export class Graveyard {
       } finally {
         this.#backing.close(outer);
       }
+      if (outerStays) continue;
       this.#keepingTime(top, () => {
         const removed = this.#backing.unlinkat(top, OUTER, AT.REMOVEDIR);
         return removed === -ENOTEMPTY || removed === -ENOENT ? 0 : removed;
@@ -102,9 +104,13 @@ export class Graveyard {
     }
   }
 
-  /** Whether there is one, in any root. */
+  /** Whether something of ours is in any root. */
   get exists(): boolean {
-    return this.#roots.some((_, root) => this.open(root, false) >= 0);
+    return this.#roots.some((top) => {
+      const outer = this.#openIn(top, OUTER);
+      if (outer >= 0) this.#backing.close(outer);
+      return outer >= 0;
+    });
   }
 
   close(): void {

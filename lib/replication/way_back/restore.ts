@@ -17,10 +17,11 @@ import { cbytes } from "../bytes.ts";
 import { type ObjectState, StateKeeper } from "../object_state.ts";
 import { FIRST_ID, type HandleMap, ID_XATTR } from "../objects.ts";
 import { Whereabouts } from "../whereabouts.ts";
+import { cloneName, rootOf } from "./contents.ts";
 import type { Graveyard } from "./graveyard.ts";
 import { bytesOf, type ContentLine, type Key, type NameLine, type ObjectLine } from "./undo_record.ts";
 import type { UndoLog } from "./undo_log.ts";
-import { cloneName, heldOf } from "./way_back.ts";
+import { heldOf } from "./held.ts";
 
 const ENOENT = 2;
 const EIO = 5;
@@ -365,10 +366,6 @@ class Restorer {
 
 function typeOf(object: ObjectLine): number {
   return object.mode & S_IF.MT;
-}
-
-function rootOf(key: Key): number {
-  return Number(key.slice(0, key.indexOf(":")));
 }
 
 function graveName(key: Key): Uint8Array<ArrayBuffer> {

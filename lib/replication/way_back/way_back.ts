@@ -15,29 +15,25 @@ import type { Storage } from "../../journal/storage.ts";
 import { DiskFullError } from "../../journal/storage.ts";
 import type { Backing } from "../../system/backing.ts";
 import { FileHandle } from "../../system/handle.ts";
-import { O, S_IF, SEEK } from "../../system/linux.ts";
+import { O, S_IF } from "../../system/linux.ts";
 import { Statfs, Statx } from "../../system/statx.ts";
 import { cbytes } from "../bytes.ts";
 import { StateKeeper } from "../object_state.ts";
-import { FIRST_ID, type Held, ID_XATTR, LIMBO_NAME } from "../objects.ts";
+import { FIRST_ID, ID_XATTR, LIMBO_NAME } from "../objects.ts";
+import { Contents, rootOf } from "./contents.ts";
 import { Graveyard, GraveyardError } from "./graveyard.ts";
 import { type Beginning, type Header, HEADER_NAME, readHeader, writeHeader } from "./header.ts";
+import { heldOf } from "./held.ts";
 import { Spans } from "./spans.ts";
-import { bytesOf, type Key, type ObjectLine, textOf } from "./undo_record.ts";
+import { type Key, type ObjectLine, textOf } from "./undo_record.ts";
 import { UndoLog } from "./undo_log.ts";
 
 const ENOENT = 2;
-const ENXIO = 6;
 const ID_NAME = cbytes(ID_XATTR);
-const PIECE_BYTES = 1 << 20;
 /** Objects and names noted at most: each takes some hundred bytes of memory. */
 const NOTED_MAX = 1_000_000;
-/** What one call may have to copy: the thread answers nobody meanwhile. */
-const COPY_MAX = 512 << 20;
 /** Room is made so long at once; the rest a little at a time. */
 const CLEAR_STEPS = 20_000;
-/** Files of clones that wait for their sync. */
-const CLONES_MAX = 64;
 /** What is left free on each disk in any case, unless that is more than a twentieth of it. */
 const RESERVE_BYTES = 256 << 20;
 
@@ -70,29 +66,19 @@ interface Known {
   saved: Spans | null;
 }
 
-/** A file that is being saved. */
-interface Saving {
-  readonly key: Key;
-  /** A descriptor to read it by. */
-  readonly file: number;
-  readonly size: number;
-  readonly saved: Spans;
-}
-
 /** Notes what was, and says whether all of it is known. */
 export class WayBack {
   readonly #world: WayBackWorld;
   readonly #backing: Backing;
   readonly #log: UndoLog;
   readonly graveyard: Graveyard;
+  readonly #contents: Contents;
   readonly #states: StateKeeper;
   readonly #stat = new Statx();
   readonly #statfs = new Statfs();
   readonly #handle = new FileHandle();
   readonly #idBytes = new DataView(new ArrayBuffer(8));
   readonly #idAddress: number;
-  readonly #buffer = new Uint8Array(PIECE_BYTES);
-  readonly #address: number;
   readonly #devices = new Map<number, number>();
   readonly #known = new Map<Key, Known>();
   readonly #names = new Set<string>();
@@ -102,15 +88,8 @@ export class WayBack {
   readonly #pending = new Set<string>();
   /** What the call under way rests on. */
   readonly #needed: string[] = [];
-  readonly #clones = new Map<Key, number>();
-  /** Whether the file system of a root can share blocks, as far as it was tried. */
-  readonly #reflinks = new Map<number, boolean>();
-  readonly #blocks = new Map<number, number>();
   #header: Header | null;
   #buriedBytes = 0;
-  /** By the call under way. */
-  #copied = 0;
-  #clonedBytes = 0;
   /** Being cleared away. */
   #clearing: Generator<void> | null = null;
 
@@ -121,7 +100,15 @@ export class WayBack {
     this.#log = new UndoLog(world.storage);
     this.graveyard = new Graveyard(world.backing, world.roots);
     this.#states = new StateKeeper(world.backing, world.addressOf);
-    this.#address = world.addressOf(this.#buffer);
+    this.#contents = new Contents({
+      ...world,
+      log: this.#log,
+      graveyard: this.graveyard,
+      wanted: () => this.recording,
+      giveUp: (reason) => this.giveUp(reason),
+      flush: () => this.flush(),
+      unsynced: (key) => this.#pending.add(key),
+    });
     this.#idAddress = world.addressOf(new Uint8Array(this.#idBytes.buffer));
     world.roots.forEach((root, index) => {
       if (world.backing.statx(root, this.#stat) >= 0 && !this.#devices.has(this.#stat.dev)) {
@@ -161,7 +148,7 @@ export class WayBack {
 
   /** What it takes on the disks: the log, clones that are no longer shared at worst, and what would be deleted. */
   get bytes(): number {
-    return this.#log.bytes + this.#buriedBytes + this.#clonedBytes;
+    return this.#log.bytes + this.#buriedBytes + this.#contents.clonedBytes;
   }
 
   /** The log, for restoring. */
@@ -212,7 +199,7 @@ export class WayBack {
   giveUp(reason: string): void {
     if (this.#header === null || this.#header.state === "given-up") return;
     this.#markGivenUp({ ...this.#header, state: "given-up", reason });
-    this.#drop();
+    this.#drop(true);
     // What waits for the room takes it now, as far as that is quick.
     for (let steps = 0; steps < CLEAR_STEPS && this.step(); steps++);
     this.#world.onGivenUp(reason);
@@ -263,7 +250,7 @@ export class WayBack {
     const known = key === null ? undefined : this.#known.get(key);
     if (key === null || known === undefined) return;
     if (offset >= Math.min(known.size, offset + length)) return;
-    const block = this.#blockOf(rootOf(key));
+    const block = this.#contents.blockOf(rootOf(key));
     const end = Math.min(known.size, Math.ceil((offset + length) / block) * block);
     this.#needed.push(`${key}@`);
     known.saved ??= new Spans();
@@ -272,9 +259,9 @@ export class WayBack {
     if (missing.length === 0) return;
     const file = this.#backing.reopen(fd, O.RDONLY);
     if (file < 0) return this.giveUp(`a file could not be read (errno ${-file})`);
-    this.#copied = 0;
+    this.#contents.begin();
     try {
-      for (const span of missing) this.#save({ key, file, size, saved }, span.start, span.end);
+      for (const span of missing) this.#contents.save({ key, file, size, saved }, span.start, span.end);
     } finally {
       this.#backing.close(file);
     }
@@ -309,7 +296,7 @@ export class WayBack {
     try {
       const room = this.#noRoom();
       if (room !== null) return this.giveUp(room);
-      this.#syncClones();
+      this.#contents.sync();
       this.#log.flush();
       this.#pending.clear();
     } catch (error) {
@@ -361,8 +348,7 @@ export class WayBack {
 
   /** Closes what it keeps open. */
   close(): void {
-    for (const fd of this.#clones.values()) this.#backing.close(fd);
-    this.#clones.clear();
+    this.#contents.close();
     this.graveyard.close();
   }
 
@@ -408,113 +394,6 @@ export class WayBack {
     return id > 0 && id < FIRST_ID;
   }
 
-  /** Saves a range of a file, hole by hole and piece by piece. */
-  #save(of: Saving, start: number, end: number): void {
-    const { key, file, size, saved } = of;
-    for (let at = start; at < end && this.recording;) {
-      const data = this.#seek(file, at, SEEK.DATA, size);
-      if (data > at) {
-        const stop = Math.min(data, end);
-        this.#note(key, at, stop, "hole", saved);
-        at = stop;
-        continue;
-      }
-      const hole = this.#seek(file, at, SEEK.HOLE, size);
-      const stop = Math.min(hole, end, at + PIECE_BYTES);
-      if (!this.#clone(of, at, stop)) this.#copy(of, at, stop);
-      at = Math.max(stop, at + 1);
-      if (this.#log.full) this.flush();
-    }
-  }
-
-  /** What is saved is whole blocks: only such can be shared. */
-  #blockOf(root: number): number {
-    const known = this.#blocks.get(root);
-    if (known !== undefined) return known;
-    const told = this.#backing.fstatfs(this.#world.roots[root] ?? -1, this.#statfs) < 0
-      ? 0
-      : this.#statfs.bsize;
-    const block = Math.min(65_536, Math.max(4096, told));
-    this.#blocks.set(root, block);
-    return block;
-  }
-
-  #seek(file: number, at: number, whence: number, size: number): number {
-    const found = this.#backing.lseek(file, at, whence);
-    // Past the last data, or past the end of a file that was cut since: what was there is known to be saved.
-    if (found === -ENXIO) return size;
-    return found < 0 ? (whence === SEEK.DATA ? at : size) : found;
-  }
-
-  #note(key: Key, start: number, end: number, from: "hole" | "clone", saved: Spans): void {
-    this.#log.add({ what: "content", key, offset: start, length: end - start, from });
-    this.#pending.add(`${key}@`);
-    saved.add(start, end);
-  }
-
-  /** Shares the blocks of a range, which are whole but for the last of the file. False where the file system cannot. */
-  #clone({ key, file, saved }: Saving, start: number, end: number): boolean {
-    const root = rootOf(key);
-    if (this.#reflinks.get(root) === false || this.#backing.statx(file, this.#stat) < 0) return false;
-    const block = this.#blockOf(root);
-    const to = Math.min(Math.ceil(end / block) * block, this.#stat.size);
-    const clone = this.#cloneFile(key, root);
-    const shared = clone < 0 ? clone : this.#world.cloneRange(file, clone, start, to - start);
-    if (shared < 0) {
-      if (!this.#reflinks.has(root)) this.#reflinks.set(root, false);
-      return false;
-    }
-    this.#reflinks.set(root, true);
-    this.#clonedBytes += to - start;
-    this.#note(key, start, end, "clone", saved);
-    return true;
-  }
-
-  #cloneFile(key: Key, root: number): number {
-    const known = this.#clones.get(key);
-    if (known !== undefined) return known;
-    if (this.#clones.size >= CLONES_MAX) this.flush();
-    try {
-      const grave = this.graveyard.open(root, true);
-      const fd = this.#backing.openat(grave, cloneName(key), O.CREAT | O.RDWR | O.NOFOLLOW, 0o600);
-      if (fd >= 0) this.#clones.set(key, fd);
-      return fd;
-    } catch (error) {
-      if (!(error instanceof GraveyardError)) throw error;
-      return -error.errno;
-    }
-  }
-
-  #copy(
-    { key, file, saved }: Saving,
-    start: number,
-    end: number,
-  ): void {
-    for (let at = start; at < end;) {
-      const got = this.#backing.pread(file, this.#address, Math.min(PIECE_BYTES, end - at), at);
-      if (got < 0) return this.giveUp(`a file could not be read (errno ${-got})`);
-      // It is shorter than it was: the rest was saved before it was cut.
-      if (got === 0) return;
-      this.#copied += got;
-      if (this.#copied > COPY_MAX) {
-        return this.giveUp(`more than ${COPY_MAX} bytes of a file would have to be copied at once`);
-      }
-      this.#log.addBlock(key, at, this.#buffer.subarray(0, got));
-      saved.add(at, at + got);
-      at += got;
-    }
-    this.#pending.add(`${key}@`);
-  }
-
-  #syncClones(): void {
-    for (const [key, fd] of this.#clones) {
-      const synced = this.#backing.fsync(fd);
-      if (synced < 0) throw new GraveyardError("sync", -synced);
-      this.#backing.close(fd);
-      this.#clones.delete(key);
-    }
-  }
-
   /** Why there is no room for what is gathered; null when there is. */
   #noRoom(): string | null {
     const { maxBytes, roots, storageFd } = this.#world;
@@ -541,7 +420,7 @@ export class WayBack {
         if (known === undefined) continue;
         known.saved ??= new Spans();
         known.saved.add(line.offset, line.offset + line.length);
-        if (line.from === "clone") this.#clonedBytes += line.length;
+        if (line.from === "clone") this.#contents.clonedBytes += line.length;
       }
     }
     for (let root = 0; root < this.#world.roots.length; root++) this.#loadOwn(root);
@@ -589,21 +468,20 @@ export class WayBack {
     this.#drop();
   }
 
-  #drop(): void {
-    for (const fd of this.#clones.values()) this.#backing.close(fd);
-    this.#clones.clear();
+  #drop(inMidCall = false): void {
+    this.#contents.close();
     this.#known.clear();
     this.#names.clear();
     this.#buried.clear();
     this.#pending.clear();
     this.#needed.length = 0;
-    this.#buriedBytes = this.#clonedBytes = 0;
+    this.#buriedBytes = this.#contents.clonedBytes = 0;
     this.#log.clear();
-    this.#tidy();
+    this.#tidy(inMidCall);
   }
 
-  #tidy(): void {
-    this.#clearing = this.graveyard.exists ? this.graveyard.clear(false) : null;
+  #tidy(inMidCall = false): void {
+    this.#clearing = this.graveyard.exists ? this.graveyard.clear(false, inMidCall) : null;
   }
 
   #finishClearing(): void {
@@ -614,31 +492,4 @@ export class WayBack {
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) throw error;
   return error instanceof DiskFullError ? "the disk is full" : error.message;
-}
-
-function rootOf(key: Key): number {
-  return Number(key.slice(0, key.indexOf(":")));
-}
-
-/** The file of clones of an object, in its graveyard. */
-export function cloneName(key: Key): Uint8Array<ArrayBuffer> {
-  return bytesOf(`c${key.slice(key.indexOf(":") + 1)}`, true);
-}
-
-/** An object as `object_state.ts` wants it, held by nothing but a descriptor. */
-export function heldOf(fd: number, type: number): Held {
-  return {
-    id: 0,
-    root: 0,
-    type,
-    path: fd,
-    io: -1,
-    lookups: 0,
-    opens: 0,
-    orphan: false,
-    kept: false,
-    defaultAcl: -1,
-    childGroup: -2,
-    bare: false,
-  };
 }
