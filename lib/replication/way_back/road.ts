@@ -124,6 +124,8 @@ export class RoadWayBack {
     }
     const way = this.open(roots);
     if (way.header === null || way.header.state === "given-up") return true;
+    // What was compared is not so for long: should it be cut short and follow again, nothing of that counts.
+    this.#world.copy.noteCompared(null);
     this.#going = this.#restore(way, way.header);
     return false;
   }

@@ -80,6 +80,13 @@ Deno.test("RoadWayBack.goBack() makes the tree and the ledger what they were, an
   assertEquals(told.map(({ what }) => what), ["kept", "restored"]);
 });
 
+Deno.test("RoadWayBack.goBack() forgets what was compared before it changes anything", () => {
+  const { road, copy, root } = stretch();
+  copy.noteCompared({ from: 100, open: [] });
+  assertEquals(road.goBack([root]), false);
+  assertEquals(copy.meta.value.compared, null);
+});
+
 Deno.test("RoadWayBack.goBack() answers at once where the copy is part of no resync", () => {
   const world = stretch();
   world.copy.setCopy("uptodate");
