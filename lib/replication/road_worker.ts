@@ -113,6 +113,8 @@ export interface RoadStart {
 const LOG_RESERVE_BYTES = 8 << 20;
 /** What was touched is synced this often, so that a power cut leaves little to compare. */
 const CHECKPOINT_NS = 10e9;
+/** How long a keeper that is away is asked to drop what nobody needs: applications wait meanwhile. */
+const DROP_MS = 3000;
 /** Objects of a checkpoint that wait for the disk at a time. */
 const CHECKPOINT_WAITING = 4;
 /**
@@ -396,7 +398,9 @@ class RoadThread {
     this.#role = null;
     role?.close();
     this.#wayBack.close();
-    if (role !== null) this.#keeper.call("drop", { module: this.#start.module, prefix: ORPHAN_PREFIX });
+    if (role !== null) {
+      this.#keeper.call("drop", { module: this.#start.module, prefix: ORPHAN_PREFIX }, DROP_MS);
+    }
   }
 
   #keep(id: number, fd: number): boolean {
@@ -405,7 +409,7 @@ class RoadThread {
   }
 
   #drop(id: number): void {
-    this.#keeper.call("drop", { module: this.#start.module, key: orphanKey(id) });
+    this.#keeper.call("drop", { module: this.#start.module, key: orphanKey(id) }, DROP_MS);
   }
 
   #primary(): PrimaryRole {

@@ -21,6 +21,13 @@ const AF_UNIX = 1;
 const SOCK_STREAM_CLOEXEC_NONBLOCK = 1 | 0o2000000 | 0o4000;
 const ANSWER_MAX = 65536;
 const AGAIN_MICROSECONDS = 10_000;
+/** One answer of a keeper that lives. */
+const ANSWER_MS = 3000;
+/**
+ * How long a keeper may be away, once for each time it goes: whoever needs an answer gets an error afterwards. A busy machine takes seconds to
+ * start another; well below the time after which a thread that answers nothing is taken for one that hangs.
+ */
+const AWAY_MS = 20_000;
 
 /** `later`: the line broke, or the keeper is not ready. */
 type Answer = "done" | "refused" | "later";
@@ -28,28 +35,37 @@ type Answer = "done" | "refused" | "later";
 /** A connection to `RUN/keeper.sock` for one thread. It connects when first used, and anew when the keeper was restarted. */
 export class KeeperLine {
   readonly #path: string;
-  readonly #timeoutMs: number;
+  readonly #awayMs: number;
   readonly #answer = new Uint8Array(ANSWER_MAX);
   readonly #answerAddress = addressOf(this.#answer);
   readonly #poll = new PollSet(1);
   #fd = -1;
   #id = 0;
+  /** When nobody answered for the first time, and for the last; null: somebody has answered since. */
+  #away: { readonly since: number; last: number } | null = null;
 
-  constructor(path: string, timeoutMs = 3000) {
+  constructor(path: string, awayMs: number = AWAY_MS) {
     this.#path = path;
-    this.#timeoutMs = timeoutMs;
+    this.#awayMs = awayMs;
   }
 
   /**
    * Calls a method; true when the keeper did it. A keeper that was restarted meanwhile, or is still taking over what its
    * predecessor held, is asked again until the time is over.
    */
-  call(method: string, params: unknown): boolean {
+  call(method: string, params: unknown, awayMs: number = this.#awayMs): boolean {
     const request = new TextEncoder().encode(JSON.stringify({ id: ++this.#id, method, params }) + "\n");
-    const until = bootNanoseconds() + this.#timeoutMs * 1e6;
     for (;;) {
       const answer = this.#ask(request);
-      if (answer !== "later" || bootNanoseconds() > until) return answer === "done";
+      if (answer !== "later") {
+        this.#away = null;
+        return answer === "done";
+      }
+      const now = bootNanoseconds();
+      // Not asked for as long: it may have been there in between.
+      if (this.#away === null || now - this.#away.last > awayMs * 1e6) this.#away = { since: now, last: now };
+      this.#away.last = now;
+      if (now - this.#away.since > awayMs * 1e6) return false;
       pause(AGAIN_MICROSECONDS);
     }
   }
@@ -65,7 +81,7 @@ export class KeeperLine {
     if (writeFrom(this.#fd, addressOf(request), request.length) !== request.length) return this.#broken();
     let got = 0;
     for (;;) {
-      if (this.#poll.wait(this.#timeoutMs) === 0) return this.#broken();
+      if (this.#poll.wait(ANSWER_MS) === 0) return this.#broken();
       const read = readTo(this.#fd, this.#answerAddress + got, ANSWER_MAX - got);
       if (read === -11 || read === -4) continue;
       if (read <= 0) return this.#broken();
