@@ -15,25 +15,25 @@ import { crc32 } from "node:zlib";
 import { type ClusterConfig, type ModuleConfig, parseCluster, parseModule } from "./config.ts";
 import { INIT } from "./fuse/opcode.ts";
 import { agreeVersion, PROTOCOL } from "./protocol.ts";
-import type { AckerCommand, AckerMessage } from "./replication/acker_worker.ts";
+import type { AckerMessage } from "./replication/acker_worker.ts";
 import { dial, DialError } from "./replication/dial.ts";
-import type { DiskCommand, DiskMessage } from "./replication/disk_worker.ts";
+import type { DiskMessage } from "./replication/disk_worker.ts";
 import { Door } from "./replication/door.ts";
 import type { Hello } from "./replication/hello.ts";
 import type { Plan, Verdict } from "./replication/position.ts";
 import type { KeptGrant, KeptOrphan, Mount } from "./replication/primary_role.ts";
-import { ORPHAN_PREFIX } from "./replication/orphan_key.ts";
-import type { RoadCommand, RoadMessage, RoadStart } from "./replication/road_worker.ts";
 import { INFLIGHT, takeOver } from "./replication/inflight.ts";
-import { createSharedMemory, Mailbox, Post, Shared, type SharedMemory, WORD } from "./replication/shared.ts";
+import { WORD } from "./replication/shared.ts";
 import type { Session } from "./replication/stream.ts";
 import { readDifference } from "./replication/verify_frame.ts";
+import { epochOf, isForced, type Peer, readAddresses, readFollow, readServe } from "./replicator/commands.ts";
+import { takeDescriptors } from "./replicator/descriptors.ts";
+import { type RoadNews, Threads } from "./replicator/threads.ts";
 import { bootId } from "./system/boot_id.ts";
 import { boottimeMs } from "./system/clock.ts";
 import { backing } from "./system/backing.ts";
 import { type InflightMemory, mapInflight } from "./system/inflight_file.ts";
 import { openNetwork, type RealNetwork } from "./system/network.ts";
-import { copyDescriptor, openPidfd } from "./system/pidfd.ts";
 import {
   delay,
   environment,
@@ -46,26 +46,17 @@ import {
   replaceText,
 } from "./system/replicator_host.ts";
 import { removeFile } from "./system/remove_file.ts";
-import { RpcClient, RpcError, type RpcServer, serveRpc } from "./system/rpc.ts";
+import { RpcError, type RpcServer, serveRpc } from "./system/rpc.ts";
 import { harden } from "./system/process.ts";
 import { SEALED_BY } from "./system/sealed_stream.ts";
 import { KEEPER_PID, takeTurn } from "./system/turn.ts";
-import { makeEventfd, wake } from "./system/worker_io.ts";
-
-/** A question to the data road, before it has its number. */
-type Asked = Omit<RoadCommand, "id"> & { kind: RoadCommand["kind"] } & Record<string, unknown>;
+import { wake } from "./system/worker_io.ts";
 
 /** How a replicator is started. */
 export interface ReplicatorOptions {
   readonly module: string;
   readonly state: string;
   readonly run: string;
-}
-
-/** A node and where it can be reached, the preferred network first. */
-interface Peer {
-  readonly name: string;
-  readonly addresses: readonly string[];
 }
 
 /** What a later process needs to go on: kept on the tmpfs, written before it is acted upon. */
@@ -79,10 +70,6 @@ interface RoleFile {
   readonly grants: readonly (KeptGrant | null)[];
 }
 
-/** How long the keeper may need. */
-const KEEPER_MS = 5000;
-/** How long the data road may need for a command. */
-const COMMAND_MS = 30_000;
 /** Mapped pages are written out before a planned hand-over, within this. */
 const FLUSH_MS = 20_000;
 /** Replies are forgotten between two waits of the acknowledging thread. */
@@ -94,8 +81,6 @@ const DRAIN_MS = 10_000;
 /** Attempts to reach the primary: soon at first, since a restarted process is there within a tenth of a second. */
 const DIAL_PAUSES_MS = [5, 5, 10, 10, 20, 20, 20, 20, 20, 20, 20, 20, 40, 80, 160, 320, 640, 1000] as const;
 const DIAL_TIMEOUT_MS = 3000;
-/** A thread that waits for the disk takes its next command later. */
-const POST_AGAIN_MS = 2;
 /** How long a process that goes on waits for a keeper that is being restarted too. */
 const RESUME_MS = 5000;
 
@@ -115,19 +100,12 @@ class Replicator {
   #cluster!: ClusterConfig;
   #config!: ModuleConfig;
   #node = "";
-  readonly #memory: SharedMemory;
-  readonly #shared: Shared;
   readonly #inflight: InflightMemory;
-  readonly #roadMail: Mailbox;
-  readonly #ackerPost: Post;
-  readonly #diskMailMemory = new SharedArrayBuffer(65536 + 8);
-  readonly #diskPost: Post;
-  readonly #waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
+  readonly #threads: Threads;
   readonly #roleFile: string;
   #server: RpcServer | null = null;
   #network: RealNetwork | null = null;
   #commands: Promise<unknown> = Promise.resolve();
-  #nextId = 1;
   #role: RoleFile | null = null;
   #door: Door | null = null;
   #session: Session<unknown> | null = null;
@@ -151,23 +129,18 @@ class Replicator {
     this.#configure();
     this.#roleFile = `${options.run}/${module}.role.json`;
     this.#inflight = mapInflight(`${options.run}/${module}.inflight`, INFLIGHT.bytes);
-    const eventfds = { road: makeEventfd(), acker: makeEventfd(), disk: makeEventfd() };
-    this.#memory = createSharedMemory(eventfds, this.#inflight.address);
-    this.#shared = new Shared(this.#memory, this.#inflight.bytes);
-    this.#roadMail = new Mailbox(this.#memory.mail.road);
-    const { wake: eventfd, mail } = this.#memory;
-    const later = (work: () => void): void => void delay(POST_AGAIN_MS).then(work);
-    this.#ackerPost = new Post({ mailbox: new Mailbox(mail.acker), wake: () => wake(eventfd.acker), later });
-    this.#diskPost = new Post({
-      mailbox: new Mailbox(this.#diskMailMemory),
-      wake: () => wake(eventfd.disk),
-      later,
+    this.#threads = new Threads({
+      locate: (name) => new URL(`./replication/${name}_worker${EXTENSION}`, import.meta.url),
+      inflight: this.#inflight,
+      onRoad: (message) => this.#fromRoad(message),
+      onAcker: (message) => this.#fromAcker(message),
+      onDisk: (message) => this.#fromDisk(message),
+      die: (reason) => this.#die(reason),
     });
   }
 
   async run(): Promise<number> {
     const warnings = harden();
-    const threads = this.#loadThreads();
     // Certificates and libraries are read while there is time.
     this.#openNetwork();
     const keeper = environment(KEEPER_PID);
@@ -181,7 +154,7 @@ class Replicator {
     this.#takeOver(former);
     // The peer shakes hands while the log is being opened: applications wait for both.
     if (former?.role === "primary" && former.peer !== null) this.#openDoor(former.peer, former.port);
-    await threads.start();
+    await this.#startThreads();
     this.#server = await this.#listen();
     if (former !== null) await this.#resume(former);
     this.#settled.resolve();
@@ -215,66 +188,23 @@ class Replicator {
     this.#text = `${cluster}\0${text}`;
   }
 
-  /** Makes the threads; they read their programs at once and begin when told what to do. */
-  #loadThreads(): { start(): Promise<void> } {
-    const road = this.#loadThread(
-      "road",
-      (message) => this.#fromRoad(message as RoadMessage),
-    );
-    const acker = this.#loadThread(
-      "acker",
-      (message) => this.#fromAcker(message as AckerMessage),
-    );
-    const disk = this.#loadThread(
-      "disk",
-      (message) => this.#fromDisk(message as DiskMessage),
-    );
+  async #startThreads(): Promise<void> {
     const { state, run, module } = this.#options;
-    return {
-      start: async () => {
-        const roadStart: RoadStart = {
-          memory: this.#memory,
-          state,
-          run,
-          cluster: this.#cluster.cluster,
-          module,
-          node: this.#node,
-          bootId: bootId(run),
-          pid,
-          logBudgetBytes: this.#config.logBudgetBytes,
-          scrubMs: this.#config.scrubMs,
-          resyncBandwidth: this.#config.resyncBandwidth,
-          wayBackBytes: this.#config.wayBackBytes,
-          resend: environment("BINOME_RESEND") !== "off",
-        };
-        await Promise.all([
-          road(roadStart),
-          acker({ memory: this.#memory, authority: `${run}/${module}.authority` }),
-          disk({ memory: this.#memory, mail: this.#diskMailMemory }),
-        ]);
-      },
-    };
-  }
-
-  /** One thread. Answers how it is told to begin. */
-  #loadThread(name: string, handle: (message: unknown) => void): (start: unknown) => Promise<void> {
-    const worker = new Worker(new URL(`./replication/${name}_worker${EXTENSION}`, import.meta.url), {
-      type: "module",
-    });
-    const ready = Promise.withResolvers<void>();
-    worker.onmessage = (event: MessageEvent<{ kind: string }>) => {
-      if (event.data.kind.endsWith("-ready")) ready.resolve();
-      handle(event.data);
-    };
-    // A thread that fails takes the process with it: another goes on with the same descriptors.
-    worker.onerror = (event) => {
-      event.preventDefault();
-      this.#die(`thread ${name}: ${event.message}`);
-    };
-    return (start) => {
-      worker.postMessage(start);
-      return ready.promise;
-    };
+    const { logBudgetBytes, scrubMs, resyncBandwidth, wayBackBytes } = this.#config;
+    await this.#threads.start({
+      state,
+      run,
+      cluster: this.#cluster.cluster,
+      module,
+      node: this.#node,
+      bootId: bootId(run),
+      pid,
+      logBudgetBytes,
+      scrubMs,
+      resyncBandwidth,
+      wayBackBytes,
+      resend: environment("BINOME_RESEND") !== "off",
+    }, `${run}/${module}.authority`);
   }
 
   #listen(): Promise<RpcServer> {
@@ -287,7 +217,7 @@ class Replicator {
       solo: (params) => this.#exclusive(() => this.#solo(epochOf(params))),
       paths: (params) => this.#exclusive(() => this.#usePaths(readAddresses(params))),
       pair: (params) => this.#exclusive(() => this.#pair(epochOf(params))),
-      verify: () => this.#exclusive(() => this.#ask({ kind: "verify" })),
+      verify: () => this.#exclusive(() => this.#threads.ask({ kind: "verify" })),
       demote: () => this.#exclusive(() => this.#demote()),
       retire: () => this.#exclusive(() => this.#retire()),
       descriptors: () => this.#descriptors(),
@@ -322,12 +252,12 @@ class Replicator {
 
   /** The epoch this copy accepted: records of a newer membership raise it before the agent does. */
   async #accepted(): Promise<number> {
-    const { accepted } = await this.#ask({ kind: "status" }) as { readonly accepted: number };
+    const { accepted } = await this.#threads.ask({ kind: "status" }) as { readonly accepted: number };
     return accepted;
   }
 
   async #status(): Promise<unknown> {
-    const road = await this.#ask({ kind: "status" }) as Record<string, unknown>;
+    const road = await this.#threads.ask({ kind: "status" }) as Record<string, unknown>;
     return {
       ...road,
       pid,
@@ -345,18 +275,18 @@ class Replicator {
     command: { epoch: number; members: 1 | 2; peer: Peer | null; port: number },
   ): Promise<unknown> {
     if (this.#role?.role === "primary" && this.#role.epoch === command.epoch) {
-      return await this.#ask({ kind: "status" });
+      return await this.#threads.ask({ kind: "status" });
     }
     await this.#leave();
     return await this.#beginServing({ role: "primary", overwrite: false, grants: [], ...command }, false);
   }
 
   async #beginServing(role: RoleFile, resumed: boolean): Promise<unknown> {
-    const { kept } = await this.#takeDescriptors(resumed ? RESUME_MS : 0);
+    const kept = await this.#takeDescriptors(resumed ? RESUME_MS : 0);
     const grants = this.#mounts.map((_, index) => resumed ? role.grants[index] ?? null : null);
     this.#remember({ ...role, grants });
     const { epoch, members } = role;
-    const serving = this.#ask({
+    const serving = this.#threads.ask({
       kind: "serve",
       epoch,
       members,
@@ -372,7 +302,7 @@ class Replicator {
 
   /** Refused: nobody serves the new mount. A demotion would wait for it, and a later process would go on as primary. */
   async #notServing(error: unknown): Promise<never> {
-    const { role } = await this.#ask({ kind: "status" }) as { readonly role: string };
+    const { role } = await this.#threads.ask({ kind: "status" }) as { readonly role: string };
     if (role !== "primary") this.#forgetRole();
     throw error;
   }
@@ -412,7 +342,7 @@ class Replicator {
     hello: Hello,
   ): Promise<{ accept: true; body: unknown } | { accept: false; code: string; reason: string }> {
     await this.#settled.promise;
-    const verdict = await this.#ask({ kind: "decide", position: hello.body }) as Verdict;
+    const verdict = await this.#threads.ask({ kind: "decide", position: hello.body }) as Verdict;
     if (!verdict.accept) {
       if (verdict.code === "diverged") this.#server?.broadcast("diverged", { detail: verdict.reason });
       return verdict;
@@ -430,7 +360,7 @@ class Replicator {
     this.#late = false;
     const position = session.agreement.body as { last: number };
     try {
-      this.#toAcker({
+      this.#threads.toAcker({
         kind: "attach",
         session: session.id,
         ack: session.ack,
@@ -439,7 +369,7 @@ class Replicator {
         compares: plan.mode === "reconcile",
         timeoutMs: this.#config.peerTimeoutMs,
       });
-      await this.#ask({
+      await this.#threads.ask({
         kind: "attach",
         session: session.id,
         data: session.data,
@@ -463,9 +393,9 @@ class Replicator {
       role.overwrite === command.overwrite && role.epoch <= command.epoch;
     if (role !== null && same) {
       // A newer membership with the same primary ends no session.
-      await this.#ask({ kind: "accept", epoch: command.epoch });
+      await this.#threads.ask({ kind: "accept", epoch: command.epoch });
       this.#remember({ ...role, epoch: command.epoch });
-      return await this.#ask({ kind: "status" });
+      return await this.#threads.ask({ kind: "status" });
     }
     await this.#leave();
     return await this.#beginFollowing({
@@ -480,9 +410,9 @@ class Replicator {
   }
 
   async #beginFollowing(role: RoleFile): Promise<unknown> {
-    const { kept } = await this.#takeDescriptors();
+    const kept = await this.#takeDescriptors();
     this.#remember(role);
-    const result = await this.#ask({
+    const result = await this.#threads.ask({
       kind: "follow",
       epoch: role.epoch,
       mounts: this.#mounts,
@@ -545,7 +475,7 @@ class Replicator {
   }
 
   async #join(primary: Peer, port: number, following: AbortSignal): Promise<void> {
-    const body = await this.#ask({ kind: "hello" });
+    const body = await this.#threads.ask({ kind: "hello" });
     const dialing = new AbortController();
     this.#dialing = dialing;
     const signal = AbortSignal.any([following, dialing.signal]);
@@ -564,10 +494,16 @@ class Replicator {
     const { plan } = session.agreement.body as { plan: Plan };
     this.#session = session;
     // The road thread has left the last session and is not yet in this one: what is queued now is not of it.
-    const from = this.#shared.get(WORD.diskTail);
-    this.#toDisk({ kind: "attach", session: session.id, sync: session.sync, from });
+    const from = this.#threads.shared.get(WORD.diskTail);
+    this.#threads.toDisk({ kind: "attach", session: session.id, sync: session.sync, from });
     try {
-      await this.#ask({ kind: "join", session: session.id, data: session.data, ack: session.ack, plan });
+      await this.#threads.ask({
+        kind: "join",
+        session: session.id,
+        data: session.data,
+        ack: session.ack,
+        plan,
+      });
     } catch (error) {
       await this.#endSession(messageOf(error));
       throw error;
@@ -595,7 +531,9 @@ class Replicator {
     this.#forgetRole();
     const roots = force ? await this.#rootsBeneath() : [];
     for (;;) {
-      const answer = await this.#ask({ kind: "close", epoch, force, roots }) as { restoring: boolean };
+      const answer = await this.#threads.ask({ kind: "close", epoch, force, roots }) as {
+        restoring: boolean;
+      };
       if (!answer.restoring) return answer;
       await delay(RESTORING_MS);
     }
@@ -605,7 +543,7 @@ class Replicator {
   async #rootsBeneath(): Promise<readonly number[]> {
     try {
       if (this.#mounts.length === 0) {
-        for (const { fd } of (await this.#takeDescriptors()).kept) backing.close(fd);
+        for (const { fd } of await this.#takeDescriptors()) backing.close(fd);
       }
       return this.#mounts.map((mount) => mount.backing);
     } catch (error) {
@@ -618,13 +556,13 @@ class Replicator {
   async #solo(epoch: number): Promise<unknown> {
     const role = this.#primaryRole();
     this.#remember({ ...role, epoch: Math.max(epoch, role.epoch), members: 1 });
-    await this.#ask({ kind: "solo", epoch });
+    await this.#threads.ask({ kind: "solo", epoch });
     return {};
   }
 
   async #pair(epoch: number): Promise<unknown> {
     const role = this.#primaryRole();
-    const result = await this.#ask({ kind: "pair", epoch });
+    const result = await this.#threads.ask({ kind: "pair", epoch });
     this.#remember({ ...role, epoch: Math.max(epoch, role.epoch), members: 2 });
     return result;
   }
@@ -636,7 +574,7 @@ class Replicator {
 
   /** The service is down: what was written through maps is flushed, all of it goes to the peer, the mount is let go. */
   async #demote(): Promise<unknown> {
-    if (this.#role?.role !== "primary") return await this.#ask({ kind: "status" });
+    if (this.#role?.role !== "primary") return await this.#threads.ask({ kind: "status" });
     for (const mount of this.#mounts) {
       if (!await flushMount(mount.path, FLUSH_MS)) {
         logLine(`Cannot flush ${mount.path} within ${FLUSH_MS} ms`);
@@ -645,13 +583,13 @@ class Replicator {
     const until = boottimeMs() + DRAIN_MS;
     let drained = false;
     while (!drained && boottimeMs() < until) {
-      drained = (await this.#ask({ kind: "drain" }) as { drained: boolean }).drained;
+      drained = (await this.#threads.ask({ kind: "drain" }) as { drained: boolean }).drained;
       if (!drained) await delay(2);
     }
     if (!drained) {
       logLine("the peer did not acknowledge everything before the hand-over; it will be compared");
     }
-    const result = await this.#ask({ kind: "release" });
+    const result = await this.#threads.ask({ kind: "release" });
     this.#forgetRole();
     await this.#leave();
     return result;
@@ -660,9 +598,8 @@ class Replicator {
   async #retire(): Promise<unknown> {
     if (this.#role?.role === "primary") await this.#demote();
     await this.#leave();
-    const result = await this.#ask({ kind: "retire", roots: await this.#rootsToSync() });
-    this.#shared.set(WORD.stopping, 1);
-    for (const fd of Object.values(this.#memory.wake)) wake(fd);
+    const result = await this.#threads.ask({ kind: "retire", roots: await this.#rootsToSync() });
+    this.#threads.stop();
     setTimeoutExit(() => this.#ended.resolve(0));
     return result;
   }
@@ -680,7 +617,7 @@ class Replicator {
 
   /** For a keeper that was restarted and holds nothing: numbers of this process. */
   async #descriptors(): Promise<unknown> {
-    return { pid, mounts: this.#mounts, kept: await this.#ask({ kind: "orphans" }) };
+    return { pid, mounts: this.#mounts, kept: await this.#threads.ask({ kind: "orphans" }) };
   }
 
   /** Leaves whatever role there is; the data road lets go of descriptors by itself when it takes another. */
@@ -690,7 +627,7 @@ class Replicator {
     await this.#closeDoor();
     if (this.#role?.role === "primary") {
       try {
-        await this.#ask({ kind: "release" });
+        await this.#threads.ask({ kind: "release" });
       } catch (error) {
         logLine(`leaving the role of primary: ${messageOf(error)}`);
       }
@@ -706,11 +643,11 @@ class Replicator {
 
   /** A reply left over would later be written to whatever has its descriptor's number by then. */
   async #forgetReplies(): Promise<void> {
-    if (this.#shared.repliesWaiting === 0 && this.#shared.fsyncsWaiting === 0) return;
+    if (this.#threads.shared.repliesWaiting === 0 && this.#threads.shared.fsyncsWaiting === 0) return;
     const until = boottimeMs() + FORGET_MS;
-    this.#shared.set(WORD.forget, 1);
-    wake(this.#memory.wake.acker);
-    while (this.#shared.get(WORD.forget) === 1) {
+    this.#threads.shared.set(WORD.forget, 1);
+    wake(this.#threads.memory.wake.acker);
+    while (this.#threads.shared.get(WORD.forget) === 1) {
       if (boottimeMs() > until) return this.#die("the acknowledging thread does not forget replies");
       await delay(1);
     }
@@ -728,9 +665,9 @@ class Replicator {
     if (session === null) return;
     this.#session = null;
     session.cut();
-    this.#toAcker({ kind: "detach", session: session.id });
-    this.#toDisk({ kind: "detach", session: session.id });
-    await this.#ask({ kind: "detach", session: session.id });
+    this.#threads.toAcker({ kind: "detach", session: session.id });
+    this.#threads.toDisk({ kind: "detach", session: session.id });
+    await this.#threads.ask({ kind: "detach", session: session.id });
     this.#over?.resolve();
     this.#over = null;
   }
@@ -752,6 +689,15 @@ class Replicator {
     removeFile(this.#roleFile);
   }
 
+  /** Takes copies of the module's descriptors; answers those of orphans. */
+  async #takeDescriptors(patienceMs = 0): Promise<KeptOrphan[]> {
+    const { run, module } = this.#options;
+    const { replicate } = this.#config;
+    const { mounts, kept } = await takeDescriptors({ run, module, replicate }, patienceMs);
+    this.#mounts = mounts;
+    return kept;
+  }
+
   #openNetwork(): RealNetwork {
     const { state } = this.#options;
     this.#network ??= openNetwork(
@@ -765,94 +711,8 @@ class Replicator {
     return this.#network;
   }
 
-  /** Copies of the descriptors the keeper holds for this module. */
-  async #takeDescriptors(patienceMs = 0): Promise<{ kept: KeptOrphan[] }> {
-    const until = boottimeMs() + patienceMs;
-    for (;;) {
-      try {
-        return await this.#askKeeper();
-      } catch (error) {
-        if (!(error instanceof RpcError) || boottimeMs() >= until) throw error;
-        await delay(20);
-      }
-    }
-  }
-
-  async #askKeeper(): Promise<{ kept: KeptOrphan[] }> {
-    const keeper = await RpcClient.connect(`${this.#options.run}/keeper.sock`);
-    try {
-      const list = await keeper.call("list", { module: this.#options.module }, { timeoutMs: KEEPER_MS }) as {
-        pid: number;
-        mounts: readonly { path: string; backing: number; fuse: number | null }[];
-        kept: readonly { key: string; fd: number }[];
-      };
-      const pidfd = openPidfd(list.pid);
-      try {
-        this.#mounts = this.#config.replicate.map(({ path, durability, require }) => {
-          const found = list.mounts.find((mount) => mount.path === path);
-          if (found === undefined) throw new Error(`Cannot take over ${path}: the keeper does not hold it`);
-          return {
-            path,
-            backing: copyDescriptor(pidfd, found.backing),
-            fuse: found.fuse === null ? null : copyDescriptor(pidfd, found.fuse),
-            durability,
-            require,
-          };
-        });
-        const kept = list.kept.filter(({ key }) => key.startsWith(ORPHAN_PREFIX)).map(({ key, fd }) => ({
-          id: Number(key.slice(ORPHAN_PREFIX.length)),
-          fd: copyDescriptor(pidfd, fd),
-        }));
-        return { kept };
-      } finally {
-        backing.close(pidfd);
-      }
-    } finally {
-      keeper.close();
-    }
-  }
-
-  #mailQueue: Promise<void> = Promise.resolve();
-
-  /** Asks the data road. Its mailbox holds one command: they are put in one after the other. */
-  #ask(command: Asked): Promise<unknown> {
-    const id = this.#nextId++;
-    const answer = new Promise<unknown>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
-    const settled = answer.then(() => {}, () => {});
-    this.#mailQueue = this.#mailQueue.then(() => {
-      this.#roadMail.put({ ...command, id });
-      wake(this.#memory.wake.road);
-      return Promise.race([settled, delay(COMMAND_MS)]).then(() => {
-        if (!this.#waiting.has(id)) return;
-        this.#die(`the data road did not answer "${command.kind}" within ${COMMAND_MS} ms`);
-      });
-    });
-    return answer;
-  }
-
-  /** For what nobody waits for: that it could not be done is in the log. */
-  #tell(command: Asked): void {
-    this.#ask(command).catch((error) => logLine(`Cannot do "${command.kind}": ${messageOf(error)}`));
-  }
-
-  #toAcker(command: AckerCommand): void {
-    this.#ackerPost.send(command);
-  }
-
-  #toDisk(command: DiskCommand): void {
-    this.#diskPost.send(command);
-  }
-
-  #fromRoad(message: RoadMessage): void {
+  #fromRoad(message: RoadNews): void {
     switch (message.kind) {
-      case "reply": {
-        const waiting = this.#waiting.get(message.id);
-        this.#waiting.delete(message.id);
-        if (message.error === undefined) waiting?.resolve(message.result);
-        else if (message.code === undefined) waiting?.reject(new Error(message.error));
-        else waiting?.reject(new RpcError(message.code, message.error));
-        return;
-      }
       case "road-ready":
         return logLine(`the copy was opened ${message.recovered}`);
       case "road-failed":
@@ -913,7 +773,9 @@ class Replicator {
     if (this.#session?.id !== session) return;
     try {
       const difference = readDifference(text);
-      const where = await this.#ask({ kind: "difference", object: difference.id }) as { path: string };
+      const where = await this.#threads.ask({ kind: "difference", object: difference.id }) as {
+        path: string;
+      };
       logLine(`the copies differ: ${where.path}: ${text}`);
       this.#server?.broadcast("difference", { ...difference, ...where });
     } catch (error) {
@@ -924,7 +786,7 @@ class Replicator {
 
   #fromDisk(message: DiskMessage): void {
     if (message.kind === "checkpoint") {
-      this.#tell({ kind: "checkpointed", token: message.token, failed: message.failed });
+      this.#threads.tell({ kind: "checkpointed", token: message.token, failed: message.failed });
       if (message.failed !== 0) void this.#diskRefused(message.failed);
     } else if (message.kind === "stream-lost") void this.#lose(message.session, message.reason);
     else if (message.kind === "disk-error") void this.#diskRefused(message.errno);
@@ -937,7 +799,10 @@ class Replicator {
   async #diskRefused(errno: number): Promise<void> {
     const reason = `the disk refused a sync: errno ${errno}`;
     try {
-      const { news, secondary } = await this.#ask({ kind: "doubt" }) as { news: boolean; secondary: boolean };
+      const { news, secondary } = await this.#threads.ask({ kind: "doubt" }) as {
+        news: boolean;
+        secondary: boolean;
+      };
       if (news || secondary) this.#server?.broadcast("failed", { reason, errno });
       if (secondary) await this.#lose(this.#session?.id ?? "", reason);
       else logLine(`${reason}; this copy is compared when it follows another`);
@@ -966,42 +831,4 @@ function required(path: string): string {
     );
   }
   return text;
-}
-
-function epochOf(params: unknown): number {
-  const epoch = (params as { epoch?: unknown } | null)?.epoch;
-  if (typeof epoch === "number" && Number.isSafeInteger(epoch) && epoch >= 0) return epoch;
-  throw new TypeError("Cannot read the command: epoch is no count");
-}
-
-function isForced(params: unknown): boolean {
-  return (params as { force?: unknown } | null)?.force === true;
-}
-
-function readPeer(value: unknown): Peer | null {
-  const peer = value as { name?: unknown; addresses?: unknown } | null;
-  if (peer === null || peer === undefined) return null;
-  if (typeof peer.name !== "string" || !Array.isArray(peer.addresses)) {
-    throw new TypeError("Cannot read the command: expected a peer with name and addresses");
-  }
-  return { name: peer.name, addresses: peer.addresses.map(String) };
-}
-
-function readAddresses(params: unknown): readonly string[] {
-  const addresses = (params as { addresses?: unknown } | null)?.addresses;
-  if (Array.isArray(addresses) && addresses.length > 0) return addresses.map(String);
-  throw new TypeError("Cannot read the command: expected addresses, at least one");
-}
-
-function readServe(params: unknown): { epoch: number; members: 1 | 2; peer: Peer | null; port: number } {
-  const of = params as { members?: unknown; peer?: unknown; port?: unknown };
-  const members = of.members === 2 ? 2 : 1;
-  return { epoch: epochOf(params), members, peer: readPeer(of.peer), port: Number(of.port) };
-}
-
-function readFollow(params: unknown): { epoch: number; primary: Peer; port: number; overwrite: boolean } {
-  const of = params as { primary?: unknown; port?: unknown; overwrite?: unknown };
-  const primary = readPeer(of.primary);
-  if (primary === null) throw new TypeError("Cannot follow: no primary was named");
-  return { epoch: epochOf(params), primary, port: Number(of.port), overwrite: of.overwrite === true };
 }
