@@ -33,6 +33,8 @@ const STATFS_SIZE = 120;
 const FINDINGS_MAX = 10;
 /** How long one process may be looked at: one that is blocked in the kernel holds its memory map locked. */
 const MAPS_MS = 2_000;
+/** A new process has executed its program by then. */
+const AGAIN_MS = 100;
 /** After so many processes other work of ours gets its turn. */
 const TURN = 16;
 
@@ -64,8 +66,13 @@ export async function findOpen(path: string, except: readonly number[]): Promise
     const pid = Number(entry.name);
     if (!Number.isInteger(pid) || except.includes(pid)) continue;
     if (++turn % TURN === 0) await new Promise((resolve) => setTimeout(resolve, 0));
-    const finding = await unlessGone(() => lookAt(pid, path, place, namespaces));
+    // Whoever was found is looked at twice: between fork and exec a process has what its parent has, also a child of ours.
+    if (await unlessGone(() => lookAt(pid, path, place, namespaces)) === null) continue;
+    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    const finding = await unlessGone(() => lookAt(pid, path, place, new Map()));
     if (finding !== null) found.push({ pid, name: nameOf(pid), what: finding });
+    // What its namespace has, another process has to stand for.
+    else namespaces.clear();
     if (found.length >= FINDINGS_MAX) break;
   }
   return found;
