@@ -20,6 +20,7 @@ import { dial, DialError } from "./replication/dial.ts";
 import type { DiskMessage } from "./replication/disk_worker.ts";
 import { Door } from "./replication/door.ts";
 import type { Hello } from "./replication/hello.ts";
+import { markOf } from "./replication/border.ts";
 import type { Plan, Verdict } from "./replication/position.ts";
 import type { KeptGrant, KeptOrphan, Mount } from "./replication/primary_role.ts";
 import { INFLIGHT, takeOver } from "./replication/inflight.ts";
@@ -190,7 +191,7 @@ class Replicator {
 
   async #startThreads(): Promise<void> {
     const { state, run, module } = this.#options;
-    const { logBudgetBytes, scrubMs, resyncBandwidth, wayBackBytes } = this.#config;
+    const { logBudgetBytes, replicate, scrubMs, resyncBandwidth, wayBackBytes } = this.#config;
     await this.#threads.start({
       state,
       run,
@@ -200,6 +201,7 @@ class Replicator {
       bootId: bootId(run),
       pid,
       logBudgetBytes,
+      excluded: markOf(replicate.map(({ exclude }) => exclude)),
       scrubMs,
       resyncBandwidth,
       wayBackBytes,

@@ -12,6 +12,7 @@ import {
   size,
   strict,
 } from "./fields.ts";
+import { faultOf } from "../replication/border.ts";
 import type { ClusterConfig, ModuleConfig, ServiceConfig } from "./types.ts";
 import { type Fault, parseYaml, quote } from "./yaml.ts";
 
@@ -31,9 +32,14 @@ const kind = z.string({ error: "directory or service" }).transform((value, conte
   return z.NEVER;
 }).meta({ enum: ["directory", "service"] });
 
-const exclude = z.string({ error: 'a pattern such as "*.tmp" or "cache/**"' }).min(1).max(256)
-  .refine((pattern) => !pattern.startsWith("/") && !pattern.split("/").includes(".."), {
-    error: 'a pattern relative to the directory, such as "*.tmp" or "cache/**"',
+const excludeExpected = 'a pattern of a name, such as "*.tmp", or of a path beneath, such as "cache/**"';
+const exclude = z.string({ error: excludeExpected }).min(1, { error: excludeExpected })
+  .max(256, { error: "a pattern of at most 256 characters" })
+  .superRefine((pattern, context) => {
+    const fault = faultOf(pattern);
+    if (fault === undefined) return;
+    const params = { problem: `${quote(pattern)} is no pattern: ${fault}` };
+    context.addIssue({ code: "custom", message: excludeExpected, params });
   });
 
 const require = z.string({ error: 'the name of a file in the directory, such as ".mounted"' }).min(1).max(255)
@@ -45,10 +51,8 @@ const replicate = strict({
   path: absolutePath("the absolute path of the directory"),
   durability: z.enum(["each-write", "fsync", "relaxed"]).default("fsync"),
   require: require.optional(),
-  // Refused, not ignored: who excludes a path relies on it staying on its node.
-  exclude: z.array(exclude, { error: "a list of patterns" }).max(0, {
-    error: "an empty list: this version replicates everything in the directory, keep such files elsewhere",
-  }).default([]),
+  exclude: z.array(exclude, { error: "a list of patterns" }).max(64, { error: "at most 64 patterns" })
+    .default([]),
 }, "a map with path");
 
 const prefixError = "the length of the subnet's prefix, 1 to 32";

@@ -215,11 +215,12 @@ Deno.test("overlaps() compares whole names, not letters", () => {
   assertEquals(overlaps("/srv/a", "/srv/a"), true);
 });
 
-Deno.test("parseModule() refuses to exclude names, which would be replicated all the same", () => {
-  const [line = ""] = refused(
-    'module: bms\nkind: directory\nreplicate:\n  - { path: /srv/bms, exclude: ["*.tmp"] }\n',
-  );
-  assertMatch(line, /^bms\.yaml:4: .*this version replicates everything/);
+Deno.test("parseModule() takes patterns of what stays on the node, and says what is wrong with one", () => {
+  const text = (pattern: string) =>
+    `module: bms\nkind: directory\nreplicate:\n  - { path: /srv/bms, exclude: ['${pattern}'] }\n`;
+  assertEquals(parse(text("*.tmp")).replicate[0]?.exclude, ["*.tmp"]);
+  assertMatch(refused(text("/cache"))[0] ?? "", /^bms\.yaml:4: .*"\/cache" is no pattern: it begins with \//);
+  assertMatch(refused(text("a/**/b"))[0] ?? "", /\*\* may only stand alone and at the end/);
 });
 
 Deno.test("parseModule() takes a required file within the directory, and no other", () => {

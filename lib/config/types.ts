@@ -109,7 +109,7 @@ export interface ReplicateConfig {
   readonly durability: Durability;
   /** A file in it without which nothing is started (I7), on either node. Null: any directory that was replicated will do. */
   readonly require: string | null;
-  /** Name patterns (`*.tmp`) or paths beneath (`/cache/**`) that stay on the node. */
+  /** Patterns of names (`*.tmp`) and of paths beneath (`cache/**`) that stay on the node. */
   readonly exclude: readonly string[];
 }
 

@@ -12,6 +12,7 @@ import { addressOf } from "../system/address.ts";
 import type { Backing } from "../system/backing.ts";
 import { STATX, Statx } from "../system/statx.ts";
 import { OP } from "../journal/record.ts";
+import { isLocal, LOCAL_FIRST } from "../replication/border.ts";
 import { Mutation } from "../replication/mutation.ts";
 import type { Held, Objects } from "../replication/objects.ts";
 import type { Tree } from "../replication/tree.ts";
@@ -74,6 +75,8 @@ export class Exchange {
   readonly mutation: Mutation = new Mutation();
   readonly nameless: Nameless;
   readonly writers: Writers = new Writers();
+  /** The mutation of this request was of what stays on this node: nobody else is waited for. */
+  #local = false;
 
   constructor(options: ExchangeOptions) {
     this.fd = options.fd;
@@ -131,8 +134,14 @@ export class Exchange {
     }
   }
 
+  /** Another request is in the buffer. */
+  begin(): void {
+    this.#local = false;
+  }
+
   /** The reply to a mutation: given when every member has it. */
   commit(length: number): void {
+    if (this.#local) return this.ok(length);
     const { uniqueLow, uniqueHigh } = this.request;
     outHeader(this.out, 0, OUT_HEADER.sizeof + length, 0, uniqueLow, uniqueHigh);
     this.road.answer(this.root, this.reply, this.replyAddress, OUT_HEADER.sizeof + length, this.relaxed);
@@ -144,6 +153,7 @@ export class Exchange {
     if (!Number.isSafeInteger(id)) return -ERRNO.ESTALE;
     if (!namesEnd(mutation)) return -ERRNO.EIO;
     // A record counts in 53 bits; the kernel lets an application name any offset below 2^63.
+    this.#local = isLocal(id);
     if (op >= OP.write && op <= OP.copy && !Number.isSafeInteger(a + b)) return -ERRNO.EFBIG;
     return this.road.mutate(mutation, this.request.unique);
   }
@@ -158,6 +168,24 @@ export class Exchange {
   /** Names in the root that are not the application's. */
   hidden(parent: Held, name: Uint8Array): boolean {
     return parent.id === this.root + 1 && isHidden(name);
+  }
+
+  /** Whether a name stays on this node. */
+  excluded(parent: Held, name: Uint8Array): boolean {
+    return this.objects.excludes(parent, name);
+  }
+
+  /** The id of what gets a name now. */
+  allocate(parent: Held, name: Uint8Array): number {
+    return this.road.allocate() + (this.excluded(parent, name) ? LOCAL_FIRST : 0);
+  }
+
+  /**
+   * A request on what stays on this node comes again, since the process that read it was killed. No log tells whether it was
+   * done: where things are as it wants them, it was.
+   */
+  repeated(parent: Held, name: Uint8Array): boolean {
+    return this.request.resent && this.excluded(parent, name);
   }
 
   /** The kernel has it open once more, with the flags of the request. */

@@ -6,21 +6,31 @@
 
 import { OP } from "../journal/record.ts";
 import { cbytes } from "../replication/bytes.ts";
+import { isLocal } from "../replication/border.ts";
 import { type Mutation, RENAME_BITS } from "../replication/mutation.ts";
 import type { Held } from "../replication/objects.ts";
-import type { Name } from "../system/backing.ts";
 import { O, RENAME, S_IF, S_IS } from "../system/linux.ts";
 import { inheritAcl } from "./acl.ts";
 import type { Contents } from "./contents.ts";
 import { ERRNO } from "./errno.ts";
 import type { Exchange } from "./exchange.ts";
 import { CREATE_IN, LINK_IN, RENAME_IN } from "./layout.ts";
+import { NAMELESS } from "./hidden.ts";
 import { nameOf } from "./nameless.ts";
 
 const DEFAULT_ACL = cbytes("system.posix_acl_default");
 const ACCESS_ACL = cbytes("system.posix_acl_access");
+/** No errno: see `#make`. */
+const MADE_BEFORE = -100_000;
 /** The longest value of an extended attribute. */
 const XATTR_MAX = 65536;
+
+interface Way {
+  readonly from: Held;
+  readonly name: Uint8Array;
+  readonly to: Held;
+  readonly other: Uint8Array;
+}
 
 /** Changes names. */
 export class Names {
@@ -54,8 +64,9 @@ export class Names {
   }
 
   /** Fills in what a new object gets: id, owner, mode. */
-  #newborn(op: number, parent: Held, mode: number, umask: number): Mutation {
-    const mutation = this.#exchange.mutation.reset(op, this.#exchange.road.allocate());
+  #newborn(op: number, parent: Held, name: Uint8Array, mode: number, umask: number): Mutation {
+    const mutation = this.#exchange.mutation.reset(op, this.#exchange.allocate(parent, name));
+    mutation.name = name;
     mutation.c = parent.id;
     mutation.uid = this.#exchange.request.uid;
     mutation.gid = parent.childGroup >= 0 ? parent.childGroup : this.#exchange.request.gid;
@@ -76,10 +87,10 @@ export class Names {
     const name = this.#exchange.request.name(nameAt);
     const parent = this.#parentOf(name);
     if (parent === undefined) return;
-    const mutation = this.#newborn(op, parent, mode, umask);
+    const mutation = this.#newborn(op, parent, name, mode, umask);
     mutation.a += rdev * 65536;
-    mutation.name = name;
-    const result = this.#exchange.mutate(mutation);
+    const result = this.#make(mutation, parent);
+    if (result === MADE_BEFORE) return;
     const { created } = this.#exchange.tree;
     if (result < 0 || created === undefined) return this.#exchange.fail(result < 0 ? result : -ERRNO.EIO);
     this.#exchange.commitCreated(created, false);
@@ -90,10 +101,10 @@ export class Names {
     const name = this.#exchange.request.name(0);
     const parent = this.#parentOf(name);
     if (parent === undefined) return;
-    const mutation = this.#newborn(OP.symlink, parent, 0, 0);
-    mutation.name = name;
+    const mutation = this.#newborn(OP.symlink, parent, name, 0, 0);
     mutation.other = this.#exchange.request.name(name.length);
-    const result = this.#exchange.mutate(mutation);
+    const result = this.#make(mutation, parent);
+    if (result === MADE_BEFORE) return;
     const { created } = this.#exchange.tree;
     if (result < 0 || created === undefined) return this.#exchange.fail(result < 0 ? result : -ERRNO.EIO);
     this.#exchange.commitCreated(created, false);
@@ -109,20 +120,34 @@ export class Names {
     const mutation = this.#newborn(
       OP.create,
       parent,
+      name,
       request.u32(CREATE_IN.mode),
       request.u32(CREATE_IN.umask),
     );
-    mutation.name = name;
     const result = this.#exchange.mutate(mutation);
-    if (result === -ERRNO.EEXIST && (flags & O.EXCL) === 0) return this.#openExisting(parent, name, flags);
+    const again = this.#exchange.repeated(parent, name);
+    if (result === -ERRNO.EEXIST && ((flags & O.EXCL) === 0 || again)) {
+      return this.#openExisting(parent, name, flags);
+    }
     const { created } = this.#exchange.tree;
     if (result < 0 || created === undefined) return this.#exchange.fail(result < 0 ? result : -ERRNO.EIO);
     this.#exchange.opened(created, flags);
     this.#exchange.commitCreated(created, true);
   }
 
+  /** Makes an object. {@link MADE_BEFORE}: by a process that was killed then, and the reply is given. */
+  #make(mutation: Mutation, parent: Held): number {
+    const result = this.#exchange.mutate(mutation);
+    const { name } = mutation;
+    if (result !== -ERRNO.EEXIST || !this.#exchange.repeated(parent, name)) return result;
+    const held = this.#exchange.objects.lookup(parent, name);
+    if (typeof held === "number") return held;
+    this.#exchange.commitEntry(held, false);
+    return MADE_BEFORE;
+  }
+
   /** CREATE without O_EXCL on a name that appeared since the kernel looked. */
-  #openExisting(parent: Held, name: Name, flags: number): void {
+  #openExisting(parent: Held, name: Uint8Array, flags: number): void {
     const held = this.#exchange.objects.lookup(parent, name);
     if (typeof held === "number") return this.#exchange.fail(held);
     const fd = this.#exchange.objects.io(held);
@@ -140,9 +165,11 @@ export class Names {
     const { nameless, request, tree } = this.#exchange;
     const parent = this.#exchange.node();
     if (parent === undefined || !this.#learned(parent)) return;
+    // It would be replicated until it gets a name, and could not get one here.
+    if (isLocal(parent.id)) return this.#exchange.fail(-ERRNO.EOPNOTSUPP);
     // Owner, group and mode come from the directory it was asked for in, although it is made in another.
     const mode = request.u32(CREATE_IN.mode);
-    const mutation = this.#newborn(OP.create, parent, mode, request.u32(CREATE_IN.umask));
+    const mutation = this.#newborn(OP.create, parent, NAMELESS, mode, request.u32(CREATE_IN.umask));
     const directory = nameless.directory();
     if (typeof directory === "number") return this.#exchange.fail(directory);
     mutation.c = directory.id;
@@ -188,6 +215,7 @@ export class Names {
     if (parent === undefined) return;
     const { mutation, nameless } = this.#exchange;
     const id = this.#exchange.idOf(request.number(LINK_IN.oldnodeid));
+    if (this.#exchange.excluded(parent, name) !== isLocal(id)) return this.#exchange.fail(-ERRNO.EXDEV);
     if (nameless.has(id)) {
       if (!nameless.link(mutation, id, parent, name)) return this.#exchange.fail(-ERRNO.ENOENT);
     } else {
@@ -195,7 +223,10 @@ export class Names {
       mutation.c = parent.id;
       mutation.name = name;
     }
-    const result = this.#exchange.mutate(mutation);
+    let result = this.#exchange.mutate(mutation);
+    if (result === -ERRNO.EEXIST && this.#exchange.repeated(parent, name)) {
+      result = this.#exchange.objects.idAt(parent, name) === id ? 0 : result;
+    }
     if (result < 0) return this.#exchange.fail(result);
     nameless.named(id);
     const held = this.#exchange.objects.get(id);
@@ -210,6 +241,7 @@ export class Names {
     const name = this.#exchange.request.name(0);
     if (this.#exchange.hidden(parent, name)) return this.#exchange.fail(-ERRNO.EPERM);
     const held = this.#exchange.objects.lookup(parent, name);
+    if (held === -ERRNO.ENOENT && this.#exchange.repeated(parent, name)) return this.#exchange.ok(0);
     if (typeof held === "number") return this.#exchange.fail(held);
     const mutation = this.#exchange.mutation.reset(op, held.id);
     mutation.c = parent.id;
@@ -227,6 +259,15 @@ export class Names {
       this.#exchange.stat.nlink <= 1;
   }
 
+  /** Whether a rename would bring something over the border, or move the border itself. */
+  #crosses(held: Held, flags: number, { from, name, to, other }: Way): boolean {
+    const { objects } = this.#exchange;
+    if (objects.excludes(to, other) !== isLocal(held.id)) return true;
+    if (held.type !== S_IF.DIR && (flags & RENAME.EXCHANGE) === 0) return false;
+    // What is beneath it would be excluded and was not, or the reverse; the other one of an exchange likewise.
+    return objects.onTheWay(from, name) || objects.onTheWay(to, other);
+  }
+
   /** Another name. `nameAt`: where the old one stands in the body. */
   rename(nameAt: number, flags: number): void {
     const request = this.#exchange.request;
@@ -242,7 +283,9 @@ export class Names {
       return this.#exchange.fail(-ERRNO.EPERM);
     }
     const held = this.#exchange.objects.lookup(from, name);
+    if (held === -ERRNO.ENOENT && this.#exchange.repeated(from, name)) return this.#exchange.ok(0);
     if (typeof held === "number") return this.#exchange.fail(held);
+    if (this.#crosses(held, flags, { from, name, to, other })) return this.#exchange.fail(-ERRNO.EXDEV);
     const displaced = this.#exchange.objects.lookup(to, other);
     const mutation = this.#exchange.mutation.reset(OP.rename, held.id);
     mutation.c = from.id;

@@ -70,6 +70,7 @@ export class FuseServer {
   /** Serves the request in the buffer. */
   handle(): void {
     const request = this.#exchange.request;
+    this.#exchange.begin();
     if (request.resent && this.#answerFromLog()) return;
     switch (request.opcode) {
       case OPCODE.WRITE:

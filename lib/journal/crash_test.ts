@@ -245,6 +245,7 @@ Deno.test("MetaStore is at the last update or the one cut, when the power is cut
     servedFrom: 0,
     suspect: false,
     edited: false,
+    excluded: "",
     verified: null,
     verifying: null,
     asOf: 0,

@@ -80,6 +80,8 @@ export interface Meta {
   readonly suspect: boolean;
   /** A person had the directory open for editing since the copy was last served or compared: nothing names what differs. */
   readonly edited: boolean;
+  /** Of what was kept from replication then, see `lib/replication/border.ts`; `""`: nothing. */
+  readonly excluded: string;
   /** The last verification that came to its end; null: none did. */
   readonly verified: Verified | null;
   /** The one that runs, or was interrupted; null: none. */
@@ -225,6 +227,7 @@ function readMeta(meta: Fields): Meta {
     // Files from before it was known do not have it.
     suspect: meta["suspect"] === undefined ? false : flag(meta, "suspect"),
     edited: meta["edited"] === undefined ? false : flag(meta, "edited"),
+    excluded: meta["excluded"] === undefined ? "" : text(meta, "excluded"),
     verified: counts(meta, "verified", ["at", "objects", "bytes", "differences"]),
     verifying: counts(meta, "verifying", [
       "began",

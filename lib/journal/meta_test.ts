@@ -17,6 +17,7 @@ const META: Meta = {
   servedFrom: 0,
   suspect: false,
   edited: false,
+  excluded: "",
   verified: null,
   verifying: null,
   asOf: 0,

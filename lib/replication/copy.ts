@@ -27,10 +27,11 @@ import {
 import type { Backing } from "../system/backing.ts";
 import { Dirents, DT } from "../system/dirents.ts";
 import type { FileHandle } from "../system/handle.ts";
-import { O } from "../system/linux.ts";
+import { O, S_IF } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
 import type { Compared } from "../journal/meta.ts";
-import { u64 } from "./bytes.ts";
+import { type Border, isLocal, serialOf, type Way } from "./border.ts";
+import { printable, u64 } from "./bytes.ts";
 import { inDoubt } from "./doubt.ts";
 import { EDITED_MARK } from "./edited_mark.ts";
 import type { Beginning, Header } from "./way_back/header.ts";
@@ -58,6 +59,8 @@ export interface CopyOptions {
   /** Random, new at each boot: the same as last time means that no power was lost. */
   readonly bootId: string;
   readonly logBudgetBytes: number;
+  /** Of what stays on the node, `markOf` in `border.ts`; none: nothing. */
+  readonly excluded?: string;
 }
 
 /** Durable knowledge about the data, and the files that hold it. */
@@ -78,6 +81,7 @@ export class Copy {
     this.meta = meta;
     this.#bootId = options.bootId;
     this.#noteEdited(options.storage);
+    this.#noteExcluded(options.excluded ?? "");
     const { value } = meta;
     this.crashed = !value.clean && value.bootId !== options.bootId && value.bootId !== "";
     this.journal = Journal.open({
@@ -103,6 +107,16 @@ export class Copy {
     if (!this.fresh) this.meta.update({ edited: true, clean: false, bootId: NO_BOOT, role: "primary" });
     storage.remove(EDITED_MARK);
     storage.syncDirectory();
+  }
+
+  /**
+   * Other names stay on the node than before: of those, no log tells. What was this node's own and is replicated from now on may
+   * be overwritten, so it is somebody's work too.
+   */
+  #noteExcluded(excluded: string): void {
+    if (excluded === this.meta.value.excluded) return;
+    const edited = { edited: true, clean: false, bootId: NO_BOOT, role: "primary" } as const;
+    this.meta.update({ excluded, ...(this.fresh ? {} : edited) });
   }
 
   /**
@@ -133,6 +147,7 @@ export class Copy {
       servedFrom: 0,
       suspect: false,
       edited: false,
+      excluded: options.excluded ?? "",
       verified: null,
       verifying: null,
       asOf: 0,
@@ -442,17 +457,17 @@ function touchedBy(cursor: NonNullable<ReturnType<Journal["read"]>>): Set<number
   return cursor.lost ? null : ids;
 }
 
-/** The object map, as {@link Objects} asks for it. */
+/** The object map, as {@link Objects} asks for it: both kinds of ids are of one allocator, so each number is there once. */
 export function handleMap(map: ObjectMap): HandleMap {
   return {
     get(id: number, into: FileHandle): number | undefined {
-      const found = map.get(id);
+      const found = map.get(serialOf(id));
       if (found === undefined) return undefined;
       into.set(found.type & 0xffff, found.bytes);
       return found.type;
     },
-    set: (id, rootedType, bytes) => map.set(id, rootedType, bytes),
-    delete: (id) => map.delete(id),
+    set: (id, rootedType, bytes) => map.set(serialOf(id), rootedType, bytes),
+    delete: (id) => map.delete(serialOf(id)),
   };
 }
 
@@ -464,7 +479,7 @@ export function handleMap(map: ObjectMap): HandleMap {
  */
 export function rebuildMap(backing: Backing, objects: Objects, roots: readonly RootDirectory[]): number {
   let found = 0;
-  walk(backing, roots, (child, root) => {
+  walk(backing, roots, (child, { root }) => {
     const id = objects.readId(child);
     if (id >= FIRST_ID && objects.remember(child, id, root) >= 0) found++;
   });
@@ -474,8 +489,10 @@ export function rebuildMap(backing: Backing, objects: Objects, roots: readonly R
 /**
  * Takes ids away that cannot be an object's own: who edits a directory beneath may copy an object with its id, or bring one
  * from elsewhere. Two objects of one id would be one file to applications. Those without get a new one when they are looked up.
+ * The same for what is excluded now and was not, or the reverse.
  *
  * @returns how many were taken away.
+ * @throws when a file has names on both sides of the border.
  */
 export function forgetForeignIds(
   backing: Backing,
@@ -484,14 +501,22 @@ export function forgetForeignIds(
 ): number {
   const owners = new Map<number, number>();
   const stat = new Statx();
+  const sides = new Map<string, boolean>();
   let forgotten = 0;
-  walk(backing, options.roots, (child) => {
+  walk(backing, options.roots, (child, { root, local, name }) => {
     const id = objects.readId(child);
-    if (id < 0 || backing.statx(child, stat) < 0) return;
+    if (backing.statx(child, stat) < 0) return;
+    if (options.roots[root]?.border !== undefined && stat.nlink > 1 && (stat.mode & S_IF.MT) !== S_IF.DIR) {
+      const side = sides.get(`${root} ${stat.ino}`);
+      if (side !== undefined && side !== local) throw straddles(name);
+      sides.set(`${root} ${stat.ino}`, local);
+    }
+    if (id < 0) return;
     const owner = owners.get(id);
     // A second name of the same object is a hard link.
     if (owner === stat.ino) return;
-    if (owner === undefined && id >= FIRST_ID && id < options.nextId) return void owners.set(id, stat.ino);
+    const own = serialOf(id) >= FIRST_ID && serialOf(id) < options.nextId && isLocal(id) === local;
+    if (owner === undefined && own) return void owners.set(id, stat.ino);
     const failed = objects.forgetId(child);
     if (failed < 0) {
       throw new Error(`Cannot take the id of another object from what was edited: errno ${-failed}`);
@@ -501,27 +526,65 @@ export function forgetForeignIds(
   return forgotten;
 }
 
+function straddles(name: Uint8Array): Error {
+  return new CopyError(
+    `Cannot use what \`exclude\` says: a file has the name "${
+      printable(name)
+    }" and another one, of which only one is ` +
+      `excluded; remove one of them (\`binome uncover\` opens the directory), or change \`exclude\``,
+  );
+}
+
+interface Visited {
+  readonly root: number;
+  /** It stays on this node. */
+  readonly local: boolean;
+  readonly name: Uint8Array;
+}
+
 /** Every object beneath the roots, with each of its names. */
 function walk(
   backing: Backing,
   roots: readonly RootDirectory[],
-  visit: (child: number, root: number) => void,
+  visit: (child: number, found: Visited) => void,
 ): void {
   const entries = new Dirents(65536);
-  const pending: { readonly root: number; readonly fd: number }[] = [];
-  roots.forEach((directory, root) =>
-    pending.push({ root, fd: backing.reopen(directory.fd, O.RDONLY | O.DIRECTORY) })
+  interface Pending {
+    readonly root: number;
+    readonly fd: number;
+    readonly border: Border | undefined;
+    readonly way: Way;
+    readonly local: boolean;
+  }
+  const pending: Pending[] = [];
+  roots.forEach(({ fd, border }, root) =>
+    pending.push({
+      root,
+      fd: backing.reopen(fd, O.RDONLY | O.DIRECTORY),
+      border,
+      way: border?.top ?? [],
+      local: false,
+    })
   );
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
-    const { root, fd } = next;
+    const { root, fd, border, way } = next;
     while (fd >= 0 && backing.getdents(fd, entries) > 0) {
       while (entries.next()) {
         if (entries.isDot) continue;
-        const child = backing.openat(fd, entries.name, O.PATH | O.NOFOLLOW, 0);
+        const { name } = entries;
+        const child = backing.openat(fd, name, O.PATH | O.NOFOLLOW, 0);
         if (child < 0) continue;
-        visit(child, root);
+        const bare = name.at(-1) === 0 ? name.subarray(0, -1) : name;
+        const local = next.local || border?.excludes(way, bare) === true;
+        visit(child, { root, local, name });
         if (entries.type === DT.DIR) {
-          pending.push({ root, fd: backing.reopen(child, O.RDONLY | O.DIRECTORY) });
+          pending.push({
+            root,
+            fd: backing.reopen(child, O.RDONLY | O.DIRECTORY),
+            border,
+            way: border?.below(way, bare) ?? [],
+            local,
+          });
         }
         backing.close(child);
       }

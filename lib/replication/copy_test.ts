@@ -171,3 +171,28 @@ Deno.test("Copy.compared is where a comparison goes on after a killed process, a
   assertEquals(after((copy) => copy.begin("primary")), 0);
   assertEquals(after((copy) => copy.noteCompared(null)), 0);
 });
+
+Deno.test("Copy of which other names stay on the node than before is compared in full, once", () => {
+  const storage = new MemoryStorage();
+  const opened = (excluded: string) =>
+    Copy.open({
+      storage,
+      cluster: "c",
+      module: "m",
+      node: "n1",
+      bootId: "boot-1",
+      logBudgetBytes: 1 << 20,
+      excluded,
+    });
+  const before = opened("");
+  before.addGeneration({ generation: 1n, epoch: 1, first: 1 });
+  before.begin("secondary", { copy: "uptodate" });
+  before.close();
+  const changed = opened("another");
+  assertEquals([changed.edited, changed.crashed, positionOf(changed, false).served], [true, true, true]);
+  changed.recovered();
+  changed.close();
+  const after = opened("another");
+  assertEquals([after.edited, after.crashed, after.exact], [false, false, true]);
+  after.close();
+});

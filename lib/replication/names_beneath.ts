@@ -9,11 +9,12 @@ import { Dirents } from "../system/dirents.ts";
 import { O } from "../system/linux.ts";
 import { refusal } from "./content_target.ts";
 import { nameKey, OWN_NAMES } from "./limbo.ts";
-import { FIRST_ID, type Held } from "./objects.ts";
+import { FIRST_ID, type Held, type Objects } from "./objects.ts";
 
-/** Each name, by its key and with its entry in hand; the node's own in a root are left out. Throws `ApplyError` when the disk refuses. */
+/** Each name, by its key and with its entry in hand; the node's own are left out, in a root and where `exclude` says so. Throws `ApplyError` when the disk refuses. */
 export function* namesIn(
   backing: Backing,
+  objects: Objects,
   held: Held,
 ): Generator<{ key: string; ino: number; name: Uint8Array }> {
   const entries = new Dirents(32768);
@@ -29,6 +30,7 @@ export function* namesIn(
         const { name, ino } = entries;
         const key = nameKey(name);
         if (held.id < FIRST_ID && OWN_NAMES.includes(key)) continue;
+        if (objects.excludes(held, name)) continue;
         yield { key, ino, name };
       }
     }
@@ -38,8 +40,13 @@ export function* namesIn(
 }
 
 /** Those that are not among `names`. */
-export function namesBut(backing: Backing, held: Held, names: ReadonlySet<string>): Uint8Array[] {
+export function namesBut(
+  backing: Backing,
+  objects: Objects,
+  held: Held,
+  names: ReadonlySet<string>,
+): Uint8Array[] {
   const others: Uint8Array[] = [];
-  for (const { key, name } of namesIn(backing, held)) if (!names.has(key)) others.push(name.slice());
+  for (const { key, name } of namesIn(backing, objects, held)) if (!names.has(key)) others.push(name.slice());
   return others;
 }

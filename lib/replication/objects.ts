@@ -14,7 +14,9 @@ import type { Backing, Name } from "../system/backing.ts";
 import { FileHandle } from "../system/handle.ts";
 import { O, S_IF, XATTR } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
+import { type Border, isLocal, LOCAL_FIRST, serialOf, type Way } from "./border.ts";
 import { cbytes } from "./bytes.ts";
+import { Whereabouts } from "./whereabouts.ts";
 
 /** Where an object's id stands, on the object itself: it moves with it and survives everything the object survives. */
 export const ID_XATTR = "trusted.binome.id";
@@ -30,6 +32,7 @@ export const RESERVE_BLOCK = 65536;
 const ID_NAME = cbytes(ID_XATTR);
 const ESTALE = 116;
 const ENODATA = 61;
+const SLASH = 0x2f;
 
 /** id → file handle, persistent. The top half of `type` says which root the handle belongs to. */
 export interface HandleMap {
@@ -63,12 +66,16 @@ export interface Held {
   childGroup: number;
   /** Made by this process, and no extended attribute was set since. */
   bare: boolean;
+  /** For a directory of a primary: where it lies, once somebody asked. */
+  way?: Way;
 }
 
 /** A directory of the module, from the outside. */
 export interface RootDirectory {
   /** Descriptor of the directory beneath, opened readable. */
   readonly fd: number;
+  /** What of it stays on the node; undefined: nothing. */
+  readonly border?: Border | undefined;
 }
 
 /** What {@link Objects} needs. */
@@ -81,6 +88,8 @@ export interface ObjectsOptions {
   readonly addressOf: (bytes: Uint8Array) => number;
   /** How many descriptors may be held. */
   readonly fdsMax: number;
+  /** Nobody moves directories so that they lie otherwise to the border: the primary, which refuses it. */
+  readonly settled?: boolean;
 }
 
 /** The table of objects of one replicator. */
@@ -99,9 +108,15 @@ export class Objects {
   readonly #idView = new DataView(this.#idBytes.buffer);
   readonly #idAddress: number;
   readonly #stat = new Statx();
+  readonly #settled: boolean;
+  readonly #bordered: boolean;
+  readonly #where: Whereabouts;
 
   constructor(options: ObjectsOptions) {
     this.#backing = options.backing;
+    this.#settled = options.settled === true;
+    this.#bordered = options.roots.some(({ border }) => border !== undefined);
+    this.#where = new Whereabouts(options.backing, options.addressOf);
     this.#roots = options.roots;
     this.#handles = options.handles;
     this.#allocate = options.allocate;
@@ -178,10 +193,57 @@ export class Objects {
    *
    * @returns the object, or −errno.
    */
-  lookup(parent: Held, name: Name): Held | number {
+  lookup(parent: Held, name: Uint8Array): Held | number {
     const fd = this.#backing.openat(parent.path, name, O.PATH | O.NOFOLLOW, 0);
     if (fd < 0) return fd;
-    return this.adopt(fd, parent.root);
+    return this.adopt(fd, parent.root, this.excludes(parent, name));
+  }
+
+  /** Whether anything stays on this node. */
+  get bordered(): boolean {
+    return this.#bordered;
+  }
+
+  /** Whether a name in a directory stays on this node. */
+  excludes(parent: Held, name: Uint8Array): boolean {
+    if (!this.#bordered) return false;
+    if (isLocal(parent.id)) return true;
+    const border = this.#roots[parent.root]?.border;
+    return border?.excludes(this.wayOf(parent), name.at(-1) === 0 ? name.subarray(0, -1) : name) === true;
+  }
+
+  /** Where a directory that is replicated lies, for the border. */
+  wayOf(held: Held): Way {
+    const border = this.#roots[held.root]?.border;
+    if (border === undefined || !border.winding || held.id < FIRST_ID) return border?.top ?? [];
+    if (held.way !== undefined) return held.way;
+    const way = this.#wayTo(held, border);
+    if (this.#settled) held.way = way;
+    return way;
+  }
+
+  /** Whether a directory of that name would lie on the way to something excluded: the way is the border's, it stays. */
+  onTheWay(parent: Held, name: Uint8Array): boolean {
+    const border = this.#roots[parent.root]?.border;
+    if (border === undefined || !border.winding || isLocal(parent.id)) return false;
+    return border.below(this.wayOf(parent), name.at(-1) === 0 ? name.subarray(0, -1) : name).length > 0;
+  }
+
+  #wayTo(held: Held, border: Border): Way {
+    const top = this.#where.pathOf(this.#rootFd(held.root));
+    const path = this.#where.pathOf(held.path);
+    // A directory that cannot be reached from the top lies on no way.
+    if (top === undefined || path === undefined || !startsWith(path, top)) return [];
+    let way = border.top;
+    let from = top.length;
+    while (from < path.length && way.length > 0) {
+      if (path[from] === SLASH) from++;
+      const slash = path.indexOf(SLASH, from);
+      const end = slash < 0 ? path.length : slash;
+      way = border.below(way, path.subarray(from, end));
+      from = end;
+    }
+    return way;
   }
 
   /** The id that a name leads to: 0 for an object without one, −errno when there is no such name. */
@@ -193,11 +255,13 @@ export class Objects {
     return id === -ENODATA ? 0 : id;
   }
 
-  /** Takes a fresh `O_PATH` descriptor into the table, giving its object an id when it has none. */
-  adopt(fd: number, root: number): Held | number {
+  /** Takes a fresh `O_PATH` descriptor into the table, giving its object an id when it has none: `local`, one of this node. */
+  adopt(fd: number, root: number, local = false): Held | number {
     let id = this.readId(fd);
+    // Somebody has been at the directory beneath: an object of the other kind would be two things at once.
+    if (id > 0 && isLocal(id) !== local) id = -ESTALE;
     if (id === -ENODATA) {
-      id = this.#allocate();
+      id = this.#allocate() + (local ? LOCAL_FIRST : 0);
       const written = this.writeId(fd, id);
       if (written < 0) {
         this.#backing.close(fd);
@@ -304,6 +368,7 @@ export class Objects {
   close(): void {
     for (const held of this.#held.values()) this.#closeFds(held);
     this.#held.clear();
+    this.#where.close();
   }
 
   /** A second descriptor of a file or directory, the caller's to close; −1 for what needs no sync or is gone. */
@@ -322,9 +387,9 @@ export class Objects {
     return [...this.#held.values()].filter((held) => held.kept).map((held) => ({ id: held.id, fd: held.io }));
   }
 
-  /** Ids of the orphans held. */
+  /** Ids of the orphans held that are replicated. */
   orphans(): number[] {
-    return [...this.#held.values()].filter((held) => held.kept).map((held) => held.id);
+    return [...this.#held.values()].filter((held) => held.kept && !isLocal(held.id)).map((held) => held.id);
   }
 
   #rootFd(index: number): number {
@@ -375,7 +440,7 @@ export class Objects {
       path,
       io: -1,
       lookups: 0,
-      opens: id < this.unknownBelow ? Infinity : 0,
+      opens: serialOf(id) < this.unknownBelow ? Infinity : 0,
       orphan: false,
       kept: false,
       defaultAcl: -1,
@@ -419,4 +484,9 @@ export class Objects {
     held.io = -1;
     held.path = -1;
   }
+}
+
+function startsWith(path: Uint8Array, top: Uint8Array): boolean {
+  for (let i = 0; i < top.length; i++) if (path[i] !== top[i]) return false;
+  return true;
 }

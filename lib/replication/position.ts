@@ -34,6 +34,8 @@ export interface Position {
   readonly compared: number;
   /** A person accepts that what it wrote apart is taken to quarantine and overwritten. */
   readonly overwrite: boolean;
+  /** Of what stays on the node, `markOf` in `border.ts`. Missing where the program does not know of it: nothing. */
+  readonly excluded: string;
 }
 
 /** How a secondary is brought up to date. */
@@ -57,7 +59,11 @@ export type Plan =
 /** What the primary answers. */
 export type Verdict =
   | { readonly accept: true; readonly plan: Plan; readonly epoch: number }
-  | { readonly accept: false; readonly code: "epoch" | "diverged" | "foreign"; readonly reason: string };
+  | {
+    readonly accept: false;
+    readonly code: "epoch" | "diverged" | "foreign" | "exclude";
+    readonly reason: string;
+  };
 
 /** What this node says of its copy. */
 export function positionOf(copy: Copy, overwrite: boolean): Position {
@@ -75,6 +81,7 @@ export function positionOf(copy: Copy, overwrite: boolean): Position {
     holds: !copy.map.empty,
     compared: copy.compared?.from ?? 0,
     overwrite,
+    excluded: copy.meta.value.excluded,
   };
 }
 
@@ -96,6 +103,7 @@ export function readPosition(body: unknown): Position {
     holds: of.holds === true,
     compared: of.compared === undefined ? 0 : count(of.compared, "place of a comparison"),
     overwrite: of.overwrite === true,
+    excluded: typeof of.excluded === "string" ? of.excluded : "",
   };
 }
 
@@ -112,6 +120,14 @@ export function planFor(copy: Copy, position: Position, epoch: number): Verdict 
       code: "epoch",
       reason:
         `the secondary accepted epoch ${position.epoch}, this primary serves under ${epoch}: the primary is old`,
+    };
+  }
+  if (position.excluded !== copy.meta.value.excluded) {
+    return {
+      accept: false,
+      code: "exclude",
+      reason:
+        "its `exclude` is not the primary's: apply the module's configuration again, with both nodes up",
     };
   }
   const target = { generations: decodeGenerations(position.history), last: position.last };

@@ -16,6 +16,7 @@ function source(logFirst: number): Copy {
     history,
     journal: { first: logFirst, last: 200 },
     hollowSince: (from: number) => from < 150,
+    meta: { value: { excluded: "" } },
   } as unknown as Copy;
 }
 
@@ -81,6 +82,7 @@ Deno.test("planFor() follows the rules for every kind of position", () => {
             holds: overwrite === true,
             compared: 0,
             overwrite: overwrite === true,
+            excluded: "",
           };
           assertEquals(
             said(source(logFirst), position),
@@ -107,6 +109,7 @@ const WELL: Position = {
   holds: false,
   compared: 0,
   overwrite: false,
+  excluded: "",
 };
 
 Deno.test("planFor() compares everything when the target cannot name what it did beyond the common point", () => {
@@ -128,6 +131,11 @@ Deno.test("planFor() compares everything when the target cannot name what it did
 Deno.test("planFor() refuses a secondary that accepted a later epoch: the primary is the old one", () => {
   const verdict = planFor(source(1), { ...WELL, epoch: EPOCH + 1 }, EPOCH);
   assertEquals(!verdict.accept && verdict.code, "epoch");
+});
+
+Deno.test("planFor() refuses a secondary of which other names stay on its node", () => {
+  const verdict = planFor(source(1), { ...WELL, excluded: "other" }, EPOCH);
+  assertEquals(!verdict.accept && verdict.code, "exclude");
 });
 
 Deno.test("readPosition() reads what was said, and refuses anything else", () => {

@@ -28,11 +28,12 @@ import {
   writeFrom,
 } from "../system/worker_io.ts";
 import { SURVEYS, VERIFIES } from "../protocol.ts";
+import { borderOf } from "./border.ts";
 import type { Copy } from "./copy.ts";
 import { forgetForeignIds, handleMap, rebuildMap } from "./copy.ts";
 import { OPEN_MAX } from "./compared_place.ts";
 import { ASK_KIND, CONTROL, sessionNumber } from "./mutation.ts";
-import { Objects } from "./objects.ts";
+import { Objects, type RootDirectory } from "./objects.ts";
 import { orphanKey } from "./orphan_key.ts";
 import type { Plan } from "./position.ts";
 import { type Ask, ReconcileSource } from "./reconcile_source.ts";
@@ -97,6 +98,8 @@ export interface Mount {
   readonly durability: Durability;
   /** A file without which nothing is started; null: none. */
   readonly require: string | null;
+  /** Patterns of what stays on the node. */
+  readonly exclude: readonly string[];
 }
 
 /** A descriptor of an orphan that a former process held. */
@@ -213,11 +216,12 @@ export class PrimaryRole {
     world.copy.accept(command.epoch);
     this.#objects = new Objects({
       backing,
-      roots: command.mounts.map((mount) => ({ fd: mount.backing })),
+      roots: rootsOf(command),
       handles: handleMap(world.copy.map),
       allocate: () => this.sequencer.allocate(),
       addressOf,
       fdsMax: cachedFilesMax(FDS_MAX),
+      settled: true,
     });
     this.#tree = new Tree({ backing, objects: this.#objects });
     checkRoots(command.mounts, world.copy);
@@ -563,7 +567,7 @@ export class PrimaryRole {
   /** After a power cut the disk is a mix of times: no log can bring another node to it, only a comparison. */
   #afterCrash(command: ServeCommand): void {
     const { copy } = this.#world;
-    const roots = command.mounts.map((mount) => ({ fd: mount.backing }));
+    const roots = rootsOf(command);
     if (copy.edited) forgetForeignIds(backing, this.#objects, { roots, nextId: copy.nextId });
     rebuildMap(backing, this.#objects, roots);
     // One sequence is left out: a secondary that stands at the last one must not be taken for one that has all of it.
@@ -769,6 +773,10 @@ export class PrimaryRole {
     if (state.plan.whole) this.#verification.compared({ objects: files, bytes: compared + bytes });
     this.#live(progressOf(state));
   }
+}
+
+function rootsOf({ mounts }: ServeCommand): RootDirectory[] {
+  return mounts.map((mount) => ({ fd: mount.backing, border: borderOf(mount.exclude) }));
 }
 
 function bootMs(): number {

@@ -414,6 +414,7 @@ export class ReconcileSource {
     if (this.#entries.isDot) return;
     const bare = this.#entries.name;
     if (parent.id < FIRST_ID && OWN_NAMES.includes(nameKey(bare))) return;
+    if (this.#objects.excludes(parent, bare)) return;
     const name = new Uint8Array(bare.length + 1);
     name.set(bare);
     const child = this.#objects.lookup(parent, name);

@@ -11,7 +11,7 @@
 import type { Compared } from "../journal/meta.ts";
 import { OFFSET } from "../journal/record.ts";
 import type { Backing } from "../system/backing.ts";
-import { S_IF } from "../system/linux.ts";
+import { O, S_IF } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
 import { AttributesTarget } from "./attributes_target.ts";
 import { sameBytes, u64 } from "./bytes.ts";
@@ -34,6 +34,7 @@ import { StreamError } from "./stream.ts";
 import { SurveyTarget } from "./survey_target.ts";
 
 const EEXIST = 17;
+const ENODATA = 61;
 /** Credit is told when so much was worked off, or when there is nothing else to do. */
 const CREDIT_BYTES = 512 * 1024;
 
@@ -421,14 +422,37 @@ export class ReconcileTarget {
       this.#done("name", id, this.#limbo.place(parent, name, held));
       return;
     }
-    this.#done("clear the name of", id, this.#limbo.displace(parent, name));
     // Empty for now: whoever goes on after this must know that.
     this.#place.open(id);
-    const fresh = this.#limbo.makeAt(parent, name, creation(this.#mutation, id, type, made));
-    if (typeof fresh === "number") throw refusal("make", id, fresh);
+    if (!this.#takeIn(parent, entry)) {
+      this.#done("clear the name of", id, this.#limbo.displace(parent, name));
+      const fresh = this.#limbo.makeAt(parent, name, creation(this.#mutation, id, type, made));
+      if (typeof fresh === "number") throw refusal("make", id, fresh);
+    }
     this.#options.touch(id);
     // In a walk over everything the source comes to it by itself.
     if (!this.#limbo.comes(id) || this.#limbo.seen.has(id)) this.#ask(id);
+  }
+
+  /**
+   * A directory without an id that stands where the source has one becomes that one: what is in it and stays on this node would
+   * go with it otherwise.
+   */
+  #takeIn(parent: Held, { id, type, name }: Entry): boolean {
+    if (type !== S_IF.DIR || !this.#objects.bordered) return false;
+    const fd = this.#backing.openat(parent.path, name, O.PATH | O.NOFOLLOW | O.DIRECTORY, 0);
+    if (fd < 0) return false;
+    const written = this.#objects.readId(fd) === -ENODATA ? this.#objects.writeId(fd, id) : -EEXIST;
+    if (written < 0) {
+      this.#backing.close(fd);
+      return false;
+    }
+    // A stale handle would be believed otherwise.
+    this.#objects.remove(id);
+    const held = this.#objects.register(fd, id, parent.root);
+    if (typeof held === "number") throw refusal("take in", id, held);
+    this.#limbo.note(parent, name);
+    return true;
   }
 
   /** An object that the map does not know may stand at its name already. */
@@ -469,7 +493,7 @@ export class ReconcileTarget {
   #displaceOthers(held: Held): void {
     const listing = this.#limbo.listing;
     if (listing === null || listing.id !== held.id) return this.missing(held.id);
-    const others = namesBut(this.#backing, held, listing.names);
+    const others = namesBut(this.#backing, this.#objects, held, listing.names);
     this.#limbo.listing = null;
     for (const name of others) this.#done("clear a name in", held.id, this.#limbo.displace(held, name));
   }

@@ -100,6 +100,8 @@ export interface RoadStart {
   readonly bootId: string;
   readonly pid: number;
   readonly logBudgetBytes: number;
+  /** Of what stays on the node: `markOf` in `border.ts`. */
+  readonly excluded: string;
   readonly scrubMs: number | null;
   /** Bytes a second; null: no bound. */
   readonly resyncBandwidth: number | null;
@@ -170,6 +172,7 @@ class RoadThread {
       node: start.node,
       bootId: start.bootId,
       logBudgetBytes: start.logBudgetBytes,
+      excluded: start.excluded,
     });
     this.#wayBack = openWayBack({
       directory: `${start.state}/modules/${start.module}/way-back`,

@@ -12,6 +12,8 @@ import { sha256 } from "../system/sha256.ts";
 import { cachedFilesMax } from "../system/process.ts";
 import { openStream } from "../system/stream.ts";
 import { bootNanoseconds, wake } from "../system/worker_io.ts";
+import { Aside } from "./aside.ts";
+import { borderOf } from "./border.ts";
 import { type Copy, forgetForeignIds, handleMap, rebuildMap } from "./copy.ts";
 import { ApplyError, Follower } from "./follower.ts";
 import {
@@ -137,7 +139,7 @@ export class SecondaryRole {
     this.#overwrite = command.overwrite;
     world.copy.accept(command.epoch);
     checkRoots(command.mounts, world.copy);
-    const roots = command.mounts.map((mount) => ({ fd: mount.backing }));
+    const roots = command.mounts.map((mount) => ({ fd: mount.backing, border: borderOf(mount.exclude) }));
     this.#roots = roots.map(({ fd }) => fd);
     // All that a resync changes goes by this: what was is noted first.
     const noted = notedBacking(backing, world.wayBack);
@@ -162,7 +164,8 @@ export class SecondaryRole {
     world.copy.follow();
     for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.fd);
     this.#foresight = new Foresight({ way: world.wayBack, backing, objects: this.#objects });
-    const tree = new Tree({ backing: noted, objects: this.#objects });
+    const aside = new Aside(noted, this.#objects);
+    const tree = new Tree({ backing: noted, objects: this.#objects, aside });
     const limbo = new Limbo({
       backing: noted,
       objects: this.#objects,

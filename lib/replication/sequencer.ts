@@ -16,6 +16,7 @@ import type { Request } from "../fuse/request.ts";
 import type { Backing } from "../system/backing.ts";
 import { Statx } from "../system/statx.ts";
 import { addressOf } from "../system/address.ts";
+import { isLocal } from "./border.ts";
 import { setU64 } from "./bytes.ts";
 import { hasHappened, inDoubt } from "./doubt.ts";
 import { decodeMutation, fillFields, Mutation, packNames, SETATTR, SETATTR_BITS } from "./mutation.ts";
@@ -25,7 +26,7 @@ import { type Activity, touchAll } from "./touch.ts";
 import { RESERVE_BLOCK } from "./objects.ts";
 import { DISK_FLAG, FSYNC, FSYNC_SLOTS, REPLY, REPLY_SLOTS, type Shared, WORD } from "./shared.ts";
 import { StreamError } from "./stream.ts";
-import type { Tree } from "./tree.ts";
+import { setMtime, type Tree } from "./tree.ts";
 import { untoldIn, UntoldTimes } from "./untold_times.ts";
 import type { Wire } from "./wire.ts";
 
@@ -131,6 +132,7 @@ export class Sequencer implements Road {
 
   mutate(mutation: Mutation, unique: number): number {
     const { activity, tree } = this.#options;
+    if (isLocal(mutation.id)) return this.#here(mutation);
     this.counters.mutations++;
     if (this.#generation === 0n) this.#mint();
     if (!this.#hasSpace(mutation) || !touchAll(activity, mutation)) return -ENOSPC;
@@ -166,6 +168,26 @@ export class Sequencer implements Road {
     else this.#measure(mutation);
     this.#journal.settle(position, STATE.applied, mutation.time);
     this.#send(mutation);
+    return result;
+  }
+
+  /**
+   * What stays on this node: done, and nothing more. A directory that is replicated keeps its mtime: on the other node
+   * nothing happens to it.
+   */
+  #here(mutation: Mutation): number {
+    const { tree, objects, backing } = this.#options;
+    if (!this.#hasSpace(mutation)) return -ENOSPC;
+    const { op, c, a } = mutation;
+    const parents = op > OP.rename ? [] : op === OP.rename && a !== c ? [c, a] : [c];
+    const kept = parents.filter((id) => !isLocal(id)).map((id) => ({ id, time: tree.mtime(id) }));
+    const result = tree.execute(mutation);
+    if (result < 0) return result;
+    tree.measure(mutation);
+    for (const { id, time } of kept) {
+      const held = objects.get(id);
+      if (held !== undefined) setMtime(backing, held.path, time);
+    }
     return result;
   }
 
@@ -324,7 +346,8 @@ export class Sequencer implements Road {
     const mutation = this.#scratch.reset(OP.fsync, held.id);
     mutation.a = dataOnly ? 1 : 0;
     mutation.c = held.orphan ? 1 : 0;
-    const noted = copy < 0 ? copy : this.#note(mutation, request.unique);
+    const local = isLocal(held.id);
+    const noted = copy < 0 ? copy : local ? 0 : this.#note(mutation, request.unique);
     this.counters.fsyncs++;
     const index = this.#shared.pushFsync({
       root,
@@ -333,7 +356,7 @@ export class Sequencer implements Road {
       size,
       id: held.id,
       error: noted < 0 ? Math.max(-noted, EIO) : 0,
-      sequence: relaxed ? 0 : this.#journal.last,
+      sequence: relaxed || local ? 0 : this.#journal.last,
     });
     if (noted < 0) {
       if (copy >= 0) backing.close(copy);

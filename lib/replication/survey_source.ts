@@ -139,6 +139,7 @@ export class SurveySource {
       if (entries.isDot) continue;
       const bare = entries.name;
       if (held.id < FIRST_ID && OWN_NAMES.includes(nameKey(bare))) continue;
+      if (this.#objects.excludes(held, bare)) continue;
       const id = this.#idOf(listing.id, held.root, entries);
       if (id === 0) continue;
       const name = new Uint8Array(bare.length + 1);

@@ -179,7 +179,7 @@ export class SurveyTarget {
   /** Whether the names here are those of the source, and lead to the same objects. */
   #equalNames(held: Held, names: ReadonlySet<string>): boolean {
     let count = 0;
-    for (const entry of namesIn(this.#options.backing, held)) {
+    for (const entry of namesIn(this.#options.backing, this.#objects, held)) {
       if (!names.has(entry.key) || !this.#leads(held, entry)) return false;
       count++;
     }

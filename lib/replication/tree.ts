@@ -20,18 +20,22 @@ const ENOENT = 2;
 const EIO = 5;
 const ESTALE = 116;
 const EINVAL = 22;
+const ENOTEMPTY = 39;
 const SECOND = 1_000_000_000n;
 
 /** What {@link Tree} needs. */
 export interface TreeOptions {
   readonly backing: Backing;
   readonly objects: Objects;
+  /** Where a directory goes that holds nothing but what stays on this node: a secondary's. */
+  readonly aside?: { put(parent: Held, name: Uint8Array, directory: Held): number };
 }
 
 /** The directory beneath, as mutations change it. */
 export class Tree {
   readonly #backing: Backing;
   readonly #objects: Objects;
+  readonly #aside: TreeOptions["aside"];
   readonly #stat = new Statx();
   readonly #born = new Statx();
   /** The object a creating mutation made, for the reply. */
@@ -42,6 +46,7 @@ export class Tree {
   constructor(options: TreeOptions) {
     this.#backing = options.backing;
     this.#objects = options.objects;
+    this.#aside = options.aside;
   }
 
   /** Executes a mutation. Answers what was done (bytes written, 0), or −errno with nothing changed. */
@@ -182,11 +187,14 @@ export class Tree {
     const held = this.#objects.get(mutation.id);
     if (parent === undefined || held === undefined) return -ESTALE;
     if (mutation.a === 1 && this.#objects.io(held) < 0) return -EIO;
-    const result = this.#backing.unlinkat(
+    let result = this.#backing.unlinkat(
       parent.path,
       mutation.name,
       mutation.op === OP.rmdir ? AT.REMOVEDIR : 0,
     );
+    if (result === -ENOTEMPTY && this.#aside !== undefined) {
+      result = this.#aside.put(parent, mutation.name, held);
+    }
     if (result < 0) return result;
     this.#gone(held, mutation.a === 1);
     return 0;
@@ -201,7 +209,12 @@ export class Tree {
     const open = (mutation.b & RENAME_BITS.displacedOpen) !== 0;
     if (displaced !== undefined && open && this.#objects.io(displaced) < 0) return -EIO;
     const flags = mutation.b & RENAME_BITS.flags;
-    const result = this.#backing.renameat2(from.path, mutation.name, to.path, mutation.other, flags);
+    let result = this.#backing.renameat2(from.path, mutation.name, to.path, mutation.other, flags);
+    if (result === -ENOTEMPTY && this.#aside !== undefined && displaced !== undefined) {
+      result = this.#aside.put(to, mutation.other, displaced);
+      if (result < 0) return result;
+      result = this.#backing.renameat2(from.path, mutation.name, to.path, mutation.other, flags);
+    }
     if (result < 0) return result;
     // RENAME_EXCHANGE displaces nothing: both keep a name.
     if (displaced !== undefined && displaced.id !== mutation.id && (flags & 2) === 0) {

@@ -255,6 +255,7 @@ export class VerifySource {
       if (this.#entries.isDot) continue;
       const bare = this.#entries.name;
       if (held.id < FIRST_ID && OWN_NAMES.includes(nameKey(bare))) continue;
+      if (this.#objects.excludes(held, bare)) continue;
       const name = new Uint8Array(bare.length + 1);
       name.set(bare);
       at = putName(this.#body, this.#bodyView, at, { id: this.#idOf(held, name), name });

@@ -246,7 +246,8 @@ export class VerifyTarget {
         while (this.#entries.next()) {
           if (this.#entries.isDot) continue;
           const key = nameKey(this.#entries.name);
-          if (held.id >= FIRST_ID || !OWN_NAMES.includes(key)) found.push(key);
+          if (held.id < FIRST_ID && OWN_NAMES.includes(key)) continue;
+          if (!this.#objects.excludes(held, this.#entries.name)) found.push(key);
         }
       }
     } finally {

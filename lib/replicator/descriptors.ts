@@ -59,7 +59,7 @@ async function askKeeper({ run, module, replicate }: DescriptorsOf): Promise<Des
     };
     const pidfd = openPidfd(list.pid);
     try {
-      const mounts = replicate.map(({ path, durability, require }) => {
+      const mounts = replicate.map(({ path, durability, require, exclude }) => {
         const found = list.mounts.find((mount) => mount.path === path);
         if (found === undefined) throw new Error(`Cannot take over ${path}: the keeper does not hold it`);
         return {
@@ -68,6 +68,7 @@ async function askKeeper({ run, module, replicate }: DescriptorsOf): Promise<Des
           fuse: found.fuse === null ? null : copyDescriptor(pidfd, found.fuse),
           durability,
           require,
+          exclude,
         };
       });
       const kept = list.kept.filter(({ key }) => key.startsWith(ORPHAN_PREFIX)).map(({ key, fd }) => ({
