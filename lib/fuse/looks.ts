@@ -6,8 +6,9 @@
 
 import { ERRNO } from "./errno.ts";
 import { type Exchange, VALIDITY } from "./exchange.ts";
-import { BATCH_FORGET_IN, FORGET_ONE, OUT_HEADER } from "./layout.ts";
-import { attrOut, entryOut, negativeEntryOut, statfsOut } from "./reply.ts";
+import { FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, S_IF } from "../system/linux.ts";
+import { BATCH_FORGET_IN, FORGET_ONE, IOCTL_IN, OUT_HEADER } from "./layout.ts";
+import { attrOut, entryOut, ioctlOut, negativeEntryOut, statfsOut } from "./reply.ts";
 import { Statfs } from "../system/statx.ts";
 
 /** Answers what changes nothing. */
@@ -83,6 +84,30 @@ export class Looks {
     );
     if (got < 0) return this.#exchange.fail(got);
     this.#exchange.ok(got);
+  }
+
+  /**
+   * The inode's flags (`lsattr`). They are shown, not changed: no record carries them, and a file that is immutable on one node
+   * alone would part the copies.
+   */
+  ioctl(): void {
+    const { request, objects, backing, out } = this.#exchange;
+    const cmd = request.u32(IOCTL_IN.cmd);
+    if (cmd !== FS_IOC_GETFLAGS && cmd !== FS_IOC_SETFLAGS) return this.#exchange.fail(-ERRNO.ENOTTY);
+    const held = this.#exchange.node();
+    if (held === undefined) return;
+    if (held.type !== S_IF.REG && held.type !== S_IF.DIR) return this.#exchange.fail(-ERRNO.ENOTTY);
+    const fd = objects.io(held);
+    const flags = fd < 0 ? fd : backing.inodeFlags(fd);
+    if (flags < 0) return this.#exchange.fail(flags);
+    if (cmd === FS_IOC_GETFLAGS) {
+      const data = OUT_HEADER.sizeof + ioctlOut(out, OUT_HEADER.sizeof, 0);
+      out.setUint32(data, flags, true);
+      return this.#exchange.ok(data + 4 - OUT_HEADER.sizeof);
+    }
+    const asked = request.end - request.body < IOCTL_IN.sizeof + 4 ? -1 : request.u32(IOCTL_IN.sizeof);
+    if (asked !== flags) return this.#exchange.fail(-ERRNO.EOPNOTSUPP);
+    this.#exchange.ok(ioctlOut(out, OUT_HEADER.sizeof, 0));
   }
 
   /** How full the file system is. */

@@ -158,7 +158,7 @@ export class FuseServer {
       case OPCODE.INTERRUPT:
         return;
       case OPCODE.IOCTL:
-        return this.#exchange.fail(-ERRNO.ENOTTY);
+        return this.#looks.ioctl();
       // ERRNO.ENOSYS makes the kernel do it itself from now on: FLUSH needs nothing, writes are answered when all have them.
       default:
         return this.#exchange.fail(-ERRNO.ENOSYS);

@@ -85,6 +85,8 @@ export const FS_FL = { IMMUTABLE: 0x10, APPEND: 0x20 } as const;
 
 /** `ioctl(2)` request that reads the inode flags: `_IOR('f', 1, long)`, 64-bit. */
 export const FS_IOC_GETFLAGS = 0x8008_6601;
+/** The one that sets them: `_IOW('f', 2, long)`. */
+export const FS_IOC_SETFLAGS = 0x4008_6602;
 
 /** The longest file name, without its NUL. */
 export const NAME_MAX = 255;
