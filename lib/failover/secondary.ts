@@ -149,7 +149,10 @@ export function onProbedFollowing(turn: Turn, round: number, findings: Findings)
   standBack(turn, record.epoch + 1, `${settings.peer} fell silent and may have gone on alone: ${reasons}`);
 }
 
-/** The replicator lost its place (a new process, a refusal): it is told again what we are. No record changes for that. */
+/**
+ * The replicator lost its place (a new process, a refusal): it is told again what we are. No record changes for that. What was
+ * open beneath the directory when it was to be covered may be closed by now.
+ */
 export function refollow(turn: Turn): void {
   const { phase, record, settings, state } = turn;
   if (phase.kind !== "following") return;
@@ -159,5 +162,5 @@ export function refollow(turn: Turn): void {
     primary: settings.peer,
     overwrite: state.overwrite,
   } as const;
-  turn.become({ ...phase, work: turn.work("data", [task]) });
+  turn.become({ ...phase, work: turn.work("data", [{ do: "cover" }, task]) });
 }

@@ -144,6 +144,7 @@ export function follow(turn: Turn, peer: Report): void {
   const overwrite = turn.state.overwrite;
   const work = turn.work("data", [
     { do: "replicator-start" },
+    { do: "cover" },
     { do: "follow", epoch: peer.epoch, primary: settings.peer, overwrite },
   ]);
   turn.become({ kind: "following", work, primary: settings.peer });
