@@ -70,8 +70,13 @@ const RESYNC_SHARE = 0.1;
  * hold applications up counts from there. It is more than the kernel has under way at a time.
  */
 const KEPT_MAX = 64 << 20;
+/**
+ * While it catches up, though, applications wait for it past so much: what it has not taken is what it still has to catch up
+ * with, and with more of it on the way than it applies it never would.
+ */
+const KEPT_CATCHING_UP = 1 << 20;
 /** A resync goes no further while so much is kept: what applications write would wait behind it. */
-const STEP_KEPT_MAX = 1 << 20;
+const STEP_KEPT_MAX = 256 << 10;
 /** How often a slow peer is offered what is kept. */
 const OFFER_MS = 1;
 /** Descriptors held open at most. */
@@ -265,6 +270,11 @@ export class PrimaryRole {
     return this.sequencer.link?.wire.stream.kept ?? 0;
   }
 
+  #boundKept(): void {
+    const member = this.#world.shared.get(WORD.members) === 2;
+    this.sequencer.link?.wire.stream.keepUpTo(member ? KEPT_MAX : KEPT_CATCHING_UP);
+  }
+
   /** How long the thread may wait for something to happen, milliseconds. */
   get pollMs(): number {
     const catchingUp = this.#catchUp !== null && this.#catchUp.kind !== "live";
@@ -384,7 +394,6 @@ export class PrimaryRole {
   ): void {
     this.detach(this.#session);
     const stream = openStream(peer.data);
-    stream.keepUpTo(KEPT_MAX);
     const wire = new Wire({ stream, crc32, addressOf, gather: true });
     this.#session = peer.session;
     this.#version = peer.version;
@@ -392,6 +401,7 @@ export class PrimaryRole {
     this.#meter = new Meter();
     const live = plan.mode === "reconcile";
     this.sequencer.link = { wire, live };
+    this.#boundKept();
     try {
       this.#catchUp = plan.mode === "replay"
         ? this.#beginReplay(plan, wire)
@@ -437,6 +447,7 @@ export class PrimaryRole {
     this.#raise(epoch);
     this.sequencer.beginGeneration();
     this.#world.shared.set(WORD.members, 1);
+    this.#boundKept();
     wake(this.#world.shared.memory.wake.acker);
   }
 
@@ -445,6 +456,7 @@ export class PrimaryRole {
     if (this.#catchUp?.kind !== "live") throw new Error("Cannot pair: the secondary has not caught up");
     this.#raise(epoch);
     this.#world.shared.set(WORD.members, 2);
+    this.#boundKept();
     this.sequencer.beginGeneration();
     return this.#copy.journal.last;
   }
