@@ -11,10 +11,12 @@ import { OWN_XATTR_PREFIX } from "../replication/objects.ts";
 import { ERRNO } from "./errno.ts";
 import type { Exchange } from "./exchange.ts";
 import { GETXATTR_IN, OUT_HEADER, SETATTR_IN, SETXATTR_IN } from "./layout.ts";
-import { SETXATTR_ACL_KILL_SGID } from "./opcode.ts";
+import { FATTR, SETXATTR_ACL_KILL_SGID } from "./opcode.ts";
 import { xattrSizeOut } from "./reply.ts";
 
 const CAPABILITY = cbytes("security.capability");
+/** What the kernel tells by itself of a file that was written (`fuse_flush_times`). */
+const FLUSHED_TIMES = FATTR.MTIME | FATTR.CTIME | FATTR.FH;
 const OWN_PREFIX = cbytes(OWN_XATTR_PREFIX).subarray(0, OWN_XATTR_PREFIX.length);
 
 /** Answers about attributes, and changes them. */
@@ -47,7 +49,7 @@ export class Attributes {
     if (!Number.isSafeInteger(request.number(SETATTR_IN.size))) return this.#exchange.fail(-ERRNO.EFBIG);
     const result = this.#exchange.mutate(mutation);
     if (result < 0) return this.#exchange.fail(result);
-    this.#exchange.commitAttr(held);
+    this.#exchange.commitAttr(held, valid === FLUSHED_TIMES);
   }
 
   #time(seconds: number, nanoseconds: number): bigint {

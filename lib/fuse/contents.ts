@@ -95,7 +95,8 @@ export class Contents {
     const mutation = this.#exchange.mutation.reset(OP.write, this.#exchange.id());
     const size = request.u32(WRITE_IN.size);
     const flags = request.u32(WRITE_IN.writeFlags);
-    const durable = this.#durable();
+    // Read first: what stands before the data makes room for the record's header.
+    const how = this.#how();
     if (WRITE_IN.sizeof + size > request.end - request.body) return this.#exchange.fail(-ERRNO.EIO);
     mutation.a = request.number(WRITE_IN.offset);
     mutation.b = size;
@@ -104,26 +105,44 @@ export class Contents {
     mutation.payloadLength = size;
     const result = this.#exchange.mutate(mutation);
     if (result < 0) return this.#exchange.fail(result);
-    this.#written(result, durable);
+    this.#written(result, how);
   }
 
   /** The reply to a WRITE that the log says was done: by a former process, which may not have got to the disks. */
   writtenBefore(length: number): void {
-    this.#written(length, this.#durable());
+    this.#written(length, this.#how());
   }
 
-  /** O_DSYNC and O_SYNC of a direct write are ours to keep; for buffered ones the kernel sends FSYNC itself. */
-  #durable(): boolean {
+  /**
+   * What the answer to a WRITE waits for. O_DSYNC and O_SYNC of a direct write are ours to keep; for buffered ones the kernel
+   * sends FSYNC itself.
+   */
+  #how(): { readonly flushed: boolean; readonly durable: boolean } {
     const { request } = this.#exchange;
-    return (request.u32(WRITE_IN.flags) & O.DSYNC) !== 0 &&
-      (request.u32(WRITE_IN.writeFlags) & WRITE.CACHE) === 0;
+    const flushed = (request.u32(WRITE_IN.writeFlags) & WRITE.CACHE) !== 0;
+    return { flushed, durable: !flushed && (request.u32(WRITE_IN.flags) & O.DSYNC) !== 0 };
   }
 
-  #written(length: number, durable: boolean): void {
-    if (!durable) return this.#exchange.commit(writeOut(this.#exchange.out, OUT_HEADER.sizeof, length));
+  #written(
+    length: number,
+    { flushed, durable }: { readonly flushed: boolean; readonly durable: boolean },
+  ): void {
+    if (!durable) {
+      return this.#exchange.commit(writeOut(this.#exchange.out, OUT_HEADER.sizeof, length), flushed);
+    }
     const held = this.#exchange.objects.get(this.#exchange.id());
     if (held === undefined) return this.#exchange.fail(-ERRNO.ESTALE);
     this.#sync(held, true, length);
+  }
+
+  /** A close, which returns when all that was written through it is on every member. */
+  flush(): void {
+    const { granted, objects, writers } = this.#exchange;
+    // Where every write waits by itself the kernel need not tell, and never does again.
+    if (granted?.tellsCloses !== true) return this.#exchange.fail(-ERRNO.ENOSYS);
+    const held = objects.peek(this.#exchange.id());
+    if (held !== undefined && !writers.has(held)) this.#exchange.ok(0);
+    else this.#exchange.commit(0);
   }
 
   /** Answers when everything written so far is on the disks. */

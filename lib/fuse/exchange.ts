@@ -62,6 +62,7 @@ export class Exchange {
   readonly road: Road;
   readonly request: Request;
   readonly log: (message: string) => void;
+  readonly durability: Durability;
   /** Answers need not wait for the secondary. */
   readonly relaxed: boolean;
   /** Undefined until INIT is done. */
@@ -88,7 +89,8 @@ export class Exchange {
     this.road = options.road;
     this.request = options.request;
     this.log = options.log;
-    this.relaxed = options.durability === "relaxed";
+    this.durability = options.durability ?? "each-write";
+    this.relaxed = this.durability === "relaxed";
     this.granted = options.granted;
     this.replyAddress = (options.addressOf ?? addressOf)(this.reply);
     this.nameless = new Nameless(this, options.granted !== undefined);
@@ -139,12 +141,21 @@ export class Exchange {
     this.#local = false;
   }
 
-  /** The reply to a mutation: given when every member has it. */
-  commit(length: number): void {
+  /**
+   * What the kernel flushes on its own account nobody waits for yet: the close or the fsync that made it flush comes next,
+   * and waits for all of it. So its answer need not wait.
+   */
+  get #flushesAhead(): boolean {
+    return this.durability === "fsync" && this.granted?.tellsCloses === true;
+  }
+
+  /** The reply to a mutation: given when every member has it. `flushed`: the kernel asked for it, not an application. */
+  commit(length: number, flushed = false): void {
     if (this.#local) return this.ok(length);
+    const relaxed = this.relaxed || flushed && this.#flushesAhead;
     const { uniqueLow, uniqueHigh } = this.request;
     outHeader(this.out, 0, OUT_HEADER.sizeof + length, 0, uniqueLow, uniqueHigh);
-    this.road.answer(this.root, this.reply, this.replyAddress, OUT_HEADER.sizeof + length, this.relaxed);
+    this.road.answer(this.root, this.reply, this.replyAddress, OUT_HEADER.sizeof + length, relaxed);
   }
 
   /** Hands a mutation to the data road. Answers what was done, or −errno. */
@@ -202,11 +213,11 @@ export class Exchange {
     return failed;
   }
 
-  /** The reply to a mutation: the attributes. */
-  commitAttr(held: Held): void {
+  /** The reply to a mutation: the attributes. `flushed` as in {@link commit}. */
+  commitAttr(held: Held, flushed = false): void {
     const failed = this.look(held);
     if (failed < 0) return this.fail(failed);
-    this.commit(attrOut(this.out, OUT_HEADER.sizeof, held.id, this.stat, VALIDITY));
+    this.commit(attrOut(this.out, OUT_HEADER.sizeof, held.id, this.stat, VALIDITY), flushed);
   }
 
   /** The reply to a mutation: an object the kernel looks at from now on. `opened`: and has open. */

@@ -75,6 +75,8 @@ export interface Granted {
   readonly directMmap: boolean;
   /** The kernel keeps dirty pages. */
   readonly writeback: boolean;
+  /** The kernel sends a FLUSH with every close: it was never answered ENOSYS. */
+  readonly tellsCloses: boolean;
   /** Longest WRITE, bytes. */
   readonly maxWrite: number;
   /** Longest READ, bytes. */
@@ -179,11 +181,14 @@ export function grantedBy(
     readonly minor: number;
     readonly maxWrite: number;
     readonly maxRead: number;
+    /** Left out by whoever has refused it. */
+    readonly tellsCloses?: boolean;
   },
 ): Granted {
   const has = (flag: bigint): boolean => (kept.flags & flag) !== 0n;
   return {
     ...kept,
+    tellsCloses: kept.tellsCloses ?? false,
     resend: has(INIT.HAS_RESEND),
     killpriv2: has(INIT.HANDLE_KILLPRIV_V2),
     setxattrExt: has(INIT.SETXATTR_EXT),

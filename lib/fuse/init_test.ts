@@ -71,6 +71,7 @@ Deno.test("negotiate() says what was granted", () => {
     atomicTruncate: true,
     directMmap: true,
     writeback: false,
+    tellsCloses: false,
     maxWrite: 1048576,
     maxRead: 1048576,
     requestBufferMin: 1048576 + 80,

@@ -93,6 +93,8 @@ export class FuseServer {
         return this.#contents.open();
       case OPCODE.RELEASE:
         return this.#contents.release();
+      case OPCODE.FLUSH:
+        return this.#contents.flush();
       case OPCODE.FSYNC:
       case OPCODE.FSYNCDIR:
         return this.#contents.fsync();
@@ -159,7 +161,7 @@ export class FuseServer {
         return;
       case OPCODE.IOCTL:
         return this.#looks.ioctl();
-      // ERRNO.ENOSYS makes the kernel do it itself from now on: FLUSH needs nothing, writes are answered when all have them.
+      // ERRNO.ENOSYS makes the kernel do it itself from now on.
       default:
         return this.#exchange.fail(-ERRNO.ENOSYS);
     }
@@ -238,8 +240,9 @@ export class FuseServer {
     }
     this.#exchange.ok(result.length);
     if (result.kind === "granted") {
-      this.#exchange.granted = result.granted;
-      this.#options.onGranted(result.granted);
+      const granted = { ...result.granted, tellsCloses: this.#exchange.durability === "fsync" };
+      this.#exchange.granted = granted;
+      this.#options.onGranted(granted);
     }
   }
 }

@@ -3,8 +3,9 @@ import { Pair, Primary, type Reply } from "../../tests/sim/data_road.ts";
 import { body, idOf, Kernel } from "../../tests/sim/kernel.ts";
 import { Killed, latin1 } from "../../tests/sim/memory_backing.ts";
 import { LIMBO_NAME } from "../replication/objects.ts";
+import { WORD } from "../replication/shared.ts";
 import { ATTR } from "./layout.ts";
-import { INIT, OPCODE } from "./opcode.ts";
+import { FATTR, INIT, OPCODE } from "./opcode.ts";
 
 const ENOENT = -2;
 const EPERM = -1;
@@ -187,6 +188,54 @@ Deno.test("FuseServer tells no holes of a file that is open for writing while th
   assertEquals(data().error, EINVAL);
   assertEquals(kernel.call(OPCODE.RELEASE, file, body(0n, 1, 0, 0n)).error, 0);
   assertEquals(data().body, body(5000n));
+});
+
+Deno.test("FuseServer answers what the kernel flushes at once, and the close that made it flush when the peer has all of it", () => {
+  const pair = new Pair();
+  const { shared } = pair.primary;
+  const kernel = new Kernel(pair.primary, INIT.WRITEBACK_CACHE, true);
+  const file = kernel.create(1, "f", 0o101);
+  shared.set(WORD.members, 2);
+  shared.set(WORD.appliedLow, pair.primary.node.copy.journal.last);
+  const write = (cache: number): Uint8Array => body(0n, 0n, 3, cache, 0n, 1, 0, Uint8Array.of(1, 2, 3));
+  const times = body(FATTR.MTIME | FATTR.CTIME | FATTR.FH, 0, 0n, 0n, 0n, 0n, 7n, 0n, 0, 0, 0, 0, 0, 0, 0, 0);
+
+  assertEquals(kernel.all(OPCODE.WRITE, file, write(1), { wait: true }).length, 1);
+  assertEquals(kernel.all(OPCODE.SETATTR, file, times, { wait: true }).length, 1);
+  assertEquals(
+    kernel.all(OPCODE.FLUSH, file, body(0n, 0, 0, 0n), { wait: true }).length,
+    0,
+    "the close waits",
+  );
+  assertEquals(shared.repliesWaiting, 1);
+  pair.primary.takeWaiting();
+  assertEquals(
+    kernel.all(OPCODE.WRITE, file, write(0), { wait: true }).length,
+    0,
+    "an application waits for a direct write",
+  );
+  pair.primary.takeWaiting();
+  kernel.call(OPCODE.RELEASE, file, body(0n, 1, 0, 0n));
+  assertEquals(
+    kernel.all(OPCODE.FLUSH, file, body(0n, 0, 0, 0n), { wait: true }).length,
+    1,
+    "who only reads waits for nobody",
+  );
+});
+
+Deno.test("FuseServer has flushes wait on a mount whose kernel was told once that closes need not be told", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary, INIT.WRITEBACK_CACHE, false);
+  const file = kernel.create(1, "f", 0o101);
+  pair.primary.shared.set(WORD.members, 2);
+  pair.primary.shared.set(WORD.appliedLow, pair.primary.node.copy.journal.last);
+  assertEquals(
+    kernel.all(OPCODE.WRITE, file, body(0n, 0n, 3, 1, 0n, 1, 0, Uint8Array.of(1, 2, 3)), { wait: true })
+      .length,
+    0,
+  );
+  pair.primary.takeWaiting();
+  assertEquals(kernel.call(OPCODE.FLUSH, file, body(0n, 0, 0, 0n)).error, ENOSYS);
 });
 
 Deno.test("FuseServer refuses RENAME_WHITEOUT: it would make an object without an id", () => {

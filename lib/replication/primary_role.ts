@@ -119,6 +119,7 @@ export interface KeptGrant {
   readonly minor: number;
   readonly maxWrite: number;
   readonly maxRead: number;
+  readonly tellsCloses?: boolean;
 }
 
 /** How to be primary. */
@@ -820,6 +821,7 @@ function keptGrant(granted: Granted): KeptGrant {
     minor: granted.minor,
     maxWrite: granted.maxWrite,
     maxRead: granted.maxRead,
+    tellsCloses: granted.tellsCloses,
   };
 }
 

@@ -38,8 +38,11 @@ export class Kernel {
   readonly logs: string[] = [];
   #unique = 2;
 
-  /** @param flags of a connection that a former process answered INIT of: what it granted. */
-  constructor(primary: Primary, flags?: bigint) {
+  /**
+   * @param flags of a connection that a former process answered INIT of: what it granted.
+   * @param tellsCloses and whether that was one of durability `fsync`, which tells of closes.
+   */
+  constructor(primary: Primary, flags?: bigint, tellsCloses = false) {
     this.primary = primary;
     const { node, sequencer, request } = primary;
     this.server = new FuseServer({
@@ -52,8 +55,9 @@ export class Kernel {
       road: sequencer,
       request,
       ...(flags !== undefined
-        ? { granted: grantedBy({ flags, minor: 45, maxWrite: 1 << 20, maxRead: 1 << 20 }) }
+        ? { granted: grantedBy({ flags, minor: 45, maxWrite: 1 << 20, maxRead: 1 << 20, tellsCloses }) }
         : {}),
+      durability: flags === undefined ? "each-write" : "fsync",
       onGranted: () => {},
       log: (message) => this.logs.push(message),
       addressOf: node.memory.addressOf,
