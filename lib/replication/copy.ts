@@ -24,18 +24,12 @@ import {
   type Storage,
   withGeneration,
 } from "../journal/mod.ts";
-import type { Backing } from "../system/backing.ts";
-import { Dirents, DT } from "../system/dirents.ts";
-import type { FileHandle } from "../system/handle.ts";
-import { O, S_IF } from "../system/linux.ts";
-import { Statx } from "../system/statx.ts";
 import type { Compared } from "../journal/meta.ts";
-import { type Border, isLocal, serialOf, type Way } from "./border.ts";
-import { printable, u64 } from "./bytes.ts";
+import { u64 } from "./bytes.ts";
 import { inDoubt } from "./doubt.ts";
 import { EDITED_MARK } from "./edited_mark.ts";
 import type { Beginning, Header } from "./way_back/header.ts";
-import { FIRST_ID, type HandleMap, type Objects, type RootDirectory } from "./objects.ts";
+import { FIRST_ID } from "./objects.ts";
 
 const SEGMENT_BYTES = 4 << 20;
 
@@ -455,140 +449,4 @@ function touchedBy(cursor: NonNullable<ReturnType<Journal["read"]>>): Set<number
     if (displaced !== 0) ids.add(displaced);
   }
   return cursor.lost ? null : ids;
-}
-
-/** The object map, as {@link Objects} asks for it: both kinds of ids are of one allocator, so each number is there once. */
-export function handleMap(map: ObjectMap): HandleMap {
-  return {
-    get(id: number, into: FileHandle): number | undefined {
-      const found = map.get(serialOf(id));
-      if (found === undefined) return undefined;
-      into.set(found.type & 0xffff, found.bytes);
-      return found.type;
-    },
-    set: (id, rootedType, bytes) => map.set(serialOf(id), rootedType, bytes),
-    delete: (id) => map.delete(serialOf(id)),
-  };
-}
-
-/**
- * Builds the object map anew from the ids the objects carry. After a power cut the map may lack what the directory has.
- * Costs a look at every object, on this node alone.
- *
- * @returns how many objects were found.
- */
-export function rebuildMap(backing: Backing, objects: Objects, roots: readonly RootDirectory[]): number {
-  let found = 0;
-  walk(backing, roots, (child, { root }) => {
-    const id = objects.readId(child);
-    if (id >= FIRST_ID && objects.remember(child, id, root) >= 0) found++;
-  });
-  return found;
-}
-
-/**
- * Takes ids away that cannot be an object's own: who edits a directory beneath may copy an object with its id, or bring one
- * from elsewhere. Two objects of one id would be one file to applications. Those without get a new one when they are looked up.
- * The same for what is excluded now and was not, or the reverse.
- *
- * @returns how many were taken away.
- * @throws when a file has names on both sides of the border.
- */
-export function forgetForeignIds(
-  backing: Backing,
-  objects: Objects,
-  options: { readonly roots: readonly RootDirectory[]; readonly nextId: number },
-): number {
-  const owners = new Map<number, number>();
-  const stat = new Statx();
-  const sides = new Map<string, boolean>();
-  let forgotten = 0;
-  walk(backing, options.roots, (child, { root, local, name }) => {
-    const id = objects.readId(child);
-    if (backing.statx(child, stat) < 0) return;
-    if (options.roots[root]?.border !== undefined && stat.nlink > 1 && (stat.mode & S_IF.MT) !== S_IF.DIR) {
-      const side = sides.get(`${root} ${stat.ino}`);
-      if (side !== undefined && side !== local) throw straddles(name);
-      sides.set(`${root} ${stat.ino}`, local);
-    }
-    if (id < 0) return;
-    const owner = owners.get(id);
-    // A second name of the same object is a hard link.
-    if (owner === stat.ino) return;
-    const own = serialOf(id) >= FIRST_ID && serialOf(id) < options.nextId && isLocal(id) === local;
-    if (owner === undefined && own) return void owners.set(id, stat.ino);
-    const failed = objects.forgetId(child);
-    if (failed < 0) {
-      throw new Error(`Cannot take the id of another object from what was edited: errno ${-failed}`);
-    }
-    forgotten++;
-  });
-  return forgotten;
-}
-
-function straddles(name: Uint8Array): Error {
-  return new CopyError(
-    `Cannot use what \`exclude\` says: a file has the name "${
-      printable(name)
-    }" and another one, of which only one is ` +
-      `excluded; remove one of them (\`binome uncover\` opens the directory), or change \`exclude\``,
-  );
-}
-
-interface Visited {
-  readonly root: number;
-  /** It stays on this node. */
-  readonly local: boolean;
-  readonly name: Uint8Array;
-}
-
-/** Every object beneath the roots, with each of its names. */
-function walk(
-  backing: Backing,
-  roots: readonly RootDirectory[],
-  visit: (child: number, found: Visited) => void,
-): void {
-  const entries = new Dirents(65536);
-  interface Pending {
-    readonly root: number;
-    readonly fd: number;
-    readonly border: Border | undefined;
-    readonly way: Way;
-    readonly local: boolean;
-  }
-  const pending: Pending[] = [];
-  roots.forEach(({ fd, border }, root) =>
-    pending.push({
-      root,
-      fd: backing.reopen(fd, O.RDONLY | O.DIRECTORY),
-      border,
-      way: border?.top ?? [],
-      local: false,
-    })
-  );
-  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
-    const { root, fd, border, way } = next;
-    while (fd >= 0 && backing.getdents(fd, entries) > 0) {
-      while (entries.next()) {
-        if (entries.isDot) continue;
-        const { name } = entries;
-        const child = backing.openat(fd, name, O.PATH | O.NOFOLLOW, 0);
-        if (child < 0) continue;
-        const bare = name.at(-1) === 0 ? name.subarray(0, -1) : name;
-        const local = next.local || border?.excludes(way, bare) === true;
-        visit(child, { root, local, name });
-        if (entries.type === DT.DIR) {
-          pending.push({
-            root,
-            fd: backing.reopen(child, O.RDONLY | O.DIRECTORY),
-            border,
-            way: border?.below(way, bare) ?? [],
-            local,
-          });
-        }
-        backing.close(child);
-      }
-    }
-    if (fd >= 0) backing.close(fd);
-  }
 }

@@ -39,6 +39,8 @@ export interface HandleMap {
   get(id: number, into: FileHandle): number | undefined;
   set(id: number, rootedType: number, bytes: Uint8Array): void;
   delete(id: number): void;
+  /** Whether the number of something local is another object's by now, see `handleMap`. */
+  taken?(id: number): boolean;
 }
 
 /** One object held open. `-1` stands for a descriptor that is not open. */
@@ -260,6 +262,11 @@ export class Objects {
     let id = this.readId(fd);
     // Somebody has been at the directory beneath: an object of the other kind would be two things at once.
     if (id > 0 && isLocal(id) !== local) id = -ESTALE;
+    // It would be lost as soon as its descriptor is closed.
+    if (id > 0 && !this.#held.has(id) && this.#handles.taken?.(id) === true) {
+      const forgotten = this.forgetId(fd);
+      id = forgotten < 0 ? forgotten : -ENODATA;
+    }
     if (id === -ENODATA) {
       id = this.#allocate() + (local ? LOCAL_FIRST : 0);
       const written = this.writeId(fd, id);

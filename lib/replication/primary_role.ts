@@ -30,7 +30,7 @@ import {
 import { SURVEYS, VERIFIES } from "../protocol.ts";
 import { borderOf } from "./border.ts";
 import type { Copy } from "./copy.ts";
-import { forgetForeignIds, handleMap, rebuildMap } from "./copy.ts";
+import { forgetForeignIds, handleMap, rebuildMap } from "./ids_beneath.ts";
 import { OPEN_MAX } from "./compared_place.ts";
 import { ASK_KIND, CONTROL, sessionNumber } from "./mutation.ts";
 import { Objects, type RootDirectory } from "./objects.ts";
@@ -231,6 +231,7 @@ export class PrimaryRole {
     });
     this.#tree = new Tree({ backing, objects: this.#objects });
     checkRoots(command.mounts, world.copy);
+    if (world.copy.edited || world.copy.fresh) this.#believeIds(command);
     if (world.copy.crashed) this.#afterCrash(command);
     const marked = this.#objects.markRoots();
     if (marked < 0) throw new Error(rootRefused(marked));
@@ -577,11 +578,18 @@ export class PrimaryRole {
     this.#verification.step();
   }
 
+  /** An id that an object beneath has already is not given to another one. */
+  #believeIds(command: ServeCommand): void {
+    const { copy } = this.#world;
+    const { fresh, nextId } = copy;
+    const believed = forgetForeignIds(backing, this.#objects, { roots: rootsOf(command), nextId, fresh });
+    copy.reserve(believed.nextId);
+  }
+
   /** After a power cut the disk is a mix of times: no log can bring another node to it, only a comparison. */
   #afterCrash(command: ServeCommand): void {
     const { copy } = this.#world;
     const roots = rootsOf(command);
-    if (copy.edited) forgetForeignIds(backing, this.#objects, { roots, nextId: copy.nextId });
     rebuildMap(backing, this.#objects, roots);
     // One sequence is left out: a secondary that stands at the last one must not be taken for one that has all of it.
     copy.journal.reset(copy.journal.last + 2);

@@ -14,7 +14,8 @@ import { openStream } from "../system/stream.ts";
 import { bootNanoseconds, wake } from "../system/worker_io.ts";
 import { Aside } from "./aside.ts";
 import { borderOf } from "./border.ts";
-import { type Copy, forgetForeignIds, handleMap, rebuildMap } from "./copy.ts";
+import type { Copy } from "./copy.ts";
+import { forgetForeignIds, handleMap, rebuildMap } from "./ids_beneath.ts";
 import { ApplyError, Follower } from "./follower.ts";
 import {
   CONTROL_FIRST,
@@ -153,7 +154,8 @@ export class SecondaryRole {
       addressOf,
       fdsMax: cachedFilesMax(FDS_MAX),
     });
-    if (world.copy.edited) forgetForeignIds(backing, this.#objects, { roots, nextId: world.copy.nextId });
+    const { edited, fresh, nextId } = world.copy;
+    if (edited || fresh) forgetForeignIds(backing, this.#objects, { roots, nextId, fresh });
     // A new copy may lie on a disk that has held one: what it has need not come.
     if (world.copy.crashed || world.copy.fresh) rebuildMap(backing, this.#objects, roots);
     const marked = this.#objects.markRoots();

@@ -4,7 +4,7 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { rebuildMap } from "../../lib/replication/copy.ts";
+import { rebuildMap } from "../../lib/replication/ids_beneath.ts";
 import { backing } from "../../lib/system/backing.ts";
 import { AT, O, S_IF } from "../../lib/system/linux.ts";
 import { Actor, type Dice, dice, Model, terminated, touchedBy } from "./chance.ts";

@@ -8,9 +8,10 @@
 import { crc32 } from "node:zlib";
 import { MemoryStorage } from "../../lib/journal/memory_storage.ts";
 import { Request } from "../../lib/fuse/request.ts";
-import { Copy, handleMap } from "../../lib/replication/copy.ts";
+import { Copy } from "../../lib/replication/copy.ts";
 import { Follower } from "../../lib/replication/follower.ts";
 import { dataFrames, FRAME_MAX, FrameReader, kinds } from "../../lib/replication/frame.ts";
+import { handleMap } from "../../lib/replication/ids_beneath.ts";
 import { Lenient } from "../../lib/replication/lenient.ts";
 import { Limbo } from "../../lib/replication/limbo.ts";
 import { CONTROL, MUTATIONS } from "../../lib/replication/mutation.ts";

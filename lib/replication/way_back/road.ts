@@ -11,7 +11,8 @@
 import type { Storage } from "../../journal/storage.ts";
 import type { Backing } from "../../system/backing.ts";
 import type { Copy } from "../copy.ts";
-import { CopyError, handleMap } from "../copy.ts";
+import { CopyError } from "../copy.ts";
+import { handleMap } from "../ids_beneath.ts";
 import { GraveyardError } from "./graveyard.ts";
 import type { Header } from "./header.ts";
 import { restore, RestoreError } from "./restore.ts";
