@@ -264,8 +264,13 @@ export class Copy {
     return { began: now, asOf, exact: this.exact, edited, history: this.encodedHistory(), last, checkpoint };
   }
 
-  /** The tree is again what it was when the stretch began: a past state of the primary's line, known to be behind. */
-  wentBack({ history, last, checkpoint, exact, edited }: Header): void {
+  /**
+   * The tree is again what it was when the stretch began: a past state of the primary's line, known to be behind. Of what a person
+   * did meanwhile, or of what is excluded since, the way back knows nothing.
+   */
+  wentBack({ history, last, checkpoint, ...former }: Header): void {
+    const edited = former.edited || this.edited;
+    const exact = former.exact && !edited;
     this.meta.update({ copy: "inconsistent", history: [], checkpoint: 0, compared: null });
     this.journal.reset(last + 1);
     this.crashed = !exact;
@@ -273,7 +278,8 @@ export class Copy {
       history: decodeGenerations(history),
       checkpoint,
       copy: "outdated",
-      role: "secondary",
+      // What is here and in no log may be somebody's work alone: should it follow after all, that is saved first.
+      role: exact ? "secondary" : "primary",
       clean: false,
       edited,
       // As after a power cut it stays, whoever opens it next.

@@ -4,6 +4,7 @@ import { Copy, CopyError } from "../copy.ts";
 import { MemoryBacking } from "../../../tests/sim/memory_backing.ts";
 import { Memory } from "../../../tests/sim/memory.ts";
 import { cbytes } from "../bytes.ts";
+import { positionOf } from "../position.ts";
 import { notedBacking } from "./noted_backing.ts";
 import { RoadWayBack, type WayBackMessage } from "./road.ts";
 
@@ -78,6 +79,17 @@ Deno.test("RoadWayBack.goBack() makes the tree and the ledger what they were, an
   assertEquals(copy.history.generations.map(({ generation }) => generation), [1n]);
   assertEquals(road.status(), null);
   assertEquals(told.map(({ what }) => what), ["kept", "restored"]);
+});
+
+Deno.test("RoadWayBack.goBack() leaves a copy edited that was edited in mid-stretch: no log tells of that", () => {
+  const world = stretch();
+  const { copy } = world;
+  // As `Copy.open` does for a person, or for another `exclude`.
+  copy.meta.update({ edited: true, clean: false, bootId: "edited", role: "primary" });
+  goBack(world);
+  const { exact, activeKnown, served } = positionOf(copy, false);
+  assertEquals([names(world), copy.edited, copy.crashed], [["a"], true, true]);
+  assertEquals([exact, activeKnown, served], [false, false, true]);
 });
 
 Deno.test("RoadWayBack.goBack() forgets what was compared before it changes anything", () => {
