@@ -22,7 +22,7 @@ import { Door } from "./replication/door.ts";
 import type { Hello } from "./replication/hello.ts";
 import { markOf } from "./replication/border.ts";
 import type { Plan, Verdict } from "./replication/position.ts";
-import type { KeptGrant, KeptOrphan, Mount } from "./replication/primary_role.ts";
+import type { KeptGrant, KeptOrphan, Mount } from "./replication/mounts.ts";
 import { INFLIGHT, takeOver } from "./replication/inflight.ts";
 import { WORD } from "./replication/shared.ts";
 import type { Session } from "./replication/stream.ts";

@@ -6,9 +6,8 @@
  */
 
 import { crc32 } from "node:zlib";
-import type { Durability } from "../config/types.ts";
 import { FuseServer } from "../fuse/server.ts";
-import { type Granted, grantedBy } from "../fuse/init.ts";
+import { grantedBy } from "../fuse/init.ts";
 import { NOTIFY } from "../fuse/opcode.ts";
 import { Request, REQUEST_AT, REQUEST_MAX } from "../fuse/request.ts";
 import { backing } from "../system/backing.ts";
@@ -28,12 +27,11 @@ import {
   writeFrom,
 } from "../system/worker_io.ts";
 import { SURVEYS, VERIFIES } from "../protocol.ts";
-import { borderOf } from "./border.ts";
 import type { Copy } from "./copy.ts";
 import { forgetForeignIds, handleMap, rebuildMap } from "./ids_beneath.ts";
 import { OPEN_MAX } from "./compared_place.ts";
 import { ASK_KIND, CONTROL, sessionNumber } from "./mutation.ts";
-import { Objects, type RootDirectory } from "./objects.ts";
+import { Objects } from "./objects.ts";
 import { orphanKey } from "./orphan_key.ts";
 import type { Plan } from "./position.ts";
 import { type Ask, ReconcileSource } from "./reconcile_source.ts";
@@ -41,7 +39,15 @@ import { Meter, type Moment } from "./meter.ts";
 import { Pace } from "./pace.ts";
 import { Replayer } from "./replayer.ts";
 import { Room } from "./room.ts";
-import { checkRequired, checkRoot } from "./root_mark.ts";
+import {
+  checkRoots,
+  type KeptGrant,
+  keptGrant,
+  type KeptOrphan,
+  type Mount,
+  rootRefused,
+  rootsOf,
+} from "./mounts.ts";
 import { Sequencer } from "./sequencer.ts";
 import { type Shared, WORD } from "./shared.ts";
 import { StreamError, type StreamHandle } from "./stream.ts";
@@ -92,35 +98,6 @@ const TELL_MS = 50;
 
 /** How often the progress of a resync is noted, for its rate. */
 const NOTE_MS = 1000;
-
-/** One replicated directory, as this process holds it. */
-export interface Mount {
-  readonly path: string;
-  /** The directory beneath. */
-  readonly backing: number;
-  /** `/dev/fuse`; null for a secondary. */
-  readonly fuse: number | null;
-  readonly durability: Durability;
-  /** A file without which nothing is started; null: none. */
-  readonly require: string | null;
-  /** Patterns of what stays on the node. */
-  readonly exclude: readonly string[];
-}
-
-/** A descriptor of an orphan that a former process held. */
-export interface KeptOrphan {
-  readonly id: number;
-  readonly fd: number;
-}
-
-/** What was granted at INIT, kept where a later process finds it. */
-export interface KeptGrant {
-  readonly flags: string;
-  readonly minor: number;
-  readonly maxWrite: number;
-  readonly maxRead: number;
-  readonly tellsCloses?: boolean;
-}
 
 /** How to be primary. */
 export interface ServeCommand {
@@ -222,7 +199,7 @@ export class PrimaryRole {
     world.copy.accept(command.epoch);
     this.#objects = new Objects({
       backing,
-      roots: rootsOf(command),
+      roots: rootsOf(command.mounts),
       handles: handleMap(world.copy.map),
       allocate: () => this.sequencer.allocate(),
       addressOf,
@@ -582,14 +559,14 @@ export class PrimaryRole {
   #believeIds(command: ServeCommand): void {
     const { copy } = this.#world;
     const { fresh, nextId } = copy;
-    const believed = forgetForeignIds(backing, this.#objects, { roots: rootsOf(command), nextId, fresh });
+    const believed = forgetForeignIds(backing, this.#objects, { roots: rootsOf(command.mounts), nextId, fresh });
     copy.reserve(believed.nextId);
   }
 
   /** After a power cut the disk is a mix of times: no log can bring another node to it, only a comparison. */
   #afterCrash(command: ServeCommand): void {
     const { copy } = this.#world;
-    const roots = rootsOf(command);
+    const roots = rootsOf(command.mounts);
     rebuildMap(backing, this.#objects, roots);
     // One sequence is left out: a secondary that stands at the last one must not be taken for one that has all of it.
     copy.journal.reset(copy.journal.last + 2);
@@ -796,10 +773,6 @@ export class PrimaryRole {
   }
 }
 
-function rootsOf({ mounts }: ServeCommand): RootDirectory[] {
-  return mounts.map((mount) => ({ fd: mount.backing, border: borderOf(mount.exclude) }));
-}
-
 function bootMs(): number {
   return bootNanoseconds() / 1e6;
 }
@@ -821,33 +794,4 @@ function momentOf(state: Extract<CatchUp, { kind: "replay" | "reconcile" }>): Mo
   }
   const { files, bytes, compared, part } = state.source.progress();
   return { objects: files, bytes: bytes + compared, part };
-}
-
-function keptGrant(granted: Granted): KeptGrant {
-  return {
-    flags: String(granted.flags),
-    minor: granted.minor,
-    maxWrite: granted.maxWrite,
-    maxRead: granted.maxRead,
-    tellsCloses: granted.tellsCloses,
-  };
-}
-
-function rootRefused(result: number): string {
-  if (result === -17) {
-    return "Cannot serve: a replicated directory carries the mark of another one; was it moved, or another file system mounted?";
-  }
-  return `Cannot serve: a replicated directory cannot be marked (errno ${-result}); the file system must have trusted xattrs (ext4, xfs, btrfs)`;
-}
-
-/** Refuses directories that are not the ones that were replicated. */
-export function checkRoots(mounts: readonly Mount[], copy: Copy): void {
-  mounts.forEach((mount, index) => {
-    const mark = `${copy.meta.value.clusterId}/${copy.meta.value.module}/${index}`;
-    const { path, require } = mount;
-    const world = { backing, addressOf };
-    // First: what lacks it must not be marked as ours.
-    if (require !== null && copy.mustBeWhole) checkRequired({ path, fd: mount.backing, require }, world);
-    checkRoot({ path, fd: mount.backing, mark, fresh: copy.fresh }, world);
-  });
 }

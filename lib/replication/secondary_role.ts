@@ -33,7 +33,7 @@ import { ACK, CONTROL, MUTATIONS } from "./mutation.ts";
 import { Objects } from "./objects.ts";
 import { orphanKey } from "./orphan_key.ts";
 import { type Plan, positionOf } from "./position.ts";
-import { checkRoots, type KeptOrphan, type Mount } from "./primary_role.ts";
+import { checkRoots, type KeptOrphan, type Mount } from "./mounts.ts";
 import { Quarantine } from "./quarantine.ts";
 import { haveRoom, isDiskRefusal, type Refusal } from "./refusal.ts";
 import { type Beginning, decodeBegin } from "./reconcile_begin.ts";

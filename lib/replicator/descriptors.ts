@@ -6,7 +6,7 @@
 
 import type { ModuleConfig } from "../config.ts";
 import { ORPHAN_PREFIX } from "../replication/orphan_key.ts";
-import type { KeptOrphan, Mount } from "../replication/primary_role.ts";
+import type { KeptOrphan, Mount } from "../replication/mounts.ts";
 import { backing } from "../system/backing.ts";
 import { boottimeMs } from "../system/clock.ts";
 import { copyDescriptor, openPidfd } from "../system/pidfd.ts";
