@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { createHmac } from "node:crypto";
 import { initialState, newRecord, type Report, reportOf } from "../../failover/mod.ts";
-import { protocolOf } from "../../protocol.ts";
+import { PROTOCOL, protocolOf } from "../../protocol.ts";
 import {
   DATAGRAM_MAX,
   decodeHeartbeat,
@@ -33,8 +33,8 @@ const REPORT: Report = reportOf(initialState(
 ));
 
 const HEARTBEAT: Heartbeat = {
-  version: 2,
-  newest: 2,
+  version: PROTOCOL.versionMin,
+  newest: PROTOCOL.versionMin,
   incarnation: 11n,
   counter: 1n,
   sentAt: 1000,
