@@ -26,18 +26,12 @@ import {
   wake,
   writeFrom,
 } from "../system/worker_io.ts";
-import { SURVEYS, VERIFIES } from "../protocol.ts";
+import { CatchUp } from "./catch_up.ts";
 import type { Copy } from "./copy.ts";
 import { forgetForeignIds, handleMap, rebuildMap } from "./ids_beneath.ts";
-import { OPEN_MAX } from "./compared_place.ts";
-import { ASK_KIND, CONTROL, sessionNumber } from "./mutation.ts";
 import { Objects } from "./objects.ts";
 import { orphanKey } from "./orphan_key.ts";
 import type { Plan } from "./position.ts";
-import { type Ask, ReconcileSource } from "./reconcile_source.ts";
-import { Meter, type Moment } from "./meter.ts";
-import { Pace } from "./pace.ts";
-import { Replayer } from "./replayer.ts";
 import { Room } from "./room.ts";
 import {
   checkRoots,
@@ -51,7 +45,6 @@ import {
 import { Sequencer } from "./sequencer.ts";
 import { type Shared, WORD } from "./shared.ts";
 import { StreamError, type StreamHandle } from "./stream.ts";
-import type { Survey } from "./survey_source.ts";
 import { Tree } from "./tree.ts";
 import type { Verified } from "../journal/meta.ts";
 import { Verification } from "./verification.ts";
@@ -62,15 +55,6 @@ const EAGAIN = 11;
 const EINTR = 4;
 const ENOENT = 2;
 const ENODEV = 19;
-/** How much of a resync is done between two looks at the applications' requests. */
-const STEP_BYTES = 512 * 1024;
-/** The same while applications ask for something: one of their requests may wait for a step. */
-const STEP_ACTIVE = 128 * 1024;
-/**
- * Part of the time that a comparison takes beside applications. A replay is not held back: it must be faster than what they add
- * to the log.
- */
-const RESYNC_SHARE = 0.1;
 /**
  * What a slow peer has not taken yet is kept up to so much, so that requests go on being read: the bound on how long a peer may
  * hold applications up counts from there. It is more than the kernel has under way at a time.
@@ -95,9 +79,6 @@ const BURST = 64;
 const FLUSH_EVERY = 16;
 /** After this time at the latest the peer is told the mtimes that writes left. */
 const TELL_MS = 50;
-
-/** How often the progress of a resync is noted, for its rate. */
-const NOTE_MS = 1000;
 
 /** How to be primary. */
 export interface ServeCommand {
@@ -144,19 +125,6 @@ export interface PrimaryWorld {
   readonly resend: boolean;
 }
 
-/** How the peer is being brought up to date. */
-type CatchUp =
-  | { readonly kind: "replay"; readonly replayer: Replayer }
-  | {
-    readonly kind: "reconcile";
-    readonly source: ReconcileSource;
-    begun: boolean;
-    waiting: boolean;
-    readonly plan: Extract<Plan, { mode: "reconcile" }>;
-    readonly ids: Set<number>;
-  }
-  | { readonly kind: "live" };
-
 /** The primary. */
 export class PrimaryRole {
   readonly role = "primary";
@@ -172,20 +140,13 @@ export class PrimaryRole {
   #served = 0;
   #toldAt = 0;
   #session = "";
-  /** The protocol that the peer and we speak. */
-  #version = 0;
-  /** What is in the ask ring is of this session. */
-  #hearing = false;
-  #catchUp: CatchUp | null = null;
-  #meter = new Meter();
-  #notedAt = 0;
   /** What applications of a former primary left is taken away. */
   #swept = false;
   /** No request is read any more. */
   #frozen = false;
   readonly #mounts: readonly Mount[];
   readonly #verification: Verification;
-  readonly #pace = new Pace(RESYNC_SHARE);
+  readonly #catchUp: CatchUp;
   /** Of applications, since the beginning. */
   #requests = 0;
 
@@ -222,6 +183,19 @@ export class PrimaryRole {
     if (resumed) this.sequencer.resume();
     else this.sequencer.begin();
     this.#verification = this.#makeVerification();
+    this.#catchUp = new CatchUp({
+      copy: world.copy,
+      shared: world.shared,
+      objects: this.#objects,
+      tree: this.#tree,
+      sequencer: this.sequencer,
+      verification: this.#verification,
+      resyncBandwidth: world.resyncBandwidth,
+      requests: () => this.#requests,
+      onCaughtUp: (sequence, resync) =>
+        world.say({ kind: "caught-up", session: this.#session, sequence, resync }),
+      onLost: (reason) => this.#lost(reason),
+    });
     for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.fd);
     command.mounts.forEach((mount, root) => this.#openServer(mount, root, command.grants[root] ?? null));
     this.#nameMounts(command.mounts);
@@ -237,11 +211,7 @@ export class PrimaryRole {
 
   /** Whether there is work besides requests. */
   get busy(): boolean {
-    const state = this.#catchUp;
-    if (state?.kind === "live") return this.#verification.busy;
-    if (state === null || this.#kept > STEP_KEPT_MAX) return false;
-    if (state.kind === "replay") return this.#pace.affords(bootMs());
-    return state.begun && !state.waiting && this.#pace.allows(bootMs(), this.#requests);
+    return this.#kept <= STEP_KEPT_MAX && this.#catchUp.busy;
   }
 
   /** Bytes that the peer has not taken. */
@@ -256,7 +226,7 @@ export class PrimaryRole {
 
   /** How long the thread may wait for something to happen, milliseconds. */
   get pollMs(): number {
-    const catchingUp = this.#catchUp !== null && this.#catchUp.kind !== "live";
+    const catchingUp = this.#catchUp.connected && !this.#catchUp.live;
     if (this.#verification.running || catchingUp) return 1;
     if (this.#kept > 0) return OFFER_MS;
     return this.sequencer.times.size > 0 ? TELL_MS : 500;
@@ -264,18 +234,18 @@ export class PrimaryRole {
 
   /** For `status`. */
   status(): Record<string, unknown> {
-    const state = this.#catchUp;
+    const { connected, live, resync } = this.#catchUp;
     return {
       role: "primary",
       epoch: this.epoch,
-      connected: state !== null,
-      caughtUp: state?.kind === "live",
+      connected,
+      caughtUp: live,
       members: this.#world.shared.get(WORD.members),
       counters: this.sequencer.counters,
       waiting: this.#world.shared.repliesWaiting,
       behind: this.sequencer.behind,
-      acknowledged: state?.kind === "live" ? this.#world.shared.acknowledged(this.#copy.journal.last) : 0,
-      resync: state === null || state.kind === "live" ? null : this.#progress(state),
+      acknowledged: live ? this.#world.shared.acknowledged(this.#copy.journal.last) : 0,
+      resync,
       ...this.#verification.status(),
       resend: this.#resends,
       // Who knows the requests that a killed process had in hand.
@@ -339,12 +309,9 @@ export class PrimaryRole {
     this.#objects.trim();
     this.#sweep();
     this.#tellTimes();
-    const state = this.#catchUp;
-    if (state === null || this.#kept > STEP_KEPT_MAX) return;
+    if (this.#kept > STEP_KEPT_MAX) return;
     try {
-      if (state.kind === "replay") this.#replay(state);
-      else if (state.kind === "reconcile") this.#reconcile(state);
-      else this.#verify();
+      this.#catchUp.step();
     } catch (error) {
       if (!(error instanceof StreamError)) throw error;
       this.#lost(error.message);
@@ -375,16 +342,11 @@ export class PrimaryRole {
     const stream = openStream(peer.data);
     const wire = new Wire({ stream, crc32, addressOf, gather: true });
     this.#session = peer.session;
-    this.#version = peer.version;
-    this.#hearing = false;
-    this.#meter = new Meter();
     const live = plan.mode === "reconcile";
     this.sequencer.link = { wire, live };
     this.#boundKept();
     try {
-      this.#catchUp = plan.mode === "replay"
-        ? this.#beginReplay(plan, wire)
-        : this.#beginReconcile(plan, wire, ids);
+      this.#catchUp.begin(peer, plan, wire, ids);
     } catch (error) {
       if (!(error instanceof StreamError)) throw error;
       this.#lost(error.message);
@@ -394,12 +356,9 @@ export class PrimaryRole {
   /** The session is over. */
   detach(session: string): void {
     if (session !== this.#session || session === "") return;
-    if (this.#catchUp?.kind === "replay") this.#catchUp.replayer.close();
-    if (this.#catchUp?.kind === "reconcile") this.#catchUp.source.close();
-    this.#verification.detach();
+    this.#catchUp.end();
     this.sequencer.link?.wire.stream.close();
     this.sequencer.link = null;
-    this.#catchUp = null;
     this.#session = "";
   }
 
@@ -432,7 +391,7 @@ export class PrimaryRole {
 
   /** The peer has caught up: from here every answer waits for it. */
   pair(epoch: number): number {
-    if (this.#catchUp?.kind !== "live") throw new Error("Cannot pair: the secondary has not caught up");
+    if (!this.#catchUp.live) throw new Error("Cannot pair: the secondary has not caught up");
     this.#raise(epoch);
     this.#world.shared.set(WORD.members, 2);
     this.#boundKept();
@@ -550,11 +509,6 @@ export class PrimaryRole {
     });
   }
 
-  #verify(): void {
-    for (let ask = this.#takeAsk(); ask !== undefined; ask = this.#takeAsk()) this.#verification.onAsk(ask);
-    this.#verification.step();
-  }
-
   /** An id that an object beneath has already is not given to another one. */
   #believeIds(command: ServeCommand): void {
     const { copy } = this.#world;
@@ -648,150 +602,4 @@ export class PrimaryRole {
     this.detach(session);
     if (session !== "") this.#world.say({ kind: "link-lost", session, reason });
   }
-
-  #beginReplay(plan: Extract<Plan, { mode: "replay" }>, wire: Wire): CatchUp {
-    const replayer = new Replayer({
-      journal: this.#copy.journal,
-      backing,
-      objects: this.#objects,
-      tree: this.#tree,
-      wire,
-      from: plan.from,
-      addressOf,
-    });
-    wire.control(CONTROL.replay, { a: 0, b: plan.hollow ? 1 : 0 }, 0);
-    return { kind: "replay", replayer };
-  }
-
-  #replay(state: Extract<CatchUp, { kind: "replay" }>): void {
-    const began = bootMs();
-    if (!this.#pace.affords(began)) return;
-    const before = state.replayer.progress.bytes;
-    const result = state.replayer.step(STEP_BYTES);
-    this.#took(began, state.replayer.progress.bytes - before);
-    if (result === false) return;
-    if (result === "lost") return this.#lost("the log dropped what it needs; it will be compared instead");
-    const resync = progressOf(state);
-    state.replayer.close();
-    const { link } = this.sequencer;
-    if (link === null) return;
-    link.live = true;
-    link.wire.control(CONTROL.replay, { a: 1 }, 0);
-    this.#live(resync);
-  }
-
-  /** The peer has everything; what still waits for its disk is asked for again. */
-  #live(resync: Readonly<Record<string, unknown>>): void {
-    this.#catchUp = { kind: "live" };
-    const { link } = this.sequencer;
-    if (link !== null && this.#version >= VERIFIES) this.#verification.attach(link.wire);
-    this.sequencer.repeatFsyncs();
-    const { last } = this.#copy.journal;
-    this.#world.say({ kind: "caught-up", session: this.#session, sequence: last, resync });
-  }
-
-  #beginReconcile(plan: Extract<Plan, { mode: "reconcile" }>, wire: Wire, ids: Set<number>): CatchUp {
-    // What can be listed for a comparison that goes on; else it begins again.
-    const from = plan.survey && this.#version >= SURVEYS && ids.size <= OPEN_MAX ? plan.from : 0;
-    const source = new ReconcileSource({
-      backing,
-      objects: this.#objects,
-      wire,
-      addressOf,
-      sha256,
-      whole: plan.whole,
-      ids: plan.whole ? [] : ids,
-      known: plan.whole ? this.#copy.map.count() : 0,
-      survey: this.#version >= SURVEYS && plan.survey ? this.#survey(from) : null,
-    });
-    wire.json(CONTROL.reconcile, {
-      whole: plan.whole,
-      preserve: plan.preserve,
-      sequence: this.#copy.journal.last,
-      history: this.#copy.encodedHistory(),
-      nextId: this.#copy.nextId,
-      from,
-      changed: from > 0 ? [...ids] : [],
-    });
-    return { kind: "reconcile", source, begun: plan.whole, waiting: false, plan, ids };
-  }
-
-  #survey(from: number): Survey {
-    return {
-      exists: (id) => this.#copy.map.has(id),
-      tellTime: (id) => this.sequencer.tellTime(id),
-      from,
-      until: this.#copy.nextId,
-    };
-  }
-
-  /**
-   * What the secondary asked for in this session. The acknowledging thread has its connections before or after this thread
-   * has, so the ring may begin with what another session asked, or hold already what this one did.
-   */
-  #takeAsk(): Ask | undefined {
-    const { shared } = this.#world;
-    for (let ask = shared.takeAsk(); ask !== undefined; ask = shared.takeAsk()) {
-      if (ask.kind === ASK_KIND.session) this.#hearing = ask.id === sessionNumber(this.#session);
-      else if (this.#hearing) return ask;
-    }
-    return undefined;
-  }
-
-  #progress(state: Extract<CatchUp, { kind: "replay" | "reconcile" }>): Record<string, unknown> {
-    return { ...progressOf(state), ...this.#meter.rates(bootMs(), momentOf(state)) };
-  }
-
-  #took(began: number, bytes: number): void {
-    const state = this.#catchUp;
-    const due = began - this.#notedAt >= NOTE_MS;
-    if (due && state !== null && state.kind !== "live") {
-      this.#notedAt = began;
-      this.#meter.note(began, momentOf(state));
-    }
-    this.#pace.took(began, bootMs(), bytes, this.#world.resyncBandwidth ?? 0);
-  }
-
-  #reconcile(state: Extract<CatchUp, { kind: "reconcile" }>): void {
-    for (let ask = this.#takeAsk(); ask !== undefined; ask = this.#takeAsk()) {
-      if (ask.kind !== ASK_KIND.touched) state.source.onAsk(ask);
-      else if (ask.id > 0) state.source.offer(ask.id);
-      else state.begun = true;
-    }
-    // The secondary first says what it touched by itself: without that the set is not whole.
-    if (!state.begun) return;
-    const now = bootMs();
-    if (!this.#pace.allows(now, this.#requests)) return;
-    const before = state.source.progress().bytes;
-    const result = state.source.step(this.#pace.active(now) ? STEP_ACTIVE : STEP_BYTES);
-    this.#took(now, state.source.progress().bytes - before);
-    state.waiting = result === "waiting";
-    if (result !== "done") return;
-    const { files, compared, bytes } = state.source.progress();
-    if (state.plan.whole) this.#verification.compared({ objects: files, bytes: compared + bytes });
-    this.#live(progressOf(state));
-  }
-}
-
-function bootMs(): number {
-  return bootNanoseconds() / 1e6;
-}
-
-function progressOf(state: Extract<CatchUp, { kind: "replay" | "reconcile" }>): Record<string, unknown> {
-  if (state.kind === "replay") {
-    const { records, bytes } = state.replayer.progress;
-    const { left } = state.replayer;
-    const filesTotal = records + left;
-    return { phase: "replay", files: records, filesTotal, bytes, why: `${left} records of the log to go` };
-  }
-  return { phase: "reconcile", ...state.source.progress() };
-}
-
-function momentOf(state: Extract<CatchUp, { kind: "replay" | "reconcile" }>): Moment {
-  if (state.kind === "replay") {
-    const { records, bytes } = state.replayer.progress;
-    return { objects: records, bytes, part: records / Math.max(1, records + state.replayer.left) };
-  }
-  const { files, bytes, compared, part } = state.source.progress();
-  return { objects: files, bytes: bytes + compared, part };
 }
