@@ -513,7 +513,11 @@ export class PrimaryRole {
   #believeIds(command: ServeCommand): void {
     const { copy } = this.#world;
     const { fresh, nextId } = copy;
-    const believed = forgetForeignIds(backing, this.#objects, { roots: rootsOf(command.mounts), nextId, fresh });
+    const believed = forgetForeignIds(backing, this.#objects, {
+      roots: rootsOf(command.mounts),
+      nextId,
+      fresh,
+    });
     copy.reserve(believed.nextId);
   }
 
