@@ -32,6 +32,9 @@ export type Way = readonly { readonly names: readonly Glob[]; readonly done: num
 
 const NOWHERE: Way = [];
 
+/** Names that begin so are Binome's own, such as where files without a name are: those are replicated, whatever `.*` says. */
+const OWN = new TextEncoder().encode(".binome");
+
 /** The border within one replicated directory. */
 export class Border {
   readonly #names: readonly Glob[];
@@ -52,8 +55,9 @@ export class Border {
 
   /** Whether a name (without NUL) in a directory stays on the node, with all beneath it. */
   excludes(way: Way, name: Uint8Array): boolean {
-    return this.#names.some((glob) => glob.matches(name)) ||
+    const excluded = this.#names.some((glob) => glob.matches(name)) ||
       way.some(({ names, done }) => done === names.length - 1 && names[done]?.matches(name) === true);
+    return excluded && !OWN.every((byte, index) => name[index] === byte);
   }
 
   /** The way of a directory that has this name (without NUL) in another. */

@@ -35,6 +35,13 @@ Deno.test("Border.excludes() keeps the folder of a pattern that ends with **", (
   assertEquals(excludes(["cache/**"], "a/cache/x"), false);
 });
 
+Deno.test("Border.excludes() never takes what is Binome's own", () => {
+  for (const pattern of [".*", "?binome*", "x/.*"]) {
+    assertEquals(excludes([pattern], "x/.binom"), pattern !== "?binome*", pattern);
+    assertEquals(excludes([pattern], "x/.binome-nameless"), false, pattern);
+  }
+});
+
 Deno.test("Border.below() ends where no pattern goes on", () => {
   const border = new Border(["a/b/c"]);
   assertEquals(border.below(border.top, bytes("a")).length, 1);
