@@ -19,6 +19,7 @@ import type { Held, Objects } from "./objects.ts";
 const ENOENT = 2;
 const EIO = 5;
 const ESTALE = 116;
+const EEXIST = 17;
 const EINVAL = 22;
 const ENOTEMPTY = 39;
 const SECOND = 1_000_000_000n;
@@ -210,7 +211,9 @@ export class Tree {
     if (displaced !== undefined && open && this.#objects.io(displaced) < 0) return -EIO;
     const flags = mutation.b & RENAME_BITS.flags;
     let result = this.#backing.renameat2(from.path, mutation.name, to.path, mutation.other, flags);
-    if (result === -ENOTEMPTY && this.#aside !== undefined && displaced !== undefined) {
+    // XFS says EEXIST of a directory in the way that is not empty.
+    const occupied = result === -ENOTEMPTY || (result === -EEXIST && flags === 0);
+    if (occupied && this.#aside !== undefined && displaced !== undefined) {
       result = this.#aside.put(to, mutation.other, displaced);
       if (result < 0) return result;
       result = this.#backing.renameat2(from.path, mutation.name, to.path, mutation.other, flags);
