@@ -8,7 +8,15 @@ import type { Backing } from "../system/backing.ts";
 import { FALLOC, SEEK } from "../system/linux.ts";
 import { sameBytes } from "./bytes.ts";
 import { ApplyError } from "./follower.ts";
-import { BlockHasher, fetchAhead, HASH_BYTES, readAll, type Sha256 } from "./hashing.ts";
+import {
+  BlockHasher,
+  countHashes,
+  fetchAhead,
+  HASH_BYTES,
+  HASHES_MAX,
+  readAll,
+  type Sha256,
+} from "./hashing.ts";
 import type { Limbo } from "./limbo.ts";
 import { BLOCK_BYTES } from "./object_frame.ts";
 import type { Held, Objects } from "./objects.ts";
@@ -18,8 +26,6 @@ const EIO = 5;
 const ENXIO = 6;
 const EOPNOTSUPP = 95;
 const PIECE_BYTES = 1024 * 1024;
-/** Hashes that one frame may carry. */
-const HASHES_MAX = 64;
 
 /** A part of a file. */
 export interface Range {
@@ -84,13 +90,7 @@ export class ContentTarget {
    * Compares a range by the hashes of its blocks. Answers the ranges that differ, or undefined where the file ends before.
    */
   compare(held: Held, theirs: Uint8Array, { offset, length }: Range): Range[] | undefined {
-    const count = Math.ceil(length / BLOCK_BYTES);
-    if (theirs.length !== count * HASH_BYTES || count > HASHES_MAX) {
-      throw new StreamError(
-        "protocol",
-        `Cannot compare object ${held.id}: ${theirs.length} bytes of hashes for ${length} bytes`,
-      );
-    }
+    countHashes(theirs, length, held.id);
     const fd = this.#io(held);
     fetchAhead(this.#backing, fd, offset, offset + length);
     const own = this.#hasher.hash(fd, offset, offset + length, this.#hashesAddress);

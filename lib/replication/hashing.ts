@@ -6,12 +6,29 @@
 
 import type { Backing } from "../system/backing.ts";
 import { BLOCK_BYTES } from "./object_frame.ts";
+import { StreamError } from "./stream.ts";
 
 /** SHA-256 of `length` bytes at `address` into the 32 bytes at `into`. Equality needs more than a checksum. */
 export type Sha256 = (address: number, length: number, into: number) => void;
 
 /** Bytes of a hash. */
 export const HASH_BYTES = 32;
+/** Hashes in a frame at most. */
+export const HASHES_MAX = 64;
+
+/**
+ * How many hashes the peer sent for `length` bytes.
+ *
+ * @throws {StreamError} when it sent another number of them.
+ */
+export function countHashes(hashes: Uint8Array, length: number, object: number): number {
+  const count = Math.ceil(length / BLOCK_BYTES);
+  if (count <= HASHES_MAX && hashes.length === count * HASH_BYTES) return count;
+  throw new StreamError(
+    "protocol",
+    `Cannot compare object ${object}: ${hashes.length} bytes of hashes for ${length} bytes`,
+  );
+}
 
 const EIO = 5;
 /** The disk is asked for so much at once, and for the next as much while this is hashed. */

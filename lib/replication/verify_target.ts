@@ -17,7 +17,7 @@ import { printable, sameBytes, u64 } from "./bytes.ts";
 import { Fingerprinter, isInline } from "./fingerprint.ts";
 import { ApplyError } from "./follower.ts";
 import { FRAME_HEADER } from "./frame.ts";
-import { BlockHasher, HASH_BYTES, readAll, type Sha256 } from "./hashing.ts";
+import { BlockHasher, countHashes, HASH_BYTES, HASHES_MAX, readAll, type Sha256 } from "./hashing.ts";
 import { nameKey, OWN_NAMES } from "./limbo.ts";
 import { CONTROL } from "./mutation.ts";
 import { BLOCK_BYTES, decodeObject } from "./object_frame.ts";
@@ -29,8 +29,6 @@ import { type Difference, FINGERPRINT_BYTES, NAMES, readNames } from "./verify_f
 const EIO = 5;
 const ENOENT = 2;
 const ENXIO = 6;
-/** Hashes that one frame may carry. */
-const HASHES_MAX = 64;
 /** Read ahead of what is hashed. */
 const AHEAD_BYTES = 4 * 1024 * 1024;
 /** A name that is here alone counts as differing when it was so in as many listings: one made meanwhile is in the next. */
@@ -147,13 +145,7 @@ export class VerifyTarget {
     if (held === undefined || held.type !== S_IF.REG) return;
     const theirs = bytes.subarray(offset + FRAME_HEADER, end);
     if (theirs.length === 0) return this.#hole(held, start, covered);
-    const count = Math.ceil(covered / BLOCK_BYTES);
-    if (count > HASHES_MAX || theirs.length !== count * HASH_BYTES) {
-      throw new StreamError(
-        "protocol",
-        `Cannot verify object ${id}: ${theirs.length} bytes of hashes for ${covered} bytes`,
-      );
-    }
+    const count = countHashes(theirs, covered, id);
     const fd = this.#io(held);
     if (start % AHEAD_BYTES === 0) this.#backing.readAhead(fd, start + covered, AHEAD_BYTES);
     const own = this.#hasher.hash(fd, start, start + covered, this.#hashesAddress);
@@ -167,7 +159,7 @@ export class VerifyTarget {
       if (sameBytes(ours, wanted)) continue;
       const at = start + block * BLOCK_BYTES;
       const length = Math.min(BLOCK_BYTES, start + covered - at);
-      this.#report(id, "content", { offset: at, length, primary: hex(wanted), secondary: hex(ours) });
+      this.#report(id, "content", { offset: at, length, primary: wanted.toHex(), secondary: ours.toHex() });
     }
   }
 
@@ -274,8 +266,8 @@ export class VerifyTarget {
     this.#report(id, "content", {
       offset: 0,
       length: Math.max(wanted.size, state.size),
-      primary: hex(content),
-      secondary: hex(ours),
+      primary: content.toHex(),
+      secondary: ours.toHex(),
     });
   }
 
@@ -336,9 +328,5 @@ function differences(theirs: ObjectState, ours: ObjectState): [what: string, the
 }
 
 function attributes({ xattrs }: ObjectState): string {
-  return xattrs.map(({ name, value }) => `${printable(name)}=${hex(value)}`).sort().join(" ");
-}
-
-function hex(bytes: Uint8Array): string {
-  return bytes.toHex();
+  return xattrs.map(({ name, value }) => `${printable(name)}=${value.toHex()}`).sort().join(" ");
 }
