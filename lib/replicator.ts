@@ -29,6 +29,7 @@ import type { Session } from "./replication/stream.ts";
 import { readDifference } from "./replication/verify_frame.ts";
 import { epochOf, isForced, type Peer, readAddresses, readFollow, readServe } from "./replicator/commands.ts";
 import { takeDescriptors } from "./replicator/descriptors.ts";
+import { type Excludes, excludesOf, withExcludes } from "./replicator/excludes.ts";
 import { type RoadNews, Threads } from "./replicator/threads.ts";
 import { bootId } from "./system/boot_id.ts";
 import { boottimeMs } from "./system/clock.ts";
@@ -69,6 +70,8 @@ interface RoleFile {
   readonly port: number;
   readonly overwrite: boolean;
   readonly grants: readonly (KeptGrant | null)[];
+  /** Missing where a program wrote it that did not know of it. */
+  readonly excludes?: Excludes;
 }
 
 /** Mapped pages are written out before a planned hand-over, within this. */
@@ -152,6 +155,7 @@ class Replicator {
     for (const warning of warnings) logLine(warning);
     this.#configure();
     const former = this.#formerRole();
+    if (former?.excludes !== undefined) this.#config = withExcludes(this.#config, former.excludes);
     this.#takeOver(former);
     // The peer shakes hands while the log is being opened: applications wait for both.
     if (former?.role === "primary" && former.peer !== null) this.#openDoor(former.peer, former.port);
@@ -682,8 +686,8 @@ class Replicator {
   }
 
   #remember(role: RoleFile): void {
-    this.#role = role;
-    replaceText(this.#roleFile, JSON.stringify(role));
+    this.#role = { ...role, excludes: excludesOf(this.#config) };
+    replaceText(this.#roleFile, JSON.stringify(this.#role));
   }
 
   #forgetRole(): void {

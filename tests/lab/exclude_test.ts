@@ -87,6 +87,24 @@ refused(os.rename, "a", "log")
     await same(cluster);
   });
 
+  await step("another list that came in mid-service waits for the next start", async () => {
+    const file = `/var/lib/binome/modules/${MODULE}.yaml`;
+    await lab.sh(
+      "node1",
+      `cp ${file} /tmp/before.yaml && sed -i 's/"log"\\]/"log", "f*"]/' ${file} && grep -q '"f\\*"' ${file}`,
+    );
+    await lab.sh(
+      "node1",
+      `cd ${DATA} && echo held >a/fheld && exec 3>>a/fheld && kill -KILL ${await cluster.pid(
+        "node1",
+        "replicator",
+      )} && echo on >&3 && echo more >a/fmore && cat a/fheld`,
+    );
+    await cluster.waitPair("node1");
+    await same(cluster);
+    await lab.sh("node1", `cp /tmp/before.yaml ${file} && rm ${DATA}/a/fheld ${DATA}/a/fmore`);
+  });
+
   await step(
     "a directory removed on the primary goes on the secondary, where something of its own was in it",
     async () => {
