@@ -39,12 +39,12 @@ const MUTANTS: readonly Mutant[] = [
     sin: "answers the application before the peer has it",
     replacements: [{
       file: "lib/replication/acker_worker.ts",
-      from: "shared.replies.getFloat64(at + REPLY.sequence, true) > this.#applied",
+      from: "shared.replies.getFloat64(at + REPLY.sequence, true) > this.#acknowledged.applied",
       to: "false",
     }, {
       file: "lib/replication/acker_worker.ts",
-      from: "shared.fsyncs.getFloat64(at + FSYNC.sequence, true) > this.#synced",
-      to: "false",
+      from: "=== 2 && sequence > this.#synced",
+      to: "=== 2 && false",
     }],
     // On a wire this short the peer has everything at once: only where the link dies first is the answer too early.
     cut: "primary, its link first",
