@@ -216,7 +216,12 @@ export class Replicators {
       // Where replicators die again and again, one that waits is at work already: it is not spared its pause the next time.
       this.events.died(module, pid, one.total, one.spares.size > 0 ? 0 : pauseMs);
       const spare = await this.#spareAtWork(module, one);
-      if (spare !== null) return spare;
+      if (spare !== null) {
+        if (one.wanted) return spare;
+        // Stopped just now, when it was among the spares no more.
+        spare.signal("kill");
+        return null;
+      }
       if (pauseMs > 0) await this.world.time.delay(pauseMs);
       if (!one.wanted) return null;
       try {
