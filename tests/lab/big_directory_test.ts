@@ -5,7 +5,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Cluster, DATA, MODULE, PATIENT, story } from "./cluster.ts";
 
-const ENTRIES = Number(Deno.env.get("BINOME_LAB_ENTRIES") ?? 20_000);
+const ENTRIES = Number(Deno.env.get("BINOME_LAB_ENTRIES") ?? 10_000);
 /** Beside what a small directory costs; the table of open descriptors alone may take so much. */
 const GROWTH_KB = 200 * 1024;
 const LIMIT_MS = 120_000 + ENTRIES * 2;

@@ -65,9 +65,8 @@ async function part(cluster: Cluster, away: Away): Promise<string> {
   return await list(cluster, BENEATH, "before");
 }
 
-for (
-  const [filesystem, away] of [["ext4", "stopped"], ["ext4", "powered off"], ["xfs", "powered off"]] as const
-) {
+// Each file system and each way of being away once: a minute each.
+for (const [filesystem, away] of [["ext4", "stopped"], ["xfs", "powered off"]] as const) {
   const name = `lt-wb${filesystem}${away === "stopped" ? "s" : "p"}`;
   Deno.test(`a primary that dies in mid-resync leaves the copy of before, ${filesystem}, node2 was ${away}`, async (t) => {
     await using cluster = await Cluster.up({ prefix: name, lab: { filesystem }, module: SLOW });
