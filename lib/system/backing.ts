@@ -12,6 +12,7 @@
  */
 
 import { addressOf, errno, lastingAddress, openLibrary } from "./libc.ts";
+import { once, repeated } from "./certain_errno.ts";
 import { atIdlePriority } from "./io_priority.ts";
 import type { Dirents } from "./dirents.ts";
 import type { FileHandle } from "./handle.ts";
@@ -291,8 +292,8 @@ function openFlags(flags: number): number {
   return flags & O.PATH ? flags | O.CLOEXEC : flags | O.CLOEXEC | O.NONBLOCK | O.NOCTTY;
 }
 
-/** The real backing file system. */
-export const backing: Backing = {
+/** Each call as it is: what it answers where it failed may be somebody else's reason. */
+const direct: Backing = {
   openat(dirfd, name, flags, mode) {
     const at = nameAddress(name, first);
     return at < 0 ? at : answer(c.openat(dirfd, BigInt(at), openFlags(flags), mode));
@@ -466,4 +467,47 @@ export const backing: Backing = {
   umask(mask) {
     return c.umask(mask);
   },
+};
+
+/** The real backing file system. */
+export const backing: Backing = {
+  ...direct,
+  openat: repeated(direct.openat),
+  reopen: repeated(direct.reopen),
+  openByHandle: repeated(direct.openByHandle),
+  nameToHandle: repeated(direct.nameToHandle),
+  dup: repeated(direct.dup),
+  mkdirat: repeated(direct.mkdirat),
+  mknodat: repeated(direct.mknodat),
+  symlinkat: repeated(direct.symlinkat),
+  readlink: repeated(direct.readlink),
+  link: repeated(direct.link),
+  unlinkat: repeated(direct.unlinkat),
+  renameat2: repeated(direct.renameat2),
+  pread: repeated(direct.pread),
+  pwrite: repeated(direct.pwrite),
+  ftruncate: repeated(direct.ftruncate),
+  truncate: repeated(direct.truncate),
+  fallocate: repeated(direct.fallocate),
+  copyFileRange: repeated(direct.copyFileRange),
+  lseek: repeated(direct.lseek),
+  chmod: repeated(direct.chmod),
+  chown: repeated(direct.chown),
+  utimens: repeated(direct.utimens),
+  statx: repeated(direct.statx),
+  statxAt: repeated(direct.statxAt),
+  fstatfs: repeated(direct.fstatfs),
+  inodeFlags: repeated(direct.inodeFlags),
+  getdents: repeated(direct.getdents),
+  seekdir: repeated(direct.seekdir),
+  getxattr: repeated(direct.getxattr),
+  fgetxattr: repeated(direct.fgetxattr),
+  setxattr: repeated(direct.setxattr),
+  listxattr: repeated(direct.listxattr),
+  flistxattr: repeated(direct.flistxattr),
+  removexattr: repeated(direct.removexattr),
+  // The second of two closes may be somebody else's descriptor, and an error of a disk is told once.
+  close: once(direct.close),
+  fsync: once(direct.fsync),
+  fdatasync: once(direct.fdatasync),
 };

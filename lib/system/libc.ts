@@ -69,11 +69,16 @@ export function openLibrary<const S extends Deno.ForeignLibraryInterface>(
 }
 
 const location = libc.__errno_location();
-const errnoView = location === null ? null : new Deno.UnsafePointerView(location);
+if (location === null) throw new Error("Cannot use the C library: it has no errno");
+/** A plain look into memory: a call in between could change what is looked for. */
+const errnoWord = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(location, 4));
 
-/** The reason of the last failed call on this thread (`errno(3)`). */
+/**
+ * The reason of the last failed call on this thread (`errno(3)`). It is the thread's, not the call's: what the runtime does
+ * between a call and this look may leave its own there, see `certain_errno.ts`.
+ */
 export function errno(): number {
-  return errnoView === null ? 0 : errnoView.getInt32();
+  return errnoWord[0] ?? 0;
 }
 
 const encoder = new TextEncoder();

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { repeated } from "./certain_errno.ts";
 import { errno, openLibrary } from "./libc.ts";
 
 const c = openLibrary("libc.so.6", {
@@ -23,7 +24,11 @@ const rangeBytes = new Uint8Array(range.buffer);
  * Has `to` show the same blocks as `from` in a range; both offsets and the length are whole blocks, but at the end of
  * `from`. Answers 0 or −errno: −EOPNOTSUPP, −EXDEV or −EINVAL where that cannot be.
  */
-export function cloneRange(from: number, to: number, offset: number, length: number): number {
+export const cloneRange: (from: number, to: number, offset: number, length: number) => number = repeated(
+  clone,
+);
+
+function clone(from: number, to: number, offset: number, length: number): number {
   range.setBigInt64(0, BigInt(from), true);
   range.setBigUint64(8, BigInt(offset), true);
   range.setBigUint64(16, BigInt(length), true);

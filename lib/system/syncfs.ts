@@ -5,6 +5,7 @@
  * @module
  */
 
+import { once } from "./certain_errno.ts";
 import { errno, openLibrary } from "./libc.ts";
 
 const c = openLibrary("libc.so.6", {
@@ -13,6 +14,4 @@ const c = openLibrary("libc.so.6", {
 });
 
 /** Brings the file system of a descriptor to disk. Answers 0 or −errno, also for what failed since it was opened. */
-export function syncfs(fd: number): number {
-  return c.syncfs(fd) < 0 ? -errno() : 0;
-}
+export const syncfs: (fd: number) => number = once((fd) => c.syncfs(fd) < 0 ? -errno() : 0);
