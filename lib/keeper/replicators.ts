@@ -157,6 +157,10 @@ export class Replicators {
     await this.world.time.delay(delayMs);
     one.sparing = false;
     if (!one.wanted || one.process === null || one.spares.size >= this.#sparesWanted(one)) return;
+    if (this.world.processes.atWork(module) !== one.process.pid) {
+      // On a busy machine it may still be loading: a spare that is faster would take its turn, and nobody would know.
+      return void this.#haveSpares(module, one, SPARE_LOADS_MS);
+    }
     let spare: Held;
     try {
       spare = this.world.processes.start(module);

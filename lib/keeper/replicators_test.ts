@@ -136,6 +136,21 @@ Deno.test("Replicators have a spare that takes the place of one that dies, and a
   assertEquals(fake.started.length, 4);
 });
 
+Deno.test("Replicators start no spare before the replicator has its turn, which a faster one would take", async () => {
+  const fake = new Fake(true);
+  let looks = 0;
+  // Nobody has it for the first looks: a busy machine still loads the program.
+  fake.atWork = () => ++looks > 3 ? 100 : null;
+  fake.replicators.start("m");
+  while (looks < 3) {
+    assertEquals(fake.started.length, 1);
+    await Promise.resolve();
+  }
+  await settle();
+  assertEquals(fake.started.map(({ held }) => held.pid), [100, 101]);
+  assertEquals(fake.replicators.process("m")?.pid, 100);
+});
+
 Deno.test("Replicators.process() is the spare that has its turn, whichever it is", async () => {
   const fake = new Fake(true);
   fake.replicators.start("m");
@@ -163,6 +178,7 @@ Deno.test("Replicators start another when no spare takes its turn in 20 seconds"
   fake.started[0]?.end(null);
   for (let looks = 0; looks < 1000; looks++) await settle();
   assertEquals(spare.signals, ["kill"]);
+  fake.atWork = () => fake.started[2]?.held.pid ?? null;
   spare.end(null);
   await settle();
   assertEquals(fake.replicators.process("m")?.pid, fake.started[2]?.held.pid);
