@@ -457,11 +457,13 @@ class Replicator {
 
   #dialFailed(error: unknown): void {
     const reason = messageOf(error);
-    if (reason !== this.#dialError) logLine(reason);
+    const news = reason !== this.#dialError;
+    if (news) logLine(reason);
     this.#dialError = reason;
-    if (error instanceof DialError && error.refusal?.code === "diverged") {
-      this.#server?.broadcast("diverged", { detail: error.refusal.reason });
-    }
+    const refusal = error instanceof DialError ? error.refusal : null;
+    if (refusal?.code === "diverged") this.#server?.broadcast("diverged", { detail: refusal.reason });
+    // Trying again does not help until a person has changed something.
+    if (refusal?.code === "file-system" && news) this.#server?.broadcast("failed", { reason, errno: 0 });
   }
 
   /** A path was lost, or the better one is back: the session moves to the first address, the others are a way out. */

@@ -7,9 +7,13 @@
 import type { Durability } from "../config/types.ts";
 import type { Granted } from "../fuse/init.ts";
 import { backing } from "../system/backing.ts";
+import { Dirents } from "../system/dirents.ts";
+import { FileHandle } from "../system/handle.ts";
 import { addressOf } from "../system/libc.ts";
+import { Statfs, Statx } from "../system/statx.ts";
 import { borderOf } from "./border.ts";
 import type { Copy } from "./copy.ts";
+import { checkFileSystem, type FileSystem, fileSystemOf, type FileSystemWorld } from "./file_system.ts";
 import type { RootDirectory } from "./objects.ts";
 import { checkRequired, checkRoot } from "./root_mark.ts";
 
@@ -76,4 +80,26 @@ export function checkRoots(mounts: readonly Mount[], copy: Copy): void {
     if (require !== null && copy.mustBeWhole) checkRequired({ path, fd: mount.backing, require }, world);
     checkRoot({ path, fd: mount.backing, mark, fresh: copy.fresh }, world);
   });
+}
+
+/** Refuses directories on file systems that cannot be replicated. Before anything is written into them. */
+export function checkFileSystems(mounts: readonly Mount[]): void {
+  const world = fileSystemWorld();
+  for (const { path, backing: fd } of mounts) checkFileSystem({ path, fd }, world);
+}
+
+/** What the file systems of the directories can hold, in their order. */
+export function fileSystemsOf(mounts: readonly Mount[]): FileSystem[] {
+  const world = fileSystemWorld();
+  return mounts.map(({ path, backing: fd }) => fileSystemOf({ path, fd }, world));
+}
+
+function fileSystemWorld(): FileSystemWorld {
+  return {
+    backing,
+    statx: new Statx(),
+    statfs: new Statfs(),
+    handle: new FileHandle(),
+    entries: new Dirents(),
+  };
 }

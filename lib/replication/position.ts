@@ -61,7 +61,7 @@ export type Verdict =
   | { readonly accept: true; readonly plan: Plan; readonly epoch: number }
   | {
     readonly accept: false;
-    readonly code: "epoch" | "diverged" | "foreign" | "exclude";
+    readonly code: "epoch" | "diverged" | "foreign" | "exclude" | "file-system";
     readonly reason: string;
   };
 

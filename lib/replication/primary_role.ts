@@ -28,13 +28,16 @@ import {
 } from "../system/worker_io.ts";
 import { CatchUp } from "./catch_up.ts";
 import type { Copy } from "./copy.ts";
+import { differenceOf, type FileSystem } from "./file_system.ts";
 import { forgetForeignIds, handleMap, rebuildMap } from "./ids_beneath.ts";
 import { Objects } from "./objects.ts";
 import { orphanKey } from "./orphan_key.ts";
 import type { Plan } from "./position.ts";
 import { Room } from "./room.ts";
 import {
+  checkFileSystems,
   checkRoots,
+  fileSystemsOf,
   type KeptGrant,
   keptGrant,
   type KeptOrphan,
@@ -149,6 +152,8 @@ export class PrimaryRole {
   readonly #catchUp: CatchUp;
   /** Of applications, since the beginning. */
   #requests = 0;
+  /** Looked at when a secondary comes first. */
+  #fileSystems: readonly FileSystem[] | null = null;
 
   constructor(command: ServeCommand, world: PrimaryWorld) {
     this.#world = world;
@@ -168,6 +173,8 @@ export class PrimaryRole {
       settled: true,
     });
     this.#tree = new Tree({ backing, objects: this.#objects });
+    // Whoever goes on after a death is not held up: it was looked at when the mount was made.
+    if (!resumed) checkFileSystems(command.mounts);
     checkRoots(command.mounts, world.copy);
     if (world.copy.edited || world.copy.fresh) this.#believeIds(command);
     if (world.copy.crashed) this.#afterCrash(command);
@@ -360,6 +367,12 @@ export class PrimaryRole {
     this.sequencer.link?.wire.stream.close();
     this.sequencer.link = null;
     this.#session = "";
+  }
+
+  /** Why a secondary on such file systems cannot be a copy of this one; null: it can. */
+  objectionTo(theirs: readonly FileSystem[] | null): string | null {
+    this.#fileSystems ??= fileSystemsOf(this.#mounts);
+    return differenceOf(this.#fileSystems, theirs, this.#mounts.map(({ path }) => path));
   }
 
   /** Compares all of the secondary with this copy, while both go on. */

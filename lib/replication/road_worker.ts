@@ -18,9 +18,10 @@ import { memoryAt } from "../system/libc.ts";
 import { O } from "../system/linux.ts";
 import { Authority, bootNanoseconds, drainWake, pause, PollSet, wake } from "../system/worker_io.ts";
 import { Copy, CopyError } from "./copy.ts";
+import { readFileSystems } from "./file_system.ts";
 import { INFLIGHT } from "./inflight.ts";
 import { ORPHAN_PREFIX, orphanKey } from "./orphan_key.ts";
-import { type Plan, planFor, readPosition } from "./position.ts";
+import { type Plan, planFor, readPosition, type Verdict } from "./position.ts";
 import { type PrimaryMessage, PrimaryRole, type ServeCommand } from "./primary_role.ts";
 import { type FollowCommand, type SecondaryMessage, SecondaryRole } from "./secondary_role.ts";
 import { DISK_FLAG, Mailbox, Shared, type SharedMemory, WORD } from "./shared.ts";
@@ -345,7 +346,9 @@ class RoadThread {
     return { sequence: this.#copy.journal.last };
   }
 
-  #decide(position: unknown): unknown {
+  #decide(position: unknown): Verdict {
+    const reason = this.#primary().objectionTo(readFileSystems(position));
+    if (reason !== null) return { accept: false, code: "file-system", reason };
     return planFor(this.#copy, readPosition(position), this.#primary().epoch);
   }
 

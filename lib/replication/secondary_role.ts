@@ -33,7 +33,7 @@ import { ACK, CONTROL, MUTATIONS } from "./mutation.ts";
 import { Objects } from "./objects.ts";
 import { orphanKey } from "./orphan_key.ts";
 import { type Plan, positionOf } from "./position.ts";
-import { checkRoots, type KeptOrphan, type Mount } from "./mounts.ts";
+import { checkFileSystems, checkRoots, fileSystemsOf, type KeptOrphan, type Mount } from "./mounts.ts";
 import { Quarantine } from "./quarantine.ts";
 import { haveRoom, isDiskRefusal, type Refusal } from "./refusal.ts";
 import { type Beginning, decodeBegin } from "./reconcile_begin.ts";
@@ -43,6 +43,7 @@ import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
 import { Tree } from "./tree.ts";
 import { readVerified } from "./verify_frame.ts";
 import { VerifyTarget } from "./verify_target.ts";
+import type { FileSystem } from "./file_system.ts";
 import { Foresight } from "./way_back/foresight.ts";
 import { keepingBacking, notedBacking } from "./way_back/noted_backing.ts";
 import type { WayBack } from "./way_back/way_back.ts";
@@ -110,6 +111,7 @@ export class SecondaryRole {
   readonly #copy: Copy;
   readonly #overwrite: boolean;
   readonly #roots: readonly number[];
+  readonly #fileSystems: readonly FileSystem[];
   readonly #objects: Objects;
   readonly #follower: Follower;
   readonly #foresight: Foresight;
@@ -139,6 +141,8 @@ export class SecondaryRole {
     this.#copy = world.copy;
     this.#overwrite = command.overwrite;
     world.copy.accept(command.epoch);
+    checkFileSystems(command.mounts);
+    this.#fileSystems = fileSystemsOf(command.mounts);
     checkRoots(command.mounts, world.copy);
     const roots = command.mounts.map((mount) => ({ fd: mount.backing, border: borderOf(mount.exclude) }));
     this.#roots = roots.map(({ fd }) => fd);
@@ -289,7 +293,7 @@ export class SecondaryRole {
   hello(): unknown {
     this.#world.refusal.check(() => haveRoom(backing, this.#roots));
     this.#copy.dropInDoubt();
-    return positionOf(this.#copy, this.#overwrite);
+    return { ...positionOf(this.#copy, this.#overwrite), fileSystems: this.#fileSystems };
   }
 
   /** A session with the primary stands. */

@@ -2,6 +2,9 @@
 import { overlaps } from "../config/module.ts";
 import type { ModuleConfig } from "../config/types.ts";
 import type { HostChecks } from "../http/control_types.ts";
+import { FUSE_TYPE, readMounts } from "./mount.ts";
+import type { Mount } from "./mountinfo.ts";
+import { objectionToOwners } from "./owners.ts";
 
 /**
  * Checks against the real machine. No replicated path is opened: a lookup on a mount of ours that hangs would hang the
@@ -12,7 +15,7 @@ import type { HostChecks } from "../http/control_types.ts";
 export function openHostChecks(folders: readonly string[]): HostChecks {
   return {
     async check(config) {
-      const mounts = parseMounts(await Deno.readTextFile("/proc/self/mountinfo"));
+      const mounts = readMounts();
       const faults: string[] = [];
       for (const { path } of config.replicate) {
         faults.push(...await checkDirectory(path, { mounts, folders }));
@@ -25,28 +28,6 @@ export function openHostChecks(folders: readonly string[]): HostChecks {
       return faults;
     },
   };
-}
-
-/** One line of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)), the parts we need. */
-export interface Mount {
-  readonly point: string;
-  readonly type: string;
-}
-
-/** Reads mountinfo; octal escapes in paths are undone. */
-export function parseMounts(text: string): readonly Mount[] {
-  return text.split("\n").flatMap((line) => {
-    const fields = line.split(" ");
-    const dash = fields.indexOf("-");
-    const point = fields[4];
-    const type = fields[dash + 1];
-    if (dash < 0 || point === undefined || type === undefined) return [];
-    const plain = point.replace(
-      /\\([0-7]{3})/g,
-      (_, octal: string) => String.fromCharCode(parseInt(octal, 8)),
-    );
-    return [{ point: plain, type }];
-  });
 }
 
 async function checkDirectory(
@@ -66,8 +47,10 @@ async function checkDirectory(
       } is mounted inside ${path}: a directory and what is mounted in it cannot be one copy; unmount it, or replicate it as a directory of its own`,
     );
   }
+  const owners = objectionToOwners(path, at.mounts);
+  if (owners !== null) faults.push(`${path} cannot be replicated: ${owners}`);
   const mounted = at.mounts.findLast(({ point }) => point === path);
-  if (mounted?.type === "fuse.binome") return faults;
+  if (mounted?.type === FUSE_TYPE) return faults;
   try {
     const info = await Deno.lstat(path);
     if (info.isSymlink) {

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import type { ModuleConfig } from "../config/types.ts";
-import { openHostChecks, parseMounts } from "./host_checks.ts";
+import { openHostChecks } from "./host_checks.ts";
 
 const MODULE: ModuleConfig = {
   name: "bms",
@@ -82,9 +82,4 @@ Deno.test("openHostChecks() wants scripts that exist and can be executed, and us
     "user nobody-at-all does not exist in /etc/passwd",
   ]);
   await Deno.remove(path);
-});
-
-Deno.test("parseMounts() undoes the escapes", () => {
-  const line = "36 35 98:0 / /mnt/a\\040b rw,noatime master:1 - ext4 /dev/root rw\n";
-  assertEquals(parseMounts(line), [{ point: "/mnt/a b", type: "ext4" }]);
 });

@@ -10,6 +10,7 @@ import { killGroup } from "./cgroup.ts";
 import { libc } from "./libc.ts";
 import { abortAndDetach, abortConnection, detach, FUSE_TYPE, mountCover, mountFuse } from "./mount.ts";
 import { openDirectory, readMounts } from "./mount.ts";
+import { objectionToOwners } from "./owners.ts";
 import { isWithin, ownLayers } from "./mountinfo.ts";
 import { describeFinding, findOpen } from "./open_files.ts";
 import { copyDescriptor, openPidfd, signalPidfd } from "./pidfd.ts";
@@ -174,6 +175,8 @@ function directoryWorld(run: string): DirectoryWorld {
 /** Why a directory cannot be replicated. Looks at names and mounts only, never into the directory. */
 export function objection(path: string): string | null {
   const mounts = readMounts();
+  const owners = objectionToOwners(path, mounts);
+  if (owners !== null) return owners;
   const nested = mounts.find((mount) => mount.point !== path && isWithin(mount.point, path));
   if (nested !== undefined) {
     return `"${nested.point}" is a mount of its own beneath it (${nested.type}); unmount it, or replicate each separately`;

@@ -80,8 +80,8 @@ export const UTIME = { NOW: 0x3fff_ffff, OMIT: 0x3fff_fffe } as const;
 /** Flags of `setxattr(2)`. */
 export const XATTR = { CREATE: 1, REPLACE: 2 } as const;
 
-/** Inode flags answered by `FS_IOC_GETFLAGS` that change what may be done to a file. */
-export const FS_FL = { IMMUTABLE: 0x10, APPEND: 0x20 } as const;
+/** Inode flags answered by `FS_IOC_GETFLAGS` that change what may be done to a file, or how its names are read. */
+export const FS_FL = { IMMUTABLE: 0x10, APPEND: 0x20, CASEFOLD: 0x4000_0000 } as const;
 
 /** `ioctl(2)` request that reads the inode flags: `_IOR('f', 1, long)`, 64-bit. */
 export const FS_IOC_GETFLAGS = 0x8008_6601;

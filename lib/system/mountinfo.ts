@@ -15,6 +15,8 @@ export interface Mount {
   readonly point: string;
   /** Of this mount alone, not of the file system. */
   readonly readOnly: boolean;
+  /** It shows other owners than the file system has (`MOUNT_ATTR_IDMAP`, mount_setattr(2)). */
+  readonly idmapped: boolean;
   readonly type: string;
   readonly source: string;
 }
@@ -25,13 +27,15 @@ export function parseMountinfo(text: string): Mount[] {
     const [before = "", after = ""] = line.split(" - ");
     const [id, parent, device = "", root = "", point = "", options = ""] = before.split(" ");
     const [type = "", source = ""] = after.split(" ");
+    const flags = options.split(",");
     return {
       id: Number(id),
       parent: Number(parent),
       device,
       root: unescape(root),
       point: unescape(point),
-      readOnly: options.split(",").includes("ro"),
+      readOnly: flags.includes("ro"),
+      idmapped: flags.includes("idmapped"),
       type,
       source: unescape(source),
     };

@@ -19,6 +19,7 @@ Deno.test("parseMountinfo() reads optional fields and octal escapes", () => {
     root: "/mnt1",
     point: "/mnt 2",
     readOnly: true,
+    idmapped: false,
     type: "ext3",
     source: "/dev/root",
   });
