@@ -1,11 +1,12 @@
 /**
- * A cluster under load: PostgreSQL and a client of the file system (`churn.py`) on one replicated directory, a client of
- * the database (`rows.py`) in front, and the checks that hold after whatever was done to the nodes.
+ * A cluster under load: PostgreSQL and clients of the file system (`churn.py`, and `promises.py` in a directory of each
+ * durability) under one order, a client of the database (`rows.py`) in front, and the checks that hold after whatever was
+ * done to the nodes.
  *
  * @module
  */
 import { BENEATH, Cluster, DATA, MODULE, NODES, VIP } from "./cluster.ts";
-import { type Lab, type LabOptions, type NodeName, until } from "./lab.ts";
+import { type Lab, type LabOptions, must, type NodeName, until } from "./lab.ts";
 import { Ledger, listed } from "./ledger.ts";
 
 /** How it is made. */
@@ -16,6 +17,25 @@ export interface DatabaseOptions {
   readonly seed: number;
   /** Connections of the database's client. Default 4. */
   readonly sessions?: number;
+}
+
+/** What became of the promises of `promises.py`. */
+export interface Kept {
+  /** Changes that returned and were looked at, each as often as it was. */
+  changes: number;
+  /** Folders looked at of which every node that had them lost power. */
+  lostRuns: number;
+  /** The most that a `relaxed` directory was behind when its primary died: changes, milliseconds. */
+  behind: number;
+  behindMs: number;
+}
+
+/** What a node's activity set names: `hot.py`. */
+export interface Hot {
+  readonly objects: number;
+  readonly bytes: number;
+  /** Of all content, in bytes. */
+  readonly all: number;
 }
 
 /** What a check found wrong. */
@@ -29,15 +49,37 @@ export class CheckError extends Error {
 
 const NOTES = "/run/lab/shared/receipts";
 const READY_MS = 120_000;
+/** How long a `relaxed` directory's secondary may take to have the last, with the service frozen. */
+const SETTLE_MS = 3000;
 
-/** The service: PostgreSQL as its own user, then the other client, whose changes need root (owners, trusted.*). */
+/** Where `promises.py` works: outside and beneath the mount, and where it writes down what it was promised. */
+const PROMISED = ([
+  ["each-write", "/srv/each"],
+  ["fsync", `${DATA}/promised`],
+  ["relaxed", "/srv/relaxed"],
+] as const).map(([durability, path]) => ({
+  durability,
+  path,
+  beneath: `/run/lab/disk${path}`,
+  journal: `/run/lab/shared/promises-${durability}`,
+}));
+/** Replicated beside {@link DATA}. */
+const MORE = PROMISED.filter(({ path }) => !path.startsWith(DATA));
+
+const PROMISES = "/run/lab/tests/promises.py";
+
+/** The service: PostgreSQL as its own user, then the other clients, whose changes need root (owners, trusted.*). */
 const START = `#!/bin/sh
 set -eu
 export PGDATA=${DATA}/postgresql
 setpriv --reuid=postgres --regid=postgres --init-groups /etc/binome/postgresql/start
-mkdir -p ${DATA}/files
+mkdir -p ${DATA}/files ${DATA}/promised
 setsid python3 /run/lab/tests/churn.py ${DATA}/files "$SEED" ${NOTES} </dev/null >>/var/log/churn.log 2>&1 &
-`;
+${
+  PROMISED.map(({ durability, path, journal }) =>
+    `setsid python3 ${PROMISES} ${path} ${durability} "$SEED" ${journal} </dev/null >>/var/log/churn.log 2>&1 &\n`
+  ).join("")
+}`;
 const STOP = `#!/bin/sh
 set -eu
 export PGDATA=${DATA}/postgresql
@@ -48,6 +90,13 @@ exec setpriv --reuid=postgres --regid=postgres --init-groups /etc/binome/postgre
 export class Database implements AsyncDisposable {
   readonly cluster: Cluster;
   readonly ledger: Ledger;
+  /** What the checks have looked at and found so far. */
+  readonly kept: Kept = {
+    changes: 0,
+    lostRuns: 0,
+    behind: 0,
+    behindMs: 0,
+  };
 
   private constructor(cluster: Cluster, ledger: Ledger) {
     this.cluster = cluster;
@@ -120,11 +169,62 @@ export class Database implements AsyncDisposable {
     await this.checkRows();
     await whileFrozen(this.cluster.lab, { node: primary, module: MODULE }, async () => {
       await this.#checkReceipts(primary);
+      for (const promised of PROMISED) await this.#checkPromises(primary, promised);
+      await this.#checkTrees();
+    });
+  }
+
+  /** Every node that had the data has lost power: what was not synced is promised no more. Told before any is on again. */
+  async allLostPower(): Promise<void> {
+    await must([
+      "sh",
+      "-euc",
+      `for j in ${this.cluster.lab.folder}/shared/promises-*; do echo '{"lost": true}' >>"$j"; done`,
+    ]);
+  }
+
+  /** What would be compared, at most, if a node lost power now, but for what is changed before it is back. */
+  async hot(node: NodeName): Promise<Hot> {
+    const folders = [BENEATH, ...MORE.map(({ beneath }) => beneath)].join(" ");
+    const activity = `/var/lib/binome/modules/${MODULE}/log/activity`;
+    return JSON.parse(
+      await this.cluster.lab.sh(node, `python3 /run/lab/tests/hot.py ${activity} ${folders}`),
+    );
+  }
+
+  async #checkTrees(): Promise<void> {
+    const end = performance.now() + SETTLE_MS;
+    for (;;) {
       const differences = await this.cluster.differences();
-      if (differences.length > 0) {
+      for (const { path, beneath } of MORE) {
+        const [one, other] = NODES.map((node) => ({ node, path: beneath }));
+        if (one === undefined || other === undefined) throw new Error("unreachable: a cluster has two nodes");
+        const found = await this.cluster.lab.compare(one, other);
+        differences.push(...found.map((difference) => `${path}: ${difference}`));
+      }
+      if (differences.length === 0) return;
+      // `relaxed` follows by a moment.
+      if (performance.now() > end) {
         throw new CheckError("trees differ", `\n  ${differences.slice(0, 20).join("\n  ")}`);
       }
-    });
+    }
+  }
+
+  /** What each change and each sync promised in a directory is there. */
+  async #checkPromises(primary: NodeName, promised: typeof PROMISED[number]): Promise<void> {
+    const { durability, beneath, journal } = promised;
+    const argv = ["python3", PROMISES, beneath, durability, "--check", journal];
+    const { code, stdout, stderr } = await this.cluster.lab.exec(primary, argv, { timeoutMs: 120_000 });
+    const [about = "", ...wrong] = stdout.split("\n");
+    if (code !== 0 && wrong.length === 0) throw new Error(`Cannot check the promises: ${stderr.trim()}`);
+    if (wrong.length > 0 && wrong[0] !== "") {
+      throw new CheckError(`promises of ${durability} are broken`, `\n  ${wrong.join("\n  ")}`);
+    }
+    const found = JSON.parse(about);
+    this.kept.changes += found.changes;
+    this.kept.lostRuns += found.lost_runs;
+    this.kept.behind = Math.max(this.kept.behind, found.changes_behind);
+    this.kept.behindMs = Math.max(this.kept.behindMs, found.ms_behind);
   }
 
   /** Every acknowledged row is in the database. */
@@ -182,7 +282,8 @@ async function prepare(cluster: Cluster): Promise<void> {
     }
     await lab.write(node, "/etc/binome/start", START, "755");
     await lab.write(node, "/etc/binome/stop", STOP, "755");
-    await lab.sh(node, `mkdir -p ${DATA}; sync -f /srv; sync -f /etc/binome`);
+    const paths = [DATA, ...MORE.map(({ path }) => path)].join(" ");
+    await lab.sh(node, `mkdir -p ${paths}; sync -f /srv; sync -f /etc/binome`);
   }
   await lab.sh("node1", `${initdb(`${DATA}/postgresql`)}; sync -f ${DATA}`, { timeoutMs: 60_000 });
 }
@@ -206,6 +307,7 @@ network: repl
 peer_timeout: 8s
 replicate:
   - path: ${DATA}
+${MORE.map(({ path, durability }) => `  - { path: ${path}, durability: ${durability} }`).join("\n")}
 virtual_ips:
   - { address: ${VIP}, prefix: 24 }
 service:

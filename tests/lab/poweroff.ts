@@ -5,7 +5,9 @@
  *         [--store image|volatile] [--keep]
  *
  * `--store volatile` puts a disk with a write cache beneath each node (`volatile_disk.c`): what no flush has covered is
- * lost, sector by sector. After each: no acknowledged row and no synced file is missing, and both trees are equal by an independent comparer.
+ * lost, sector by sector. After each: no acknowledged row is missing, what `churn.py` and `promises.py` were promised in
+ * directories of each durability is kept, and both trees are equal by an independent comparer. Says what each rejoin has
+ * moved, beside what the activity sets named.
  *
  * @module
  */
@@ -122,11 +124,14 @@ export async function powerOffs(options: CutsOptions): Promise<void> {
   await database.check();
   const random = chance(seed ^ 0x5eed);
   const order = only === undefined ? cutsOf(seed, cuts) : Array.from({ length: cuts }, () => only);
+  let longest = 0;
   for (const [at, cut] of order.entries()) {
     const began = performance.now();
+    const since = Date.now();
     const before = database.ledger.count;
+    const cutter = new Cutter(database, random);
     try {
-      await new Cutter(database, random).cut(cut);
+      await cutter.cut(cut);
       await database.check();
     } catch (error) {
       await tell(database, say);
@@ -136,9 +141,16 @@ export async function powerOffs(options: CutsOptions): Promise<void> {
       throw new Error(`Cannot go on after cut ${at + 1}, ${cut}: ${error}\n${again}`, { cause: error });
     }
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
+    longest = Math.max(longest, cutter.takeoverMs);
+    const takeover = cutter.takeoverMs > 0
+      ? `, taken over after ${(cutter.takeoverMs / 1000).toFixed(1)} s`
+      : "";
     say(
-      `cut ${at + 1}, ${cut}: in step after ${seconds} s, ${database.ledger.count - before} rows meanwhile`,
+      `cut ${at + 1}, ${cut}: in step after ${seconds} s${takeover}, ${
+        database.ledger.count - before
+      } rows meanwhile`,
     );
+    for (const line of [...cutter.hot, ...await rejoins(database, since)]) say(`  ${line}`);
   }
   await database.ledger.stop();
   const account = await database.ledger.account();
@@ -147,6 +159,12 @@ export async function powerOffs(options: CutsOptions): Promise<void> {
       listed(account.missing)
     }; ` +
       `${account.extra.length} more of the ${database.ledger.lost.size} in flight when a connection ended`,
+  );
+  const { changes, lostRuns, behind, behindMs } = database.kept;
+  say(
+    `promises of changes looked at: ${changes}, none broken; ${lostRuns} times in a folder that every node lost; ` +
+      `relaxed lost at most ${behind} changes, of ${behindMs} ms; ` +
+      `longest takeover, to the first row: ${(longest / 1000).toFixed(1)} s`,
   );
   if (store === "volatile") {
     for (const node of ["node1", "node2"] as const) {
@@ -161,6 +179,19 @@ export async function powerOffs(options: CutsOptions): Promise<void> {
   }
   if (account.wrong.length > 0) throw new CheckError("rows are wrong", listed(account.wrong));
   if (keep === true) await database[Symbol.asyncDispose]();
+}
+
+/** What was moved to bring copies back, as the node says that served. */
+async function rejoins(database: Database, since: number): Promise<string[]> {
+  const lines: string[] = [];
+  for (const node of ["node1", "node2"] as const) {
+    for (const { time, what, why } of await database.cluster.events(node)) {
+      if (Date.parse(time) >= since && what.startsWith("Has copied what")) {
+        lines.push(`${node} ${what.slice(0, 1).toLowerCase()}${what.slice(1)}: ${why}`);
+      }
+    }
+  }
+  return lines;
 }
 
 /** The last events of each node that is on: why it is where it is. */
@@ -184,26 +215,32 @@ async function tell(database: Database, say: (line: string) => void): Promise<vo
 
 /** One cut on a pair that is in step. */
 class Cutter {
+  /** From the cut to the first row that the other node acknowledged; 0 where none took over. */
+  takeoverMs = 0;
+  /** What each node's activity set named just before. */
+  readonly hot: string[] = [];
+
   constructor(readonly database: Database, readonly random: () => number) {}
 
   async cut(cut: Cut): Promise<void> {
     const { lab } = this.database.cluster;
     const primary = await this.database.paired();
     const secondary = other(primary);
+    for (const node of [primary, secondary]) {
+      const { objects, bytes, all } = await this.database.hot(node);
+      this.hot.push(`${node}'s activity set names ${objects} objects, ${mib(bytes)} of ${mib(all)}`);
+    }
     await this.load();
     switch (cut) {
       case "primary":
-        await lab.powerOff(primary);
-        await this.serves(secondary);
+        await this.takenOver(primary, secondary);
         await this.load();
         return await lab.powerOn(primary);
       case "primary, its link first":
         // Heartbeats go on over the other network: nobody is dead yet, so nothing may be answered by one node alone.
         await lab.cut(primary, secondary, { network: "repl" });
         await this.pause(LINK_MS, LINK_MS / 4);
-        await lab.powerOff(primary);
-        await lab.heal();
-        await this.serves(secondary);
+        await this.takenOver(primary, secondary, () => lab.heal());
         return await lab.powerOn(primary);
       case "secondary":
         await this.alone(primary, secondary);
@@ -212,6 +249,7 @@ class Cutter {
       case "both, secondary first": {
         const [first, second] = cut === "both, primary first" ? [primary, secondary] : [secondary, primary];
         await lab.powerOff(primary, secondary);
+        await this.database.allLostPower();
         await lab.powerOn(first);
         await this.pause(2000);
         return await lab.powerOn(second);
@@ -222,6 +260,7 @@ class Cutter {
           ? [primary, secondary]
           : [secondary, primary];
         await lab.powerOff(primary, secondary);
+        await this.database.allLostPower();
         await lab.powerOn(first);
         await this.waits(first, "the other may have gone on without it");
         return await lab.powerOn(second);
@@ -229,12 +268,14 @@ class Cutter {
       case "secondary then primary, which serves":
         await this.alone(primary, secondary);
         await lab.powerOff(primary);
+        await this.database.allLostPower();
         await lab.powerOn(primary);
         await this.serves(primary);
         return await lab.powerOn(secondary);
       case "secondary then primary, outdated waits":
         await this.alone(primary, secondary);
         await lab.powerOff(primary);
+        await this.database.allLostPower();
         await lab.powerOn(secondary);
         await this.waits(secondary, "its copy is behind");
         return await lab.powerOn(primary);
@@ -256,6 +297,8 @@ class Cutter {
     await lab.powerOn(secondary);
     await this.pause(1500);
     await lab.powerOff(primary);
+    // Of the secondary nobody knows whether it had everything.
+    await this.database.allLostPower();
     await this.pause(6000);
     await lab.powerOn(primary);
   }
@@ -266,10 +309,17 @@ class Cutter {
     await this.load();
   }
 
-  /** Rows are acknowledged again, which only this node can have done. */
-  async serves(node: NodeName): Promise<void> {
+  async takenOver(primary: NodeName, secondary: NodeName, then?: () => Promise<void>): Promise<void> {
+    const off = Date.now();
+    await this.database.cluster.lab.powerOff(primary);
+    await then?.();
+    this.takeoverMs = await this.serves(secondary) - off;
+  }
+
+  /** Rows are acknowledged again, which only this node can have done. Answers when the first was. */
+  async serves(node: NodeName): Promise<number> {
     await this.database.cluster.waitState(node, "alone", SERVES_MS);
-    await this.database.ledger.acknowledgedAfter(Date.now(), SERVES_MS);
+    return await this.database.ledger.acknowledgedAfter(Date.now(), SERVES_MS);
   }
 
   /** Nothing is served for as long as a takeover could take. */
@@ -294,6 +344,10 @@ class Cutter {
     const wait = leastMs + Math.floor(this.random() * (mostMs - leastMs));
     await new Promise((resolve) => setTimeout(resolve, wait));
   }
+}
+
+function mib(bytes: number): string {
+  return `${(bytes / 1024 / 1024).toFixed(1)} MiB`;
 }
 
 function read(argv: readonly string[]): CutsOptions {
