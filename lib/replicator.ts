@@ -11,25 +11,20 @@
  */
 
 import { messageOf } from "./message.ts";
-import { crc32 } from "node:zlib";
 import { type ClusterConfig, type ModuleConfig, parseCluster, parseModule } from "./config.ts";
 import { INIT } from "./fuse/opcode.ts";
-import { agreeVersion, PROTOCOL } from "./protocol.ts";
 import type { AckerMessage } from "./replication/acker_worker.ts";
-import { dial, DialError } from "./replication/dial.ts";
 import type { DiskMessage } from "./replication/disk_worker.ts";
-import { Door } from "./replication/door.ts";
-import type { Hello } from "./replication/hello.ts";
 import { markOf } from "./replication/border.ts";
-import type { Plan, Verdict } from "./replication/position.ts";
 import type { KeptGrant, KeptOrphan, Mount } from "./replication/mounts.ts";
 import { INFLIGHT, takeOver } from "./replication/inflight.ts";
 import { WORD } from "./replication/shared.ts";
-import type { Session } from "./replication/stream.ts";
 import { readDifference } from "./replication/verify_frame.ts";
 import { epochOf, isForced, type Peer, readAddresses, readFollow, readServe } from "./replicator/commands.ts";
 import { takeDescriptors } from "./replicator/descriptors.ts";
-import { type Excludes, excludesOf, withExcludes } from "./replicator/excludes.ts";
+import { excludesOf, withExcludes } from "./replicator/excludes.ts";
+import { Link } from "./replicator/link.ts";
+import { type Role, RoleFile } from "./replicator/role_file.ts";
 import { type RoadNews, Threads } from "./replicator/threads.ts";
 import { bootId } from "./system/boot_id.ts";
 import { boottimeMs } from "./system/clock.ts";
@@ -45,9 +40,7 @@ import {
   pid,
   readBytes,
   readText,
-  replaceText,
 } from "./system/replicator_host.ts";
-import { removeFile } from "./system/remove_file.ts";
 import { RpcError, type RpcServer, serveRpc } from "./system/rpc.ts";
 import { harden } from "./system/process.ts";
 import { SEALED_BY } from "./system/sealed_stream.ts";
@@ -61,19 +54,6 @@ export interface ReplicatorOptions {
   readonly run: string;
 }
 
-/** What a later process needs to go on: kept on the tmpfs, written before it is acted upon. */
-interface RoleFile {
-  readonly role: "primary" | "secondary";
-  readonly epoch: number;
-  readonly members: 1 | 2;
-  readonly peer: Peer | null;
-  readonly port: number;
-  readonly overwrite: boolean;
-  readonly grants: readonly (KeptGrant | null)[];
-  /** Missing where a program wrote it that did not know of it. */
-  readonly excludes?: Excludes;
-}
-
 /** Mapped pages are written out before a planned hand-over, within this. */
 const FLUSH_MS = 20_000;
 /** Replies are forgotten between two waits of the acknowledging thread. */
@@ -82,9 +62,6 @@ const FORGET_MS = 10_000;
 const RESTORING_MS = 50;
 /** A drain is given up when the peer has not acknowledged by then. */
 const DRAIN_MS = 10_000;
-/** Attempts to reach the primary: soon at first, since a restarted process is there within a tenth of a second. */
-const DIAL_PAUSES_MS = [5, 5, 10, 10, 20, 20, 20, 20, 20, 20, 20, 20, 40, 80, 160, 320, 640, 1000] as const;
-const DIAL_TIMEOUT_MS = 3000;
 /** How long a process that goes on waits for a keeper that is being restarted too. */
 const RESUME_MS = 5000;
 
@@ -106,23 +83,12 @@ class Replicator {
   #node = "";
   readonly #inflight: InflightMemory;
   readonly #threads: Threads;
-  readonly #roleFile: string;
+  readonly #roleFile: RoleFile;
+  readonly #link: Link;
   #server: RpcServer | null = null;
   #network: RealNetwork | null = null;
   #commands: Promise<unknown> = Promise.resolve();
-  #role: RoleFile | null = null;
-  #door: Door | null = null;
-  #session: Session<unknown> | null = null;
-  #plans = new Map<string, Plan>();
-  #following: AbortController | null = null;
-  #followed: Promise<void> = Promise.resolve();
   #mounts: Mount[] = [];
-  /** The peer's last session was ended because it held applications up for as long as it may. */
-  #late = false;
-  /** Attempts to reach the primary since the last session. */
-  #attempt = 0;
-  #dialing: AbortController | null = null;
-  #dialError = "";
   readonly #ended = Promise.withResolvers<number>();
   /** A role left by a former process is taken up, or there was none. */
   readonly #settled = Promise.withResolvers<void>();
@@ -131,7 +97,7 @@ class Replicator {
     this.#options = options;
     const { module } = options;
     this.#configure();
-    this.#roleFile = `${options.run}/${module}.role.json`;
+    this.#roleFile = new RoleFile(`${options.run}/${module}.role.json`);
     this.#inflight = mapInflight(`${options.run}/${module}.inflight`, INFLIGHT.bytes);
     this.#threads = new Threads({
       locate: (name) => new URL(`./replication/${name}_worker${EXTENSION}`, import.meta.url),
@@ -141,6 +107,18 @@ class Replicator {
       onDisk: (message) => this.#fromDisk(message),
       die: (reason) => this.#die(reason),
     });
+    this.#link = new Link({
+      threads: this.#threads,
+      network: () => this.#openNetwork(),
+      self: () => ({ cluster: this.#cluster.cluster, module, node: this.#node }),
+      peerTimeoutMs: () => this.#config.peerTimeoutMs,
+      settled: this.#settled.promise,
+      broadcast: (event, body) => this.#server?.broadcast(event, body),
+    });
+  }
+
+  get #role(): Role | null {
+    return this.#roleFile.role;
   }
 
   async run(): Promise<number> {
@@ -154,11 +132,11 @@ class Replicator {
     );
     for (const warning of warnings) logLine(warning);
     this.#configure();
-    const former = this.#formerRole();
+    const former = this.#roleFile.former();
     if (former?.excludes !== undefined) this.#config = withExcludes(this.#config, former.excludes);
     this.#takeOver(former);
     // The peer shakes hands while the log is being opened: applications wait for both.
-    if (former?.role === "primary" && former.peer !== null) this.#openDoor(former.peer, former.port);
+    if (former?.role === "primary" && former.peer !== null) this.#link.openDoor(former.peer, former.port);
     await this.#startThreads();
     this.#server = await this.#listen();
     if (former !== null) await this.#resume(former);
@@ -169,7 +147,7 @@ class Replicator {
   }
 
   /** What a killed primary had in flight counts where the kernel will not say it again. */
-  #takeOver(former: RoleFile | null): void {
+  #takeOver(former: Role | null): void {
     const served = former?.role === "primary";
     const resent = served &&
       former.grants.some((grant) => grant !== null && (BigInt(grant.flags) & INIT.HAS_RESEND) !== 0n);
@@ -238,7 +216,7 @@ class Replicator {
   }
 
   /** A former process was killed in this role: go on with it. */
-  async #resume(role: RoleFile): Promise<void> {
+  async #resume(role: Role): Promise<void> {
     logLine(`going on as ${role.role} of epoch ${role.epoch}, where a former process ended`);
     await this.#exclusive(async () => {
       try {
@@ -249,8 +227,8 @@ class Replicator {
         if (error instanceof RpcError) this.#die(`the keeper does not answer: ${error.message}`);
         // The agent sees an idle replicator and decides what to do.
         logLine(`Cannot go on as ${role.role}: ${messageOf(error)}`);
-        await this.#closeDoor();
-        this.#forgetRole();
+        await this.#link.closeDoor();
+        this.#roleFile.forget();
         await this.#forgetReplies();
       }
     });
@@ -268,10 +246,7 @@ class Replicator {
       ...road,
       pid,
       peer: this.#role?.peer?.name ?? null,
-      door: this.#door?.counters ?? null,
-      unreachable: this.#session === null ? this.#dialError : "",
-      late: this.#late,
-      via: this.#session?.remote.address ?? null,
+      ...this.#link.status(),
       encryption: this.#config.encryption,
       cipher: this.#config.encryption ? SEALED_BY : null,
     };
@@ -287,7 +262,7 @@ class Replicator {
     return await this.#beginServing({ role: "primary", overwrite: false, grants: [], ...command }, false);
   }
 
-  async #beginServing(role: RoleFile, resumed: boolean): Promise<unknown> {
+  async #beginServing(role: Role, resumed: boolean): Promise<unknown> {
     const kept = await this.#takeDescriptors(resumed ? RESUME_MS : 0);
     const grants = this.#mounts.map((_, index) => resumed ? role.grants[index] ?? null : null);
     this.#remember({ ...role, grants });
@@ -302,93 +277,15 @@ class Replicator {
       inherits: resumed,
     });
     const result = resumed ? await serving : await serving.catch((error) => this.#notServing(error));
-    if (role.peer !== null && this.#door === null) this.#openDoor(role.peer, role.port);
+    if (role.peer !== null) this.#link.openDoor(role.peer, role.port);
     return result;
   }
 
   /** Refused: nobody serves the new mount. A demotion would wait for it, and a later process would go on as primary. */
   async #notServing(error: unknown): Promise<never> {
     const { role } = await this.#threads.ask({ kind: "status" }) as { readonly role: string };
-    if (role !== "primary") this.#forgetRole();
+    if (role !== "primary") this.#roleFile.forget();
     throw error;
-  }
-
-  async #closeDoor(): Promise<void> {
-    const door = this.#door;
-    this.#door = null;
-    await door?.close();
-  }
-
-  /** The role a killed process left, if there was one. */
-  #formerRole(): RoleFile | null {
-    const text = readText(this.#roleFile);
-    return text === null ? null : JSON.parse(text) as RoleFile;
-  }
-
-  #openDoor(peer: Peer, port: number): void {
-    const network = this.#openNetwork();
-    this.#door = Door.open({
-      network,
-      endpoint: { address: "0.0.0.0", port },
-      crc32,
-      cluster: this.#cluster.cluster,
-      module: this.#options.module,
-      node: this.#node,
-      expected: [peer.name],
-      known: peer.addresses,
-      decide: (hello) => this.#decide(hello),
-      onSession: (session) => void this.#attach(session),
-      onRefused: (refusal) =>
-        logLine(`a connection from ${refusal.source.address} was not let in: ${refusal.reason}`),
-      onFailed: (error) => logLine(`the replication port is closed: ${messageOf(error)}`),
-    });
-  }
-
-  async #decide(
-    hello: Hello,
-  ): Promise<{ accept: true; body: unknown } | { accept: false; code: string; reason: string }> {
-    await this.#settled.promise;
-    const verdict = await this.#threads.ask({ kind: "decide", position: hello.body }) as Verdict;
-    if (!verdict.accept) {
-      if (verdict.code === "diverged") this.#server?.broadcast("diverged", { detail: verdict.reason });
-      return verdict;
-    }
-    this.#plans.clear();
-    this.#plans.set(hello.session, verdict.plan);
-    return { accept: true, body: { plan: verdict.plan, epoch: verdict.epoch } };
-  }
-
-  async #attach(session: Session<Hello>): Promise<void> {
-    const plan = this.#plans.get(session.id);
-    await this.#endSession("a newer session took its place");
-    if (plan === undefined) return session.cut();
-    this.#session = session;
-    this.#late = false;
-    const position = session.agreement.body as { last: number };
-    try {
-      this.#threads.toAcker({
-        kind: "attach",
-        session: session.id,
-        ack: session.ack,
-        sync: session.sync,
-        applied: plan.mode === "replay" ? Math.min(position.last, plan.from - 1) : 0,
-        compares: plan.mode === "reconcile",
-        timeoutMs: this.#config.peerTimeoutMs,
-      });
-      await this.#threads.ask({
-        kind: "attach",
-        session: session.id,
-        data: session.data,
-        plan,
-        version: agreeVersion(session.agreement, PROTOCOL) ?? PROTOCOL.versionMin,
-      });
-    } catch (error) {
-      logLine(`Cannot bring the secondary up to date: ${messageOf(error)}`);
-      await this.#lose(session.id, messageOf(error));
-      return;
-    }
-    logLine(`the secondary is connected: ${plan.mode}`);
-    this.#server?.broadcast("connected", { plan });
   }
 
   async #follow(
@@ -415,7 +312,7 @@ class Replicator {
     });
   }
 
-  async #beginFollowing(role: RoleFile): Promise<unknown> {
+  async #beginFollowing(role: Role): Promise<unknown> {
     const kept = await this.#takeDescriptors();
     this.#remember(role);
     const result = await this.#threads.ask({
@@ -425,118 +322,27 @@ class Replicator {
       kept,
       overwrite: role.overwrite,
     });
-    const abort = new AbortController();
-    this.#following = abort;
-    if (role.peer !== null) this.#followed = this.#seek(role.peer, role.port, abort.signal);
+    if (role.peer !== null) this.#link.follow(role.peer, role.port);
     return result;
   }
 
-  /** Keeps a session with the primary, until told otherwise. */
-  async #seek(primary: Peer, port: number, signal: AbortSignal): Promise<void> {
-    this.#attempt = 0;
-    while (!signal.aborted) {
-      try {
-        if (this.#session === null) {
-          // Which of its addresses comes first may have changed since.
-          await this.#join(this.#role?.peer ?? primary, port, signal);
-          this.#attempt = 0;
-        }
-      } catch (error) {
-        if (signal.aborted) return;
-        this.#dialFailed(error);
-      }
-      const pause = DIAL_PAUSES_MS[Math.min(this.#attempt++, DIAL_PAUSES_MS.length - 1)] ?? 1000;
-      try {
-        await (this.#session === null ? delay(pause, signal) : this.#sessionOver(signal));
-      } catch {
-        // Aborted: the loop ends.
-        return;
-      }
-    }
-  }
-
-  #dialFailed(error: unknown): void {
-    const reason = messageOf(error);
-    const news = reason !== this.#dialError;
-    if (news) logLine(reason);
-    this.#dialError = reason;
-    const refusal = error instanceof DialError ? error.refusal : null;
-    if (refusal?.code === "diverged") this.#server?.broadcast("diverged", { detail: refusal.reason });
-    // Trying again does not help until a person has changed something.
-    if (refusal?.code === "file-system" && news) this.#server?.broadcast("failed", { reason, errno: 0 });
-  }
-
-  /** A path was lost, or the better one is back: the session moves to the first address, the others are a way out. */
   async #usePaths(addresses: readonly string[]): Promise<unknown> {
     const role = this.#role;
     // A primary listens on all of them.
     if (role?.role !== "secondary" || role.peer === null) return {};
-    this.#remember({ ...role, peer: { ...role.peer, addresses } });
-    const [first] = addresses;
-    this.#attempt = 0;
-    this.#dialing?.abort(new Error(`${first} is to be tried first`));
-    const session = this.#session;
-    if (session !== null && session.remote.address !== first) {
-      await this.#lose(session.id, `it moves from ${session.remote.address} to ${first}`);
-    }
+    const peer = { ...role.peer, addresses };
+    this.#remember({ ...role, peer });
+    await this.#link.usePaths(peer);
     return {};
-  }
-
-  async #join(primary: Peer, port: number, following: AbortSignal): Promise<void> {
-    const body = await this.#threads.ask({ kind: "hello" });
-    const dialing = new AbortController();
-    this.#dialing = dialing;
-    const signal = AbortSignal.any([following, dialing.signal]);
-    const session = await dial({
-      network: this.#openNetwork(),
-      endpoints: primary.addresses.map((address) => ({ address, port })),
-      crc32,
-      cluster: this.#cluster.cluster,
-      module: this.#options.module,
-      node: this.#node,
-      expected: primary.name,
-      body,
-      timeoutMs: DIAL_TIMEOUT_MS,
-      signal,
-    });
-    const { plan } = session.agreement.body as { plan: Plan };
-    this.#session = session;
-    // The road thread has left the last session and is not yet in this one: what is queued now is not of it.
-    const from = this.#threads.shared.get(WORD.diskTail);
-    this.#threads.toDisk({ kind: "attach", session: session.id, sync: session.sync, from });
-    try {
-      await this.#threads.ask({
-        kind: "join",
-        session: session.id,
-        data: session.data,
-        ack: session.ack,
-        plan,
-      });
-    } catch (error) {
-      await this.#endSession(messageOf(error));
-      throw error;
-    }
-    this.#dialError = "";
-    logLine(`connected to ${primary.name}: ${plan.mode}`);
-    this.#server?.broadcast("connected", { plan });
-  }
-
-  #over: PromiseWithResolvers<void> | null = null;
-
-  #sessionOver(signal: AbortSignal): Promise<void> {
-    this.#over ??= Promise.withResolvers<void>();
-    const over = this.#over;
-    signal.addEventListener("abort", () => over.resolve(), { once: true });
-    return over.promise;
   }
 
   /** I2: nothing of an older epoch is taken any more. */
   async #close(epoch: number, force: boolean): Promise<unknown> {
-    await this.#stopFollowing();
-    await this.#endSession("a newer epoch was accepted");
+    await this.#link.stopFollowing();
+    await this.#link.end();
     // One that was not demoted in order: what it acknowledged is in its log, the mount is taken away by the agent.
     if (this.#role?.role === "primary") await this.#leave();
-    this.#forgetRole();
+    this.#roleFile.forget();
     const roots = force ? await this.#rootsBeneath() : [];
     for (;;) {
       const answer = await this.#threads.ask({ kind: "close", epoch, force, roots }) as {
@@ -575,7 +381,7 @@ class Replicator {
     return result;
   }
 
-  #primaryRole(): RoleFile {
+  #primaryRole(): Role {
     if (this.#role?.role === "primary") return this.#role;
     throw new Error("Cannot change the members: this replicator is not primary");
   }
@@ -598,7 +404,7 @@ class Replicator {
       logLine("the peer did not acknowledge everything before the hand-over; it will be compared");
     }
     const result = await this.#threads.ask({ kind: "release" });
-    this.#forgetRole();
+    this.#roleFile.forget();
     await this.#leave();
     return result;
   }
@@ -630,9 +436,9 @@ class Replicator {
 
   /** Leaves whatever role there is; the data road lets go of descriptors by itself when it takes another. */
   async #leave(): Promise<void> {
-    await this.#stopFollowing();
-    await this.#endSession("the role ended");
-    await this.#closeDoor();
+    await this.#link.stopFollowing();
+    await this.#link.end();
+    await this.#link.closeDoor();
     if (this.#role?.role === "primary") {
       try {
         await this.#threads.ask({ kind: "release" });
@@ -640,7 +446,7 @@ class Replicator {
         logLine(`leaving the role of primary: ${messageOf(error)}`);
       }
     }
-    this.#forgetRole();
+    this.#roleFile.forget();
     await this.#forgetReplies();
     for (const mount of this.#mounts) {
       backing.close(mount.backing);
@@ -661,40 +467,8 @@ class Replicator {
     }
   }
 
-  async #stopFollowing(): Promise<void> {
-    this.#following?.abort(new Error("the role ended"));
-    this.#following = null;
-    await this.#followed;
-    this.#followed = Promise.resolve();
-  }
-
-  async #endSession(_reason: string): Promise<void> {
-    const session = this.#session;
-    if (session === null) return;
-    this.#session = null;
-    session.cut();
-    this.#threads.toAcker({ kind: "detach", session: session.id });
-    this.#threads.toDisk({ kind: "detach", session: session.id });
-    await this.#threads.ask({ kind: "detach", session: session.id });
-    this.#over?.resolve();
-    this.#over = null;
-  }
-
-  async #lose(session: string, reason: string): Promise<void> {
-    if (this.#session?.id !== session) return;
-    logLine(`the connection to the peer ended: ${reason}`);
-    await this.#endSession(reason);
-    this.#server?.broadcast("disconnected", { reason });
-  }
-
-  #remember(role: RoleFile): void {
-    this.#role = { ...role, excludes: excludesOf(this.#config) };
-    replaceText(this.#roleFile, JSON.stringify(this.#role));
-  }
-
-  #forgetRole(): void {
-    this.#role = null;
-    removeFile(this.#roleFile);
+  #remember(role: Role): void {
+    this.#roleFile.remember({ ...role, excludes: excludesOf(this.#config) });
   }
 
   /** Takes copies of the module's descriptors; answers those of orphans. */
@@ -728,7 +502,7 @@ class Replicator {
       case "granted":
         return this.#granted(message.root, message.grant);
       case "link-lost":
-        return void this.#lose(message.session, message.reason);
+        return void this.#link.lose(message.session, message.reason);
       case "caught-up":
         logLine(`caught up at sequence ${message.sequence}`);
         this.#server?.broadcast("caught-up", {
@@ -746,7 +520,7 @@ class Replicator {
       case "apply-failed":
         logLine(message.reason);
         this.#server?.broadcast("failed", { reason: message.reason, errno: message.errno });
-        return void this.#lose(this.#session?.id ?? "", message.reason);
+        return void this.#link.loseAny(message.reason);
       case "quarantined":
         logLine(`${message.entries} entries, ${message.bytes} bytes were saved to ${message.path}`);
         this.#server?.broadcast("quarantined", { ...message });
@@ -771,14 +545,14 @@ class Replicator {
 
   #fromAcker(message: AckerMessage): void {
     if (message.kind === "peer-lost" || message.kind === "peer-failed") {
-      this.#late = message.kind === "peer-lost" && message.late && this.#session?.id === message.session;
-      void this.#lose(message.session, message.reason);
+      const late = message.kind === "peer-lost" && message.late;
+      void this.#link.partWith(message.session, message.reason, late);
     } else if (message.kind === "difference") void this.#differs(message.session, message.difference);
   }
 
   /** A verification found something: told before it is repaired. */
   async #differs(session: string, text: string): Promise<void> {
-    if (this.#session?.id !== session) return;
+    if (!this.#link.is(session)) return;
     try {
       const difference = readDifference(text);
       const where = await this.#threads.ask({ kind: "difference", object: difference.id }) as {
@@ -788,7 +562,7 @@ class Replicator {
       this.#server?.broadcast("difference", { ...difference, ...where });
     } catch (error) {
       logLine(`Cannot take a difference that the secondary tells: ${messageOf(error)}`);
-      await this.#lose(session, messageOf(error));
+      await this.#link.lose(session, messageOf(error));
     }
   }
 
@@ -796,7 +570,7 @@ class Replicator {
     if (message.kind === "checkpoint") {
       this.#threads.tell({ kind: "checkpointed", token: message.token, failed: message.failed });
       if (message.failed !== 0) void this.#diskRefused(message.failed);
-    } else if (message.kind === "stream-lost") void this.#lose(message.session, message.reason);
+    } else if (message.kind === "stream-lost") void this.#link.lose(message.session, message.reason);
     else if (message.kind === "disk-error") void this.#diskRefused(message.errno);
   }
 
@@ -812,7 +586,7 @@ class Replicator {
         secondary: boolean;
       };
       if (news || secondary) this.#server?.broadcast("failed", { reason, errno });
-      if (secondary) await this.#lose(this.#session?.id ?? "", reason);
+      if (secondary) await this.#link.loseAny(reason);
       else logLine(`${reason}; this copy is compared when it follows another`);
     } catch (error) {
       // A copy that cannot even be marked must not go on as if nothing was.
