@@ -216,8 +216,7 @@ export class Keeper {
   }
 
   #ours(module: string): number[] {
-    const pid = this.#replicators.process(module)?.pid;
-    return pid === undefined ? [this.world.pid] : [this.world.pid, pid];
+    return [this.world.pid, ...this.#replicators.pids(module)];
   }
 
   /** Modules beside each other: one that cannot be taken down must not keep another one up. */

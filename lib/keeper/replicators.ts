@@ -66,6 +66,14 @@ export class Replicators {
     return this.#supervised.get(module)?.process ?? null;
   }
 
+  /** All that were started for a module: one that waited may be at work before its keeper knows that the other died. */
+  pids(module: string): number[] {
+    const one = this.#supervised.get(module);
+    return one === undefined
+      ? []
+      : [...one.process === null ? [] : [one.process], ...one.spares].map(({ pid }) => pid);
+  }
+
   /** For `status`. Null: none is wanted. */
   state(module: string): { readonly pid: number | null; readonly deaths: number } | null {
     const one = this.#supervised.get(module);

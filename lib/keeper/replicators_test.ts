@@ -210,3 +210,16 @@ Deno.test("Replicators end the spare of one that retired", async () => {
   await settle();
   assertEquals(fake.retired, ["m"]);
 });
+
+Deno.test("Replicators.pids() names those that wait too, from before it is known that one of them is at work", async () => {
+  const fake = new Fake(true);
+  assertEquals(fake.replicators.pids("m"), []);
+  fake.replicators.start("m");
+  await settle();
+  assertEquals(fake.replicators.pids("m"), [100, 101]);
+  fake.atWork = () => null;
+  fake.started[0]?.end(null);
+  // The lock has passed to it already; the keeper finds out later.
+  await Promise.resolve();
+  assertEquals(fake.replicators.pids("m"), [101]);
+});
