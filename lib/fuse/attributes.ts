@@ -8,6 +8,7 @@ import { OP } from "../journal/record.ts";
 import { cbytes, sameBytes } from "../replication/bytes.ts";
 import { SETATTR, SETATTR_BITS } from "../replication/mutation.ts";
 import { OWN_XATTR_PREFIX } from "../replication/objects.ts";
+import { nanoseconds } from "../system/statx.ts";
 import { ERRNO } from "./errno.ts";
 import type { Exchange } from "./exchange.ts";
 import { GETXATTR_IN, OUT_HEADER, SETATTR_IN, SETXATTR_IN } from "./layout.ts";
@@ -18,6 +19,9 @@ const CAPABILITY = cbytes("security.capability");
 /** What the kernel tells by itself of a file that was written (`fuse_flush_times`). */
 const FLUSHED_TIMES = FATTR.MTIME | FATTR.CTIME | FATTR.FH;
 const OWN_PREFIX = cbytes(OWN_XATTR_PREFIX).subarray(0, OWN_XATTR_PREFIX.length);
+
+/** Bits of a SETATTR that set nothing. */
+const NOTHING = FATTR.FH | FATTR.LOCKOWNER;
 
 /** Answers about attributes, and changes them. */
 export class Attributes {
@@ -36,8 +40,11 @@ export class Attributes {
     const request = this.#exchange.request;
     const valid = request.u32(SETATTR_IN.valid);
     const mutation = this.#exchange.mutation.reset(OP.setattr, held.id);
-    mutation.a = valid & (SETATTR_BITS.mode | SETATTR_BITS.uid | SETATTR_BITS.gid | SETATTR_BITS.size |
-      SETATTR_BITS.atime | SETATTR_BITS.mtime | SETATTR_BITS.killSuidgid);
+    // To set nothing is the kernel's word for: an unprivileged process changes the content, so setuid and setgid must go
+    // (`file_remove_privs`). WRITE says so by itself too; FALLOCATE and COPY_FILE_RANGE have no bit for it.
+    const kill = (valid & ~NOTHING) === 0 && request.uid !== 0 ? SETATTR_BITS.killSuidgid : 0;
+    mutation.a = kill | valid & (SETATTR_BITS.mode | SETATTR_BITS.uid | SETATTR_BITS.gid | SETATTR_BITS.size |
+          SETATTR_BITS.atime | SETATTR_BITS.mtime | SETATTR_BITS.killSuidgid);
     const blob = this.#blobView;
     blob.setUint32(SETATTR.mode, request.u32(SETATTR_IN.mode), true);
     blob.setUint32(SETATTR.uid, request.u32(SETATTR_IN.uid), true);
@@ -52,10 +59,9 @@ export class Attributes {
     this.#exchange.commitAttr(held, valid === FLUSHED_TIMES);
   }
 
-  #time(seconds: number, nanoseconds: number): bigint {
+  #time(seconds: number, rest: number): bigint {
     const request = this.#exchange.request;
-    return request.view.getBigInt64(request.body + seconds, true) * 1_000_000_000n +
-      BigInt(request.u32(nanoseconds));
+    return nanoseconds(request.view.getBigInt64(request.body + seconds, true), request.u32(rest));
   }
 
   /** Our own attributes are not the application's. */

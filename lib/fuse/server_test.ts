@@ -190,6 +190,32 @@ Deno.test("FuseServer tells no holes of a file that is open for writing while th
   assertEquals(data().body, body(5000n));
 });
 
+Deno.test("FuseServer takes setuid and setgid away when the kernel sets nothing for who is not root, on both nodes", () => {
+  const { pair, kernel, file } = ground();
+  const setattr = (valid: number, mode = 0): Uint8Array =>
+    body(valid, 0, 0n, 0n, 0n, 0n, 0n, 0n, 0, 0, 0, mode, 0, 0, 0, 0);
+  const mode = (uid: number, valid: number): number => {
+    const reply = kernel.call(OPCODE.SETATTR, file, setattr(valid), { uid });
+    return new DataView(reply.body.buffer, reply.body.byteOffset).getUint32(16 + ATTR.mode, true) & 0o7777;
+  };
+  kernel.call(OPCODE.SETATTR, file, setattr(FATTR.MODE, 0o6777));
+
+  assertEquals(mode(0, 0), 0o6777, "root keeps them");
+  assertEquals(mode(1000, FATTR.ATIME), 0o6777, "something is set");
+  assertEquals(mode(1000, FATTR.FH), 0o777);
+  pair.settle();
+  assertEquals(pair.a.fs.snapshot(), pair.b.fs.snapshot());
+});
+
+Deno.test("FuseServer keeps a time beyond 2262 as the last there is", () => {
+  const { kernel, file } = ground();
+  const far = 2n ** 36n;
+  const content = body(FATTR.MTIME, 0, 0n, 0n, 0n, 0n, far, 0n, 0, 0, 0, 0, 0, 0, 0, 0);
+  const reply = kernel.call(OPCODE.SETATTR, file, content);
+  const view = new DataView(reply.body.buffer, reply.body.byteOffset);
+  assertEquals(view.getBigUint64(16 + ATTR.mtime, true), 9_223_372_036n);
+});
+
 Deno.test("FuseServer answers what the kernel flushes at once, and the close that made it flush when the peer has all of it", () => {
   const pair = new Pair();
   const { shared } = pair.primary;

@@ -42,6 +42,19 @@ export const STATX = {
   sizeof: 256,
 } as const;
 
+const SECOND_NS = 1_000_000_000n;
+const TIME_MAX = 2n ** 63n - 1n;
+const TIME_MIN = -(2n ** 63n);
+
+/**
+ * A time as all of the program counts it: nanoseconds in 64 bits, which end in the year 2262. Disks go further; a time beyond is
+ * the last there is, as a disk itself does with what it cannot hold.
+ */
+export function nanoseconds(seconds: bigint, rest: number): bigint {
+  const time = seconds * SECOND_NS + BigInt(rest);
+  return time > TIME_MAX ? TIME_MAX : time < TIME_MIN ? TIME_MIN : time;
+}
+
 /** Offset of the nanoseconds within `struct statx_timestamp`. */
 export const STATX_NSEC = 8;
 
@@ -147,8 +160,7 @@ export class Statx {
   }
 
   #time(offset: number): bigint {
-    return this.view.getBigInt64(offset, true) * 1_000_000_000n +
-      BigInt(this.view.getUint32(offset + STATX_NSEC, true));
+    return nanoseconds(this.view.getBigInt64(offset, true), this.view.getUint32(offset + STATX_NSEC, true));
   }
 }
 

@@ -79,6 +79,8 @@ export class Kernel {
       readonly resent?: boolean;
       /** Replies that wait for the peer go on waiting. */
       readonly wait?: boolean;
+      /** Who asks; default root. */
+      readonly uid?: number;
     } = {},
   ): Reply[] {
     const { request, replies } = this.primary;
@@ -92,7 +94,7 @@ export class Kernel {
     view.setUint32(REQUEST_AT + IN_HEADER.unique, unique, true);
     view.setUint32(REQUEST_AT + IN_HEADER.unique + 4, options.resent === true ? UNIQUE_RESEND_HIGH : 0, true);
     view.setBigUint64(REQUEST_AT + IN_HEADER.nodeid, BigInt(nodeid), true);
-    view.setUint32(REQUEST_AT + IN_HEADER.uid, 0, true);
+    view.setUint32(REQUEST_AT + IN_HEADER.uid, options.uid ?? 0, true);
     view.setUint32(REQUEST_AT + IN_HEADER.gid, 0, true);
     view.setBigUint64(REQUEST_AT + IN_HEADER.pid, 1n, true);
     request.bytes.set(content, REQUEST_AT + IN_HEADER.sizeof);
@@ -120,7 +122,7 @@ export class Kernel {
     opcode: number,
     nodeid: number,
     content: Uint8Array,
-    options: { readonly unique?: number; readonly resent?: boolean } = {},
+    options: { readonly unique?: number; readonly resent?: boolean; readonly uid?: number } = {},
   ): Reply {
     const replies = this.all(opcode, nodeid, content, options);
     const [reply] = replies;
