@@ -15,10 +15,12 @@ import { ATTRIBUTES } from "./posix/attributes.ts";
 import { CONTENT } from "./posix/content.ts";
 import { EXTREMES } from "./posix/extremes.ts";
 import { type Check, type Checks, Ground } from "./posix/ground.ts";
+import { LIMITS } from "./posix/limits.ts";
 import { NAMES } from "./posix/names.ts";
+import { PROGRAMS } from "./posix/programs.ts";
 
 /** All checks by name. */
-export const CHECKS: Checks = { ...NAMES, ...CONTENT, ...ATTRIBUTES, ...EXTREMES };
+export const CHECKS: Checks = { ...NAMES, ...CONTENT, ...ATTRIBUTES, ...EXTREMES, ...PROGRAMS, ...LIMITS };
 
 /** How a run over a directory went. */
 export interface Outcome {
