@@ -4,6 +4,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { Cluster, DATA, MODULE, PATIENT, story } from "./cluster.ts";
+import type { NodeName } from "./lab.ts";
 
 const ENTRIES = Number(Deno.env.get("BINOME_LAB_ENTRIES") ?? 10_000);
 /** Beside what a small directory costs; the table of open descriptors alone may take so much. */
@@ -36,14 +37,14 @@ os.chdir("/")
 os.rmdir("${DATA}/big")
 `;
 
-async function memoryKb(cluster: Cluster): Promise<number> {
-  const pid = await cluster.pid("node1", "replicator");
-  return Number((await cluster.lab.sh("node1", `awk '/^VmRSS/ { print $2 }' /proc/${pid}/status`)).trim());
+async function memoryKb(cluster: Cluster, node: NodeName): Promise<number> {
+  const pid = await cluster.pid(node, "replicator");
+  return Number((await cluster.lab.sh(node, `awk '/^VmRSS/ { print $2 }' /proc/${pid}/status`)).trim());
 }
 
 Deno.test(`a directory of ${ENTRIES} entries is made, listed, copied and removed, and the peer stays`, async (t) => {
   await using cluster = await Cluster.up({
-    prefix: "lt-bigdir",
+    prefix: Deno.env.get("BINOME_LAB_PREFIX") ?? "lt-bigdir",
     module: PATIENT,
     // ext4 has one inode for each 16 KiB; the store is a file with holes.
     lab: { storeMiB: Math.max(2048, Math.ceil(ENTRIES / 16)) },
@@ -55,14 +56,15 @@ Deno.test(`a directory of ${ENTRIES} entries is made, listed, copied and removed
     await lab.write("node1", `/tmp/${name}.py`, text);
   }
   const run = (what: string) => lab.sh("node1", `python3 /tmp/${what}`, { timeoutMs: LIMIT_MS });
-  const before = await memoryKb(cluster);
+  const before = await memoryKb(cluster, "node1");
+  const beforeThere = await memoryKb(cluster, "node2");
   const since = await cluster.mark("node1");
   const timed = async (what: string, work: () => Promise<unknown>) => {
     const began = performance.now();
     await work();
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
-    const line = `    ${what}: ${seconds} s, the replicator has ${await memoryKb(cluster)} KiB
-`;
+    const memory = [await memoryKb(cluster, "node1"), await memoryKb(cluster, "node2")];
+    const line = `    ${what}: ${seconds} s, the replicators have ${memory.join(" and ")} KiB\n`;
     await Deno.stdout.write(new TextEncoder().encode(line));
   };
 
@@ -74,8 +76,10 @@ Deno.test(`a directory of ${ENTRIES} entries is made, listed, copied and removed
   await step("nobody left meanwhile, and memory is bounded", async () => {
     const gone = (await cluster.events("node1", since)).filter(({ what }) => /alone/.test(what));
     assertEquals(gone, []);
-    const grown = await memoryKb(cluster) - before;
-    assert(grown < GROWTH_KB, `the replicator has grown by ${grown} KiB`);
+    const grown = await memoryKb(cluster, "node1") - before;
+    assert(grown < GROWTH_KB, `the primary's replicator has grown by ${grown} KiB`);
+    const grownThere = await memoryKb(cluster, "node2") - beforeThere;
+    assert(grownThere < GROWTH_KB, `the secondary's replicator has grown by ${grownThere} KiB`);
   });
   await step("a secondary that was away gets what is new", async () => {
     await cluster.must("node2", ["stop", MODULE]);
