@@ -13,8 +13,10 @@ import { Ledger, listed } from "./ledger.ts";
 export interface DatabaseOptions {
   readonly prefix: string;
   readonly lab?: Partial<Omit<LabOptions, "prefix">>;
-  /** Seed of the file system's client. */
+  /** Seed of the file system's clients. */
   readonly seed: number;
+  /** Whether they are left out: their syncs have the disk write what PostgreSQL's should. Default no. */
+  readonly rowsAlone?: boolean;
   /** Connections of the database's client. Default 4. */
   readonly sessions?: number;
 }
@@ -75,10 +77,11 @@ set -eu
 export PGDATA=${DATA}/postgresql
 setpriv --reuid=postgres --regid=postgres --init-groups /etc/binome/postgresql/start
 mkdir -p ${DATA}/files ${DATA}/promised
+[ "$CLIENTS" = all ] || exit 0
 setsid python3 /run/lab/tests/churn.py ${DATA}/files "$SEED" ${NOTES} </dev/null >>/var/log/churn.log 2>&1 &
 ${
   PROMISED.map(({ durability, path, journal }) =>
-    `setsid python3 ${PROMISES} ${path} ${durability} "$SEED" ${journal} </dev/null >>/var/log/churn.log 2>&1 &\n`
+    `setsid python3 ${PROMISES} ${path} ${durability} "$SEED" ${journal} --pause-ms 20 </dev/null >>/var/log/churn.log 2>&1 &\n`
   ).join("")
 }`;
 const STOP = `#!/bin/sh
@@ -110,9 +113,9 @@ export class Database implements AsyncDisposable {
     const cluster = await Cluster.up({ prefix: options.prefix, lab, apply: false });
     try {
       await prepare(cluster);
-      await cluster.apply(moduleYaml(options.seed));
+      await cluster.apply(moduleYaml(options));
       await cluster.startBoth();
-      const ledger = Ledger.start(cluster.lab, VIP, { sessions: options.sessions ?? 4, pauseMs: 5 });
+      const ledger = Ledger.start(cluster.lab, VIP, { sessions: options.sessions ?? 4, pauseMs: 20 });
       await ledger.acknowledgedAfter(0, READY_MS);
       return new Database(cluster, ledger);
     } catch (error) {
@@ -170,7 +173,7 @@ export class Database implements AsyncDisposable {
     await this.checkRows();
     await whileFrozen(this.cluster.lab, { node: primary, module: MODULE }, async () => {
       await this.#checkReceipts(primary);
-      for (const promised of PROMISED) await this.#checkPromises(primary, promised);
+      await all(PROMISED.map((promised) => this.#checkPromises(primary, promised)));
       await this.#checkTrees(primary);
     });
   }
@@ -202,17 +205,20 @@ export class Database implements AsyncDisposable {
     let differences: string[] = [];
     for (let looks = 0; looks < LOOKS; looks++) {
       for (const path of [DATA, ...MORE.map(({ path }) => path)]) await lab.sh(primary, `sync -f ${path}`);
-      differences = await this.cluster.differences();
-      for (const { path, beneath } of MORE) {
-        const [one, other] = NODES.map((node) => ({ node, path: beneath }));
-        if (one === undefined || other === undefined) throw new Error("unreachable: a cluster has two nodes");
-        const found = await lab.compare(one, other);
-        differences.push(...found.map((difference) => `${path}: ${difference}`));
-      }
+      differences = (await all([this.cluster.differences(), ...MORE.map((one) => this.#compare(one))]))
+        .flat();
       if (differences.length === 0) return;
       await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
     }
     throw new CheckError("trees differ", `\n  ${differences.slice(0, 20).join("\n  ")}`);
+  }
+
+  async #compare({ path, beneath }: typeof PROMISED[number]): Promise<string[]> {
+    const found = await this.cluster.lab.compare({ node: "node1", path: beneath }, {
+      node: "node2",
+      path: beneath,
+    });
+    return found.map((difference) => `${path}: ${difference}`);
   }
 
   /** What each change and each sync promised in a directory is there. */
@@ -245,7 +251,7 @@ export class Database implements AsyncDisposable {
   async #checkReceipts(primary: NodeName): Promise<void> {
     const { lab } = this.cluster;
     const argv = ["python3", "/run/lab/tests/churn.py", `${BENEATH}/files`, "--check", NOTES];
-    const { code, stdout, stderr } = await lab.exec(primary, argv, { timeoutMs: 60_000 });
+    const { code, stdout, stderr } = await lab.exec(primary, argv, { timeoutMs: 180_000 });
     if (code === 1 && stdout !== "") throw new CheckError("synced files are missing", `\n  ${stdout.trim()}`);
     if (code !== 0) throw new Error(`Cannot check the receipts: ${stderr.trim()}`);
     // A client that stopped at an error would leave nothing to check.
@@ -278,6 +284,14 @@ export async function whileFrozen(
   }
 }
 
+/** Waits for all of them, then throws the first failure: nothing may go on in a lab that is taken down. */
+async function all<T>(works: readonly Promise<T>[]): Promise<T[]> {
+  return (await Promise.allSettled(works)).map((result) => {
+    if (result.status === "rejected") throw result.reason;
+    return result.value;
+  });
+}
+
 async function prepare(cluster: Cluster): Promise<void> {
   const { lab } = cluster;
   for (const node of NODES) {
@@ -290,7 +304,7 @@ async function prepare(cluster: Cluster): Promise<void> {
     const paths = [DATA, ...MORE.map(({ path }) => path)].join(" ");
     await lab.sh(node, `mkdir -p ${paths}; sync -f /srv; sync -f /etc/binome`);
   }
-  await lab.sh("node1", `${initdb(`${DATA}/postgresql`)}; sync -f ${DATA}`, { timeoutMs: 60_000 });
+  await lab.sh("node1", `${initdb(`${DATA}/postgresql`)}; sync -f ${DATA}`, { timeoutMs: 180_000 });
 }
 
 /** Makes a database with the table of `rows.py` in a directory, as root; clients of the lab need no password. */
@@ -305,7 +319,7 @@ export function initdb(directory: string): string {
       run "$bin/postgres" --single -D ${directory} postgres >/dev/null`;
 }
 
-function moduleYaml(seed: number): string {
+function moduleYaml({ seed, rowsAlone }: DatabaseOptions): string {
   return `module: ${MODULE}
 kind: service
 network: repl
@@ -318,6 +332,6 @@ virtual_ips:
 service:
   start: /etc/binome/start
   stop: /etc/binome/stop
-  environment: { SEED: "${seed}" }
+  environment: { SEED: "${seed}", CLIENTS: ${rowsAlone === true ? "none" : "all"} }
 `;
 }

@@ -209,12 +209,17 @@ export class Lab {
 
   /**
    * A power cut, of several nodes at once where several are named: the wire, then the file system (nothing unsynced
-   * reaches the disk from here on), then every process, the namespaces and the mounts.
+   * reaches the disk from here on; of several nodes at the same time), then every process, the namespaces and the mounts.
    */
   async powerOff(...hosts: readonly HostName[]): Promise<void> {
-    await all(hosts.map((host) => this.#network.setWires(host, this.#networks(host), false)));
+    const wires = hosts.map((host) => this.#network.setWires(host, this.#networks(host), false));
     const stores = hosts.filter((host) => this.#hasStore(host));
-    await all(stores.map((host) => cutStore(this.#pid(host), this.#store, Math.random() < 0.75)));
+    // Of several nodes all at once: in the moment between, their disks would flush what the last answers rest on.
+    if (stores.length < 2) await all(wires);
+    await all([
+      ...wires,
+      ...stores.map((host) => cutStore(this.#pid(host), this.#store, Math.random() < 0.75)),
+    ]);
     await all(hosts.map((host) => this.#end(host)));
   }
 

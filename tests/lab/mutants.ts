@@ -19,6 +19,8 @@ interface Mutant {
   readonly cuts: number;
   /** Default `image`. */
   readonly store?: StoreKind;
+  /** Whether rows are all the load. */
+  readonly rowsAlone?: boolean;
 }
 
 const MUTANTS: readonly Mutant[] = [
@@ -67,6 +69,8 @@ const MUTANTS: readonly Mutant[] = [
     cut: "both, primary first",
     cuts: 6,
     store: "volatile",
+    // Each fsync of another client flushes the disk's whole cache, and what fdatasync left in it.
+    rowsAlone: true,
   },
 ];
 
@@ -80,13 +84,14 @@ async function caught(mutant: Mutant): Promise<boolean> {
   const folder = await Deno.makeTempDir({ dir: "/var/tmp", prefix: "binome-mutant-" });
   try {
     const binary = await build(folder, mutant.replacements);
-    const { cut, cuts, store = "image" } = mutant;
+    const { cut, cuts, store = "image", rowsAlone = false } = mutant;
     await powerOffs({
       prefix: "mutant",
       seed: 1,
       cuts,
       only: cut,
       store,
+      rowsAlone,
       binary,
       // Where the nodes stand when data is missing is of no interest: that it is missing is what is wanted.
       say: (line) => line.startsWith("--- ") ? undefined : print(`  ${line}`),

@@ -68,6 +68,8 @@ export interface CutsOptions {
   readonly only?: Cut;
   /** Default `image`. */
   readonly store?: StoreKind;
+  /** See {@link Database.up}. */
+  readonly rowsAlone?: boolean;
   /** Leaves the lab as it is when something is wrong, to be looked at with `scripts/lab --prefix NAME`. */
   readonly keep?: boolean;
   /** Told what happens, a line at a time. */
@@ -107,7 +109,7 @@ export function cutsOf(seed: number, count: number): Cut[] {
 
 /** Does the cuts, checks after each. Throws at the first that loses something, with the words to repeat it. */
 export async function powerOffs(options: CutsOptions): Promise<void> {
-  const { prefix, seed, cuts, binary, only, store = "image", keep, say } = options;
+  const { prefix, seed, cuts, binary, only, store = "image", rowsAlone = false, keep, say } = options;
   const again = `repeat with: deno run -A tests/lab/poweroff.ts --seed ${seed} --cuts ${cuts}${
     only === undefined ? "" : ` --only "${only}"`
   }${store === "image" ? "" : ` --store ${store}`}`;
@@ -117,7 +119,7 @@ export async function powerOffs(options: CutsOptions): Promise<void> {
     ...(binary === undefined ? {} : { binary }),
     ...(keep === true ? { detached: true } : {}),
   };
-  const database = await Database.up({ prefix, seed, lab });
+  const database = await Database.up({ prefix, seed, rowsAlone, lab });
   // Only what went well is taken away when the lab is to be kept.
   await using ending = new AsyncDisposableStack();
   if (keep !== true) ending.use(database);
