@@ -152,7 +152,9 @@ export async function powerOffs(options: CutsOptions): Promise<void> {
         database.ledger.count - before
       } rows meanwhile`,
     );
-    for (const line of [...cutter.hot, ...await rejoins(database, since)]) say(`  ${line}`);
+    const { behind, behindMs } = database.kept;
+    const lag = `relaxed has lost at most ${behind} changes, of ${behindMs} ms, so far`;
+    for (const line of [...cutter.hot, ...await rejoins(database, since), lag]) say(`  ${line}`);
   }
   await database.ledger.stop();
   const account = await database.ledger.account();
