@@ -4,7 +4,7 @@ import { CHECKS, runPosix } from "./posix.ts";
 Deno.test("every POSIX check passes over a plain directory", async () => {
   const root = await Deno.makeTempDir({ dir: "/var/tmp" });
   try {
-    assertEquals(await runPosix(root, 120_000), { passed: Object.keys(CHECKS).length, failed: [] });
+    assertEquals(await runPosix(root, 240_000), { passed: Object.keys(CHECKS).length, failed: [] });
   } finally {
     await Deno.remove(root, { recursive: true });
   }

@@ -20,7 +20,7 @@ for (const durability of ["each-write", "fsync"] as const) {
       }
       await step(`the checks on ${node}`, async () => {
         const root = `/proc/${cluster.lab.init(node)}/root${DATA}`;
-        assertEquals(await runPosix(root, 180_000), { passed, failed: [] });
+        assertEquals(await runPosix(root, 360_000), { passed, failed: [] });
       });
       await step(`${other(node)} has the same tree`, async () => {
         assertEquals(await cluster.differences(), []);
