@@ -17,6 +17,8 @@ export interface ResyncStatus {
   readonly phase: string;
   /** Bytes of content that were sent. */
   readonly bytes: number;
+  /** Bytes that went over the network for it, hashes and attributes included, compressed where that pays; 0: not known here. */
+  readonly sent: number;
   /** Bytes of content that both nodes have read and compared. */
   readonly compared: number;
   /** Objects, or in a replay records, that are done, and all as far as that is known. */

@@ -265,6 +265,7 @@ Deno.test("runCli() shows state, reason and resync in a small table", async () =
     resync: {
       phase: "replay",
       bytes: 1_048_576,
+      sent: 262_144,
       files: 3,
       compared: 2_097_152,
       filesTotal: 9,
@@ -283,7 +284,7 @@ Deno.test("runCli() shows state, reason and resync in a small table", async () =
     "        node2  secondary  transient  inconsistent  3      0",
     "",
     "bms on node2: resync",
-    "bms: resync replay: 3 of 9 records, 1 MiB sent, 2 MiB compared, 2 records/s, 512 KiB/s, about 3 s left (node2 was away)",
+    "bms: resync replay: 3 of 9 records, 1 MiB of content moved as 256 KiB, 2 MiB compared, 2 records/s, 512 KiB/s, about 3 s left (node2 was away)",
   ]);
   assertEquals(JSON.parse((await node1.run("status", "bms", "--json")).out).resync.phase, "replay");
 });

@@ -22,8 +22,9 @@ export interface Protocol {
  * |       2 | after the hellos an encrypted connection carries sealed records; until then it was TLS to its end |
  * |       3 | the primary may have the copies verified                                                          |
  * |       4 | a comparison may begin with prints of the objects                                                 |
+ * |       5 | what a resync sends may be packed                                                                 |
  */
-const VERSION = 4;
+const VERSION = 5;
 /** Version 1 was never released. */
 const VERSION_FIRST = 2;
 
@@ -31,6 +32,8 @@ const VERSION_FIRST = 2;
 export const VERIFIES = 3;
 /** From this version on a secondary compares prints. */
 export const SURVEYS = 4;
+/** From this version on a secondary takes packed frames. */
+export const PACKS = 5;
 
 /** What this program speaks. */
 export const PROTOCOL: Protocol = protocolOf(VERSION);

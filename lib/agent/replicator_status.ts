@@ -69,6 +69,7 @@ export function resyncOf(status: Fields): ResyncStatus | null {
   return {
     phase: of["phase"],
     bytes: numberOf(of["bytes"]),
+    sent: numberOf(of["sent"]),
     files: numberOf(of["files"]),
     compared: numberOf(of["compared"]),
     filesTotal: numberOrNull(of["filesTotal"]),

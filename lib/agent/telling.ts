@@ -112,14 +112,16 @@ export function tellVerified(event: Fields): Told {
 
 /** Tells how much the peer has received before it had everything. Null: it lacked nothing, or the replicator does not say. */
 export function tellResync(event: Fields, peer: string, tookMs: number): Told | null {
-  const { phase, files, bytes, compared } = fieldsOf(event["resync"]);
+  const { phase, files, bytes, sent, compared } = fieldsOf(event["resync"]);
   if (typeof files !== "number" || typeof bytes !== "number" || files === 0) return null;
   const seconds = Math.max(tookMs, 1) / 1000;
   const [unit, rest] = phase === "replay" ? ["operation", " of the log"] : ["object", " compared"];
   const rate = `${formatSize(Math.round(bytes / seconds))}/s`;
+  // Only where it was compressed: otherwise headers and hashes make it more.
+  const moved = typeof sent === "number" && sent < bytes ? `, moved as ${formatSize(sent)},` : "";
   return {
     what: `Has copied what ${peer} was missing`,
-    why: `${formatSize(bytes)} in ${seconds.toFixed(1)} s (${rate}), ${files} ${unit}${
+    why: `${formatSize(bytes)}${moved} in ${seconds.toFixed(1)} s (${rate}), ${files} ${unit}${
       files === 1 ? "" : "s"
     }${rest}${
       typeof compared === "number" && compared > 0 ? `, ${formatSize(compared)} of content by hashes` : ""

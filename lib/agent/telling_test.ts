@@ -52,6 +52,14 @@ Deno.test("tellResync() tells what was compared and needed no sending", () => {
   );
 });
 
+Deno.test("tellResync() tells what was saved by compressing", () => {
+  const resync = { phase: "reconcile", files: 2, bytes: 4 * 1024 ** 2, sent: 1024 ** 2, why: "" };
+  assertEquals(
+    tellResync({ resync }, "b", 2000)?.why,
+    "4 MiB, moved as 1 MiB, in 2.0 s (2 MiB/s), 2 objects compared",
+  );
+});
+
 Deno.test("tellResync() says nothing where nothing was missing", () => {
   assertEquals(tellResync({ sequence: 9 }, "b", 2000), null);
   assertEquals(tellResync({ resync: { phase: "replay", files: 0, bytes: 0 } }, "b", 5), null);

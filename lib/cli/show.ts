@@ -150,11 +150,12 @@ export function showApply(result: ApplyResult): string[] {
 
 /** How far a resync is, how fast it goes, how long it will still take, and why it is not done. */
 function showResync(resync: ResyncStatus): string {
-  const { phase, files, filesTotal, bytes, compared, bytesPerSecond, filesPerSecond, secondsLeft } = resync;
+  const { phase, files, filesTotal, bytes, sent, compared, bytesPerSecond, filesPerSecond, secondsLeft } =
+    resync;
   const unit = phase === "replay" ? "records" : "objects";
   const parts = [
     `${files}${filesTotal === null ? "" : ` of ${filesTotal}`} ${unit}`,
-    `${formatSize(bytes)} sent`,
+    sent === 0 ? `${formatSize(bytes)} sent` : `${formatSize(bytes)} of content moved as ${formatSize(sent)}`,
     ...(compared > 0 ? [`${formatSize(compared)} compared`] : []),
     ...(filesPerSecond === null ? [] : [`${Math.round(filesPerSecond)} ${unit}/s`]),
     ...(bytesPerSecond === null ? [] : [`${formatSize(Math.round(bytesPerSecond))}/s`]),

@@ -28,9 +28,9 @@ import type { Wire } from "./wire.ts";
 /** How much of a resync is done between two looks at the applications' requests. */
 const STEP_BYTES = 512 * 1024;
 /** The same while applications ask for something: one of their requests may wait for a step. */
-const STEP_ACTIVE = 128 * 1024;
+const STEP_ACTIVE = 256 * 1024;
 /**
- * Part of the time that a comparison takes beside applications. A replay is not held back: it must be faster than what they add
+ * Part of the time that a comparison takes beside applications at most. A replay is not held back: it must be faster than what they add
  * to the log.
  */
 const RESYNC_SHARE = 0.1;
@@ -45,7 +45,7 @@ export interface CatchUpOptions {
   readonly tree: Tree;
   readonly sequencer: Sequencer;
   readonly verification: Verification;
-  /** The most content that is moved, bytes a second; null: no bound. */
+  /** The most a resync may send, bytes a second; null: no bound. */
   readonly resyncBandwidth: number | null;
   /** Requests of applications, since the beginning. */
   readonly requests: () => number;
@@ -71,7 +71,7 @@ type State =
 /** The sessions with a secondary, one after the other. Methods throw `StreamError` when the peer is gone. */
 export class CatchUp {
   readonly #options: CatchUpOptions;
-  readonly #pace = new Pace(RESYNC_SHARE);
+  readonly #pace = new Pace(RESYNC_SHARE, true);
   #session = "";
   /** The protocol that the peer and we speak. */
   #version = 0;
@@ -80,6 +80,8 @@ export class CatchUp {
   #state: State | null = null;
   #meter = new Meter();
   #notedAt = 0;
+  /** Of what the session's wire sent, as far as the pace knows. */
+  #paced = 0;
 
   constructor(options: CatchUpOptions) {
     this.#options = options;
@@ -121,6 +123,7 @@ export class CatchUp {
     this.#version = peer.version;
     this.#hearing = false;
     this.#meter = new Meter();
+    this.#paced = 0;
     this.#state = plan.mode === "replay"
       ? this.#beginReplay(plan, wire)
       : this.#beginReconcile(plan, wire, ids);
@@ -166,17 +169,17 @@ export class CatchUp {
   #replay(state: Extract<State, { kind: "replay" }>): void {
     const began = bootMs();
     if (!this.#pace.affords(began)) return;
-    const before = state.replayer.progress.bytes;
-    const result = state.replayer.step(STEP_BYTES);
-    this.#took(began, state.replayer.progress.bytes - before);
+    const { link } = this.#options.sequencer;
+    if (link === null) return;
+    const result = link.wire.resync(() => state.replayer.step(STEP_BYTES));
+    this.#took(began);
     if (result === false) return;
     if (result === "lost") {
       return this.#options.onLost("the log dropped what it needs; it will be compared instead");
     }
-    const resync = progressOf(state);
     state.replayer.close();
-    const { link } = this.#options.sequencer;
-    if (link === null) return;
+    link.wire.flush();
+    const resync = progressOf(state, link.wire);
     link.live = true;
     link.wire.control(CONTROL.replay, { a: 1 }, 0);
     this.#live(resync);
@@ -241,17 +244,23 @@ export class CatchUp {
   }
 
   #progress(state: Extract<State, { kind: "replay" | "reconcile" }>): Record<string, unknown> {
-    return { ...progressOf(state), ...this.#meter.rates(bootMs(), momentOf(state)) };
+    return {
+      ...progressOf(state, this.#options.sequencer.link?.wire),
+      ...this.#meter.rates(bootMs(), momentOf(state)),
+    };
   }
 
-  #took(began: number, bytes: number): void {
+  #took(began: number): void {
     const state = this.#state;
     const due = began - this.#notedAt >= NOTE_MS;
     if (due && state !== null && state.kind !== "live") {
       this.#notedAt = began;
       this.#meter.note(began, momentOf(state));
     }
-    this.#pace.took(began, bootMs(), bytes, this.#options.resyncBandwidth ?? 0);
+    // Frames that were only gathered count once they are sent.
+    const sent = this.#options.sequencer.link?.wire.resyncBytes.sent ?? this.#paced;
+    this.#pace.took(began, bootMs(), sent - this.#paced, this.#options.resyncBandwidth ?? 0);
+    this.#paced = sent;
   }
 
   #reconcile(state: Extract<State, { kind: "reconcile" }>): void {
@@ -264,14 +273,16 @@ export class CatchUp {
     if (!state.begun) return;
     const now = bootMs();
     if (!this.#pace.allows(now, this.#options.requests())) return;
-    const before = state.source.progress().bytes;
-    const result = state.source.step(this.#pace.active(now) ? STEP_ACTIVE : STEP_BYTES);
-    this.#took(now, state.source.progress().bytes - before);
+    const { link } = this.#options.sequencer;
+    if (link === null) return;
+    const budget = this.#pace.active(now) ? STEP_ACTIVE : STEP_BYTES;
+    const result = link.wire.resync(() => state.source.step(budget));
+    this.#took(now);
     state.waiting = result === "waiting";
     if (result !== "done") return;
     const { files, compared, bytes } = state.source.progress();
     if (state.plan.whole) this.#options.verification.compared({ objects: files, bytes: compared + bytes });
-    this.#live(progressOf(state));
+    this.#live(progressOf(state, link.wire));
   }
 }
 
@@ -279,14 +290,25 @@ function bootMs(): number {
   return bootNanoseconds() / 1e6;
 }
 
-function progressOf(state: Extract<State, { kind: "replay" | "reconcile" }>): Record<string, unknown> {
+function progressOf(
+  state: Extract<State, { kind: "replay" | "reconcile" }>,
+  wire: Wire | undefined,
+): Record<string, unknown> {
+  const sent = wire?.resyncBytes.sent ?? 0;
   if (state.kind === "replay") {
     const { records, bytes } = state.replayer.progress;
     const { left } = state.replayer;
     const filesTotal = records + left;
-    return { phase: "replay", files: records, filesTotal, bytes, why: `${left} records of the log to go` };
+    return {
+      phase: "replay",
+      files: records,
+      filesTotal,
+      bytes,
+      sent,
+      why: `${left} records of the log to go`,
+    };
   }
-  return { phase: "reconcile", ...state.source.progress() };
+  return { phase: "reconcile", sent, ...state.source.progress() };
 }
 
 function momentOf(state: Extract<State, { kind: "replay" | "reconcile" }>): Moment {

@@ -76,6 +76,8 @@ export const CONTROL = {
   /** Of a survey, see `survey_frame.ts`. */
   prints: 77,
   listed: 78,
+  /** Frames in one, compressed. a = their length; see `packing.ts`. */
+  packed: 79,
 } as const;
 
 /** Kinds of little frames, secondary → primary. */

@@ -13,6 +13,7 @@ import { Request, REQUEST_AT, REQUEST_MAX } from "../fuse/request.ts";
 import { backing } from "../system/backing.ts";
 import { randomIncarnation } from "../system/clock.ts";
 import { addressOf } from "../system/libc.ts";
+import { lineSpeed } from "../system/socket.ts";
 import { sha256 } from "../system/sha256.ts";
 import { descriptorPath } from "../system/descriptor_path.ts";
 import { cachedFilesMax } from "../system/process.ts";
@@ -26,12 +27,15 @@ import {
   wake,
   writeFrom,
 } from "../system/worker_io.ts";
+import { Zstd } from "../system/zstd.ts";
+import { PACKS } from "../protocol.ts";
 import { CatchUp } from "./catch_up.ts";
 import type { Copy } from "./copy.ts";
 import { differenceOf, type FileSystem } from "./file_system.ts";
 import { forgetForeignIds, handleMap, rebuildMap } from "./ids_beneath.ts";
 import { Objects } from "./objects.ts";
 import { orphanKey } from "./orphan_key.ts";
+import { Packing } from "./packing.ts";
 import type { Plan } from "./position.ts";
 import { Room } from "./room.ts";
 import {
@@ -47,7 +51,7 @@ import {
 } from "./mounts.ts";
 import { Sequencer } from "./sequencer.ts";
 import { type Shared, WORD } from "./shared.ts";
-import { StreamError, type StreamHandle } from "./stream.ts";
+import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
 import { Tree } from "./tree.ts";
 import type { Verified } from "../journal/meta.ts";
 import { Verification } from "./verification.ts";
@@ -72,6 +76,11 @@ const KEPT_CATCHING_UP = 1 << 20;
 const STEP_KEPT_MAX = 256 << 10;
 /** How often a slow peer is offered what is kept. */
 const OFFER_MS = 1;
+/**
+ * While nobody waits for the peer, what it is to get is gathered for so long: a system call for each write, and the wakening of whoever
+ * receives it, would cost an application more than the resync itself.
+ */
+const GATHER_NS = 1e6;
 /** Descriptors held open at most. */
 const FDS_MAX = 32768;
 /** Directories of a module at most. */
@@ -122,7 +131,7 @@ export interface PrimaryWorld {
   readonly now: () => Date;
   /** A verification begins by itself when the last one is so old; null: none does. */
   readonly scrubMs: number | null;
-  /** The most content a resync moves, bytes a second; null: no bound. */
+  /** The most a resync may send, bytes a second; null: no bound. */
   readonly resyncBandwidth: number | null;
   /** False: the kernel is not asked to send again what a killed process had in hand. */
   readonly resend: boolean;
@@ -136,6 +145,7 @@ export class PrimaryRole {
   readonly #world: PrimaryWorld;
   readonly #copy: Copy;
   readonly #request: Request;
+  readonly #zstd = new Zstd();
   readonly #objects: Objects;
   readonly #tree: Tree;
   readonly #servers: FuseServer[] = [];
@@ -154,6 +164,7 @@ export class PrimaryRole {
   #requests = 0;
   /** Looked at when a secondary comes first. */
   #fileSystems: readonly FileSystem[] | null = null;
+  #flushedAt = 0;
 
   constructor(command: ServeCommand, world: PrimaryWorld) {
     this.#world = world;
@@ -253,6 +264,7 @@ export class PrimaryRole {
       behind: this.sequencer.behind,
       acknowledged: live ? this.#world.shared.acknowledged(this.#copy.journal.last) : 0,
       resync,
+      packing: this.sequencer.link?.wire.packing ?? null,
       ...this.#verification.status(),
       resend: this.#resends,
       // Who knows the requests that a killed process had in hand.
@@ -266,7 +278,7 @@ export class PrimaryRole {
     if (server === undefined || this.#frozen) return;
     // Nobody else waits: this request is on its own, and so it goes to the peer; nor is another one likely to be there.
     const alone = this.#world.shared.repliesWaiting === 0;
-    this.sequencer.prompt = alone;
+    this.sequencer.prompt = alone && !this.#unhurried;
     this.#served = 0;
     this.#request.root = index;
     for (let i = 0; i < BURST && this.sequencer.hasRoom; i++) {
@@ -299,8 +311,20 @@ export class PrimaryRole {
     return !this.#frozen && this.sequencer.hasRoom;
   }
 
+  /** Nobody waits for the peer, which is being brought up to date. */
+  get #unhurried(): boolean {
+    const { connected, live } = this.#catchUp;
+    return connected && !live && this.#world.shared.get(WORD.members) === 1;
+  }
+
   /** Sends what the requests served so far have for the peer; called before the thread waits. */
   flush(): void {
+    if (this.#unhurried && bootNanoseconds() - this.#flushedAt < GATHER_NS) return;
+    this.#flushNow();
+  }
+
+  #flushNow(): void {
+    this.#flushedAt = bootNanoseconds();
     try {
       const wire = this.sequencer.link?.wire;
       wire?.flush();
@@ -347,7 +371,8 @@ export class PrimaryRole {
   ): void {
     this.detach(this.#session);
     const stream = openStream(peer.data);
-    const wire = new Wire({ stream, crc32, addressOf, gather: true });
+    const packing = peer.version < PACKS ? {} : { packing: this.#packing(stream) };
+    const wire = new Wire({ stream, crc32, addressOf, gather: true, ...packing });
     this.#session = peer.session;
     const live = plan.mode === "reconcile";
     this.sequencer.link = { wire, live };
@@ -358,6 +383,16 @@ export class PrimaryRole {
       if (!(error instanceof StreamError)) throw error;
       this.#lost(error.message);
     }
+  }
+
+  #packing(stream: Stream): Packing {
+    return new Packing({
+      codec: this.#zstd,
+      now: () => bootNanoseconds() / 1e6,
+      line: () => lineSpeed(stream.fd),
+      kept: () => stream.kept,
+      bandwidth: this.#world.resyncBandwidth,
+    });
   }
 
   /** The session is over. */
@@ -428,7 +463,7 @@ export class PrimaryRole {
       quiet &&= this.#served === 0;
     }
     this.sequencer.tellTimes();
-    this.flush();
+    this.#flushNow();
     const { shared } = this.#world;
     const waiting = shared.repliesWaiting !== 0 || shared.fsyncsWaiting !== 0 || this.sequencer.behind !== 0;
     // Once the peer has all there is, nothing more may be answered here: in a `relaxed` directory it would be without the peer.

@@ -11,6 +11,7 @@ import { addressOf } from "../system/libc.ts";
 import { sha256 } from "../system/sha256.ts";
 import { cachedFilesMax } from "../system/process.ts";
 import { openStream } from "../system/stream.ts";
+import { Zstd } from "../system/zstd.ts";
 import { bootNanoseconds, wake } from "../system/worker_io.ts";
 import { Aside } from "./aside.ts";
 import { borderOf } from "./border.ts";
@@ -41,6 +42,7 @@ import { ReconcileTarget } from "./reconcile_target.ts";
 import { DISK_FLAG, type Shared, WORD } from "./shared.ts";
 import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
 import { Tree } from "./tree.ts";
+import { Unpacking } from "./unpacking.ts";
 import { readVerified } from "./verify_frame.ts";
 import { VerifyTarget } from "./verify_target.ts";
 import type { FileSystem } from "./file_system.ts";
@@ -99,7 +101,7 @@ interface Link {
   readonly session: string;
   readonly data: Stream;
   readonly ack: Stream;
-  readonly reader: FrameReader;
+  readonly reader: Unpacking;
   readonly plan: Plan;
 }
 
@@ -121,6 +123,7 @@ export class SecondaryRole {
   #differsSince = 0;
   readonly #bytes = new Uint8Array(BUFFER_BYTES);
   readonly #address = addressOf(this.#bytes);
+  readonly #zstd = new Zstd();
   readonly #frame = new Uint8Array(LITTLE_HEADER + (1 << 20));
   readonly #frameView = new DataView(this.#frame.buffer);
   readonly #frameAddress = addressOf(this.#frame);
@@ -305,14 +308,7 @@ export class SecondaryRole {
     this.detach(this.#link?.session ?? "");
     const data = openStream(streams.data);
     const ack = openStream(streams.ack);
-    const layout = dataFrames(crc32, kinds([...MUTATIONS, ...Object.values(CONTROL)]));
-    this.#link = {
-      session,
-      data,
-      ack,
-      reader: new FrameReader({ stream: data, layout, bytes: this.#bytes, address: this.#address }),
-      plan,
-    };
+    this.#link = { session, data, ack, reader: this.#openReader(data), plan };
     this.#caughtUp = false;
     this.#verify.begin();
     this.#differsSince = 0;
@@ -321,6 +317,14 @@ export class SecondaryRole {
     this.#follower.lenient = false;
     this.#follower.repeat = true;
     if (plan.mode === "reconcile" && !plan.whole) this.#guard(() => this.#tellTouched(plan.common));
+  }
+
+  #openReader(data: Stream): Unpacking {
+    const all = [...MUTATIONS, ...Object.values(CONTROL)];
+    const [bytes, address] = [this.#bytes, this.#address];
+    const reader = new FrameReader({ stream: data, layout: dataFrames(crc32, kinds(all)), bytes, address });
+    const layout = dataFrames(crc32, kinds(all.filter((op) => op !== CONTROL.packed)));
+    return new Unpacking({ reader, address, codec: this.#zstd, layout, addressOf, label: data.label });
   }
 
   detach(session: string): void {
@@ -343,7 +347,7 @@ export class SecondaryRole {
         const { reader, data } = this.#link;
         if (i > 0 && !reader.ready && data.pending() === 0) break;
         if (!reader.next()) break;
-        if (i === 0) this.#foresight.look(reader);
+        if (i === 0 || reader.opened) this.#foresight.look(reader);
         this.#take(reader);
       }
       this.#acknowledge();
@@ -393,10 +397,10 @@ export class SecondaryRole {
     this.#objects.close();
   }
 
-  #take(reader: FrameReader): void {
+  #take(reader: Unpacking): void {
     const op = reader.view.getUint8(reader.offset + OFFSET.op);
     if (op < CONTROL_FIRST) {
-      this.#follower.apply(reader.bytes, reader.view, reader.offset, this.#address);
+      this.#follower.apply(reader.bytes, reader.view, reader.offset, reader.address);
       return;
     }
     switch (op) {
@@ -418,11 +422,11 @@ export class SecondaryRole {
       case CONTROL.verified:
         return this.#verification(op, reader);
       default:
-        this.#target.frame(op, reader.bytes, reader.view, reader.offset, reader.length, this.#address);
+        this.#target.frame(op, reader.bytes, reader.view, reader.offset, reader.length, reader.address);
     }
   }
 
-  #verification(op: number, reader: FrameReader): void {
+  #verification(op: number, reader: Unpacking): void {
     if (!this.#caughtUp) {
       throw new StreamError("protocol", `Cannot take frame ${op}: this copy is not the primary's yet`);
     }

@@ -16,10 +16,10 @@ import {
   sealRecord,
 } from "../journal/record.ts";
 import type { Checksum } from "../journal/storage.ts";
-import { FRAME_MAX, sealControl } from "./frame.ts";
 import { setU64 } from "./bytes.ts";
-import type { Mutation } from "./mutation.ts";
-import { packNames } from "./mutation.ts";
+import { FRAME_MAX, sealControl } from "./frame.ts";
+import { CONTROL, type Mutation, packNames } from "./mutation.ts";
+import type { Packing, PackingStatus } from "./packing.ts";
 import type { Stream } from "./stream.ts";
 
 /** What {@link Wire} needs. */
@@ -29,12 +29,22 @@ export interface WireOptions {
   readonly addressOf: (bytes: Uint8Array) => number;
   /** Frames up to {@link GATHER_BYTES} wait for {@link Wire.flush}, so that those of several requests travel together. */
   readonly gather?: boolean;
+  /** Packs what a resync sends, see {@link Wire.resync}; left out: the peer does not understand that. */
+  readonly packing?: Packing;
 }
 
 /** Longer frames are sent at once, from where they lie. */
 const GATHER_BYTES = 32 * 1024;
 /** So much is gathered at most. */
 const GATHERED_MAX = 256 * 1024;
+
+/** Frames where they lie. */
+interface Block {
+  readonly bytes: Uint8Array;
+  readonly start: number;
+  readonly address: number;
+  readonly length: number;
+}
 
 /** The sending end of the data stream. Throws `StreamError` when the peer is gone or too slow. */
 export class Wire {
@@ -47,6 +57,13 @@ export class Wire {
   readonly #gathered: Uint8Array<ArrayBuffer>;
   readonly #gatheredAddress: number;
   #waiting = 0;
+  readonly #packing: Packing | null;
+  readonly #packingAddress: number;
+  /** What is sent is a resync's. */
+  #resyncs = false;
+  /** What was gathered is. */
+  #gatheredResync = false;
+  readonly #resyncBytes = { plain: 0, sent: 0 };
 
   constructor(options: WireOptions) {
     this.#gathered = new Uint8Array(options.gather === true ? GATHERED_MAX : 0);
@@ -54,6 +71,28 @@ export class Wire {
     this.stream = options.stream;
     this.#crc32 = options.crc32;
     this.#address = options.addressOf(this.#bytes);
+    this.#packing = options.packing ?? null;
+    this.#packingAddress = options.packing === undefined ? 0 : options.addressOf(options.packing.bytes);
+  }
+
+  /** Bytes of frames that {@link resync} made, and what was sent for them. */
+  get resyncBytes(): { readonly plain: number; readonly sent: number } {
+    return this.#resyncBytes;
+  }
+
+  /** For `status`; null: nothing is packed for this peer. */
+  get packing(): PackingStatus | null {
+    return this.#packing?.status ?? null;
+  }
+
+  /** Does a step of a resync: what it sends may be packed, and is counted. */
+  resync<T>(step: () => T): T {
+    this.#resyncs = true;
+    try {
+      return step();
+    } finally {
+      this.#resyncs = false;
+    }
   }
 
   /** Room for the body of a control frame. */
@@ -137,16 +176,40 @@ export class Wire {
     const length = this.#waiting;
     if (length === 0) return;
     this.#waiting = 0;
-    this.stream.writeAll(this.#gatheredAddress, length);
+    const whole = { bytes: this.#gathered, start: 0, address: this.#gatheredAddress, length };
+    this.#send(whole, this.#gatheredResync);
   }
 
   #put(bytes: Uint8Array, start: number, address: number, length: number): void {
     const long = length > GATHER_BYTES || length > this.#gathered.length;
-    // What was gathered came first.
-    if (long || this.#waiting + length > this.#gathered.length) this.flush();
-    if (long) return this.stream.writeAll(address, length);
+    // What was gathered came first, and nothing but a resync's frames is packed.
+    const other = this.#resyncs !== this.#gatheredResync;
+    if (long || other || this.#waiting + length > this.#gathered.length) this.flush();
+    if (long) return this.#send({ bytes, start, address, length }, this.#resyncs);
+    this.#gatheredResync = this.#resyncs;
     this.#gathered.set(bytes.subarray(start, start + length), this.#waiting);
     this.#waiting += length;
+  }
+
+  #send({ bytes, start, address, length }: Block, resync: boolean): void {
+    if (!resync) return this.stream.writeAll(address, length);
+    const packing = this.#packing;
+    const packed = packing?.pack(bytes.subarray(start, start + length) as Uint8Array<ArrayBuffer>) ?? 0;
+    this.#resyncBytes.plain += length;
+    if (packing === null || packed === 0) {
+      this.#resyncBytes.sent += length;
+      return this.stream.writeAll(address, length);
+    }
+    const into = packing.bytes;
+    const view = new DataView(into.buffer);
+    into.fill(0, 0, HEADER_BYTES);
+    setU64(view, OFFSET.a, length);
+    const whole = sealControl(
+      { bytes: into, view, offset: 0, op: CONTROL.packed, body: packed },
+      this.#crc32,
+    );
+    this.#resyncBytes.sent += whole;
+    this.stream.writeAll(this.#packingAddress, whole);
   }
 
   /** Sends a control frame with a JSON body. */

@@ -8,6 +8,7 @@
  */
 
 import type { Endpoint } from "../replication/network.ts";
+import type { LineSpeed } from "../replication/packing.ts";
 import { errno, openLibrary } from "./libc.ts";
 
 export type { Endpoint } from "../replication/network.ts";
@@ -311,6 +312,22 @@ function setTimeoutOption(fd: number, option: readonly [number, number], millise
   if (c.setsockopt(fd, ...option, value, 16) < 0) {
     throw new SocketError(`set a timeout of socket ${fd}`, errno());
   }
+}
+
+/** `struct tcp_info` of `linux/tcp.h`: what of it {@link lineSpeed} reads, and how much there is up to its end. */
+const TCP_INFO = { option: 11, unsent: 144, deliveryRate: 160, receiverFull: 176, bytes: 184 } as const;
+
+/** What the kernel knows of a connection; null on a kernel before 4.10. */
+export function lineSpeed(fd: number): LineSpeed | null {
+  const value = new DataView(new ArrayBuffer(TCP_INFO.bytes));
+  const length = new Uint32Array([TCP_INFO.bytes]);
+  const failed = c.getsockopt(fd, IPPROTO_TCP, TCP_INFO.option, new Uint8Array(value.buffer), length);
+  if (failed < 0 || length[0] !== TCP_INFO.bytes) return null;
+  return {
+    bytesPerSecond: Number(value.getBigUint64(TCP_INFO.deliveryRate, true)),
+    peerFullUs: Number(value.getBigUint64(TCP_INFO.receiverFull, true)),
+    unsent: value.getUint32(TCP_INFO.unsent, true),
+  };
 }
 
 /** Switches between blocking (a worker's socket) and not (the main thread's). */
