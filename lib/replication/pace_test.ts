@@ -21,6 +21,40 @@ Deno.test("Pace gives a step its share of the time beside applications", () => {
   assertEquals(pace.active(at), true);
 });
 
+Deno.test("Pace lets one request in 128 find the thread busy", () => {
+  const pace = new Pace(0.5, true);
+  pace.allows(1000, 7);
+  pace.took(1000, 1000.1);
+  let requests = 7;
+  let at = 1000.1;
+  while (!pace.allows(at, ++requests)) at += 0.02;
+  assertEquals(requests, 7 + 128);
+});
+
+Deno.test("Pace counts all that waited for a step, where many requests are under way at a time", () => {
+  const pace = new Pace(0.5, true);
+  pace.allows(1000, 7);
+  pace.took(1000, 1000.1);
+  let requests = 7 + 4;
+  let at = 1000.1;
+  while (!pace.allows(at, requests)) {
+    at += 0.01;
+    requests++;
+  }
+  assertEquals(requests, 7 + 4 * 128);
+});
+
+Deno.test("Pace guarantees a step every 25 ms, however long a step took and however few requests come", () => {
+  const pace = new Pace(0.01, true);
+  pace.allows(1000, 7);
+  // Mostly the time of others: the thread did not run.
+  pace.took(1000, 1030);
+  let requests = 7;
+  let at = 1030;
+  while (!pace.allows(at, ++requests)) at++;
+  assertEquals(at, 1055);
+});
+
 Deno.test("Pace keeps to a bandwidth also while applications are silent", () => {
   const pace = new Pace(0.01);
   pace.allows(0, 7);

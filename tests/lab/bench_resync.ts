@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { beside, FORGET } from "./bench_beside.ts";
 import { Cluster, DATA, MODULE } from "./cluster.ts";
 
 const HELP = `scripts/bench resync [--json FILE] [--mib N] [--files N] [--seconds N]
@@ -19,8 +20,9 @@ const HELP = `scripts/bench resync [--json FILE] [--mib N] [--files N] [--second
 const FILES_PER_DIRECTORY = 1000;
 const CHANGED = 1000;
 const LIMIT_MS = 3_600_000;
-/** What a node knows of its copy: without it everything is compared, and what is equal is not sent. */
-const FORGET = "rm -rf /var/lib/binome/modules/files/log";
+const PREFIX = Deno.env.get("BINOME_BENCH_PREFIX") ?? "lt-resync";
+/** How often an application is looked at with and without a comparison beside it. */
+const ROUNDS = 3;
 
 interface Options {
   readonly json: string | null;
@@ -90,16 +92,8 @@ class Bench {
     await lab.sh("node2", FORGET);
     await this.#comeBack("comparison, nothing to send", (s) => [mb / s, "MB/s"]);
     await this.#leave();
-    const without = await this.#application("application without a secondary", seconds, async () => {});
-    await lab.sh("node2", FORGET);
-    const during = await this.#application(
-      "application during a comparison of everything",
-      seconds,
-      async () => {
-        await this.#comeBack("comparison beside the application", (s) => [mb / s, "MB/s"]);
-      },
-    );
-    this.#put({ case: "p99 during / without", seconds: 0, figure: during / without, unit: "x", moved: null });
+    await this.#beside(mb);
+    await this.#comeBack("comparison after that, nothing to send", (s) => [mb / s, "MB/s"]);
     const verifySeconds = await this.#timed(() =>
       this.#cluster.must("node1", ["verify", MODULE, "--wait", "3600"], LIMIT_MS)
     );
@@ -213,6 +207,32 @@ for i in range(${this.#options.files}):
     return p99;
   }
 
+  /** The application with and without a comparison of everything beside it. */
+  async #beside(mb: number): Promise<void> {
+    const { during, alone, paired, took } = await beside(this.#cluster, this.#options.seconds, ROUNDS);
+    const line = (what: string, figure: number, unit: string): void =>
+      this.#put({ case: what, seconds: 0, figure, unit, moved: null });
+    const seconds = took.reduce((sum, one) => sum + one, 0) / took.length;
+    this.#put({
+      case: "comparison beside the application",
+      seconds,
+      figure: mb / seconds,
+      unit: "MB/s",
+      moved: null,
+    });
+    const application = {
+      "during a comparison": during,
+      "without a secondary": alone,
+      "with a live one": paired,
+    };
+    for (const [when, { p50, p99, writes }] of Object.entries(application)) {
+      line(`application ${when}, ${writes} writes: p50`, p50, "us");
+      line(`application ${when}: p99`, p99, "us");
+    }
+    line("p99 during / without a secondary", during.p99 / alone.p99, "x");
+    line("p99 during / with a live one", during.p99 / paired.p99, "x");
+  }
+
   async #timed(work: () => Promise<unknown>): Promise<number> {
     const began = performance.now();
     await work();
@@ -246,7 +266,7 @@ if (Deno.args.includes("--help") || Deno.args.includes("-h")) {
   const rows: Row[] = [];
   {
     const lab = { storeMiB: Math.max(2048, options.mib * 2 + 512) };
-    await using cluster = await Cluster.up({ prefix: "lt-resync", lab, module });
+    await using cluster = await Cluster.up({ prefix: PREFIX, lab, module });
     const bench = new Bench(cluster, options);
     await bench.large();
     rows.push(...bench.rows);
@@ -254,7 +274,7 @@ if (Deno.args.includes("--help") || Deno.args.includes("-h")) {
   {
     // ext4 makes an inode for each 16 KiB.
     const lab = { storeMiB: Math.max(2048, Math.ceil(options.files * 17 / 1024) + 1024) };
-    await using cluster = await Cluster.up({ prefix: "lt-resync", lab, module });
+    await using cluster = await Cluster.up({ prefix: PREFIX, lab, module });
     const bench = new Bench(cluster, options);
     await bench.small();
     rows.push(...bench.rows);
