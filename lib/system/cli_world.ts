@@ -48,7 +48,11 @@ export function openWorld(
     connect: openHttpsClient,
     cover: async (path) => (await import("./cover.ts")).coverDirectory(path),
     upgrade: async (upgrade) =>
-      (await import("./upgrade_world.ts")).openUpgradeWorld({ ...upgrade, run: options.run }),
+      (await import("./upgrade_world.ts")).openUpgradeWorld({
+        ...upgrade,
+        state: options.state,
+        run: options.run,
+      }),
     sleep: (millis) => new Promise((resolve) => setTimeout(resolve, millis)),
   };
 }

@@ -9,6 +9,7 @@ import { messageOf } from "../message.ts";
 import type { KeeperList, KeeperStatus } from "../keeper/types.ts";
 import { HEAD_BYTES } from "../upgrade/candidate.ts";
 import type { KeeperView, Processes } from "../upgrade/restart.ts";
+import { HEADER_NAME, parseHeader } from "../replication/way_back/header.ts";
 import type { Programs, UpgradeWorld } from "../upgrade/upgrade.ts";
 import { boottimeMs } from "./clock.ts";
 import { signalProcess } from "./pidfd.ts";
@@ -23,13 +24,14 @@ const VERSION_MS = 60_000;
 
 /** This machine. */
 export function openUpgradeWorld(options: {
+  readonly state: string;
   readonly run: string;
   /** The installed program; found by what runs when left out. */
   readonly program: string | undefined;
   readonly say: (line: string) => void;
   readonly agentAnswers: () => Promise<boolean>;
 }): UpgradeWorld {
-  const { run, say, agentAnswers } = options;
+  const { state, run, say, agentAnswers } = options;
   const installed = async () => options.program ?? await installedBy(run);
   return {
     root: Deno.uid() === 0,
@@ -37,8 +39,33 @@ export function openUpgradeWorld(options: {
     sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
     say,
     programs: { ...programs, installed },
+    waysBack: () => waysBack(`${state}/modules`),
     processes: openProcesses(run, installed, agentAnswers),
   };
+}
+
+/** One that cannot be read counts: nobody knows where it leads. */
+async function waysBack(folder: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const name of await namesIn(folder)) {
+    try {
+      const { state } = parseHeader(await Deno.readFile(`${folder}/${name}/way-back/${HEADER_NAME}`));
+      if (state !== "given-up") found.push(name);
+    } catch (error) {
+      const none = error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory;
+      if (!none) found.push(name);
+    }
+  }
+  return found.sort();
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return (await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
+  }
 }
 
 /** By the keeper that runs; where none does, by this very program. */

@@ -1,4 +1,6 @@
 import { assertEquals, assertRejects } from "@std/assert";
+import { MemoryStorage } from "../journal/memory_storage.ts";
+import { writeHeader } from "../replication/way_back/header.ts";
 import type { UpgradeWorld } from "../upgrade/upgrade.ts";
 import { openUpgradeWorld } from "./upgrade_world.ts";
 
@@ -11,6 +13,7 @@ async function withProgram(
   const folder = await Deno.makeTempDir();
   const program = `${folder}/binome`;
   const world = openUpgradeWorld({
+    state: folder,
     run: folder,
     program,
     say: () => {},
@@ -61,4 +64,34 @@ Deno.test("Programs.stage() leaves nothing of a copy that failed", () =>
   withProgram(async ({ world: { programs }, program }) => {
     await assertRejects(() => programs.stage("/proc/self/mem", program), Error, "Cannot copy /proc/self/mem");
     await assertRejects(() => Deno.stat(`${program}.new`), Deno.errors.NotFound);
+  }));
+
+Deno.test("UpgradeWorld.waysBack() names modules whose copy can be taken back out of a resync, or where nobody knows", () =>
+  withProgram(async ({ world, program }) => {
+    const state = program.replace(/\/binome$/, "");
+    assertEquals(await world.waysBack(), []);
+    const make = async (name: string, said: Uint8Array | null) => {
+      const folder = `${state}/modules/${name}/way-back`;
+      await Deno.mkdir(folder, { recursive: true });
+      if (said !== null) await Deno.writeFile(`${folder}/way-back.json`, said);
+    };
+    const header = {
+      reason: "",
+      began: 1,
+      asOf: 1,
+      exact: true,
+      edited: false,
+      history: [],
+      last: 1,
+      checkpoint: 1,
+    };
+    for (const said of ["kept", "sweeping", "given-up"] as const) {
+      const storage = new MemoryStorage();
+      writeHeader(storage, { ...header, state: said });
+      await make(said, storage.readAll("way-back.json"));
+    }
+    await make("damaged", new TextEncoder().encode("what"));
+    await make("none", null);
+    await Deno.writeTextFile(`${state}/modules/none.yaml`, "");
+    assertEquals(await world.waysBack(), ["damaged", "kept", "sweeping"]);
   }));

@@ -42,6 +42,8 @@ export interface Programs {
 export interface UpgradeWorld extends RestartWorld {
   readonly root: boolean;
   readonly programs: Programs;
+  /** Modules whose copy on this node is part of a resync that it can still be taken back out of. */
+  waysBack(): Promise<readonly string[]>;
 }
 
 /** What is asked for. */
@@ -74,6 +76,7 @@ export async function upgradeNode(world: UpgradeWorld, order: UpgradeOrder): Pro
   }
   const { programs, say } = world;
   mustRest(order.status);
+  if (order.file === null) await mustKnowItsWay(world);
   const program = order.program ?? await programs.installed();
   const file = order.file ?? programs.previous(program);
   const cannot = `Cannot upgrade to ${file}: `;
@@ -110,6 +113,18 @@ function mustRest(status: ClusterStatus | null): void {
       `Cannot upgrade: module ${module} is on its way to ${own.state}; wait until it is at rest (binome status ${module})`,
     );
   }
+}
+
+/** The program before may not know of ways back: it would serve a copy that is half one state and half another. */
+async function mustKnowItsWay(world: UpgradeWorld): Promise<void> {
+  const modules = await world.waysBack();
+  if (modules.length === 0) return;
+  throw new Error(
+    `Cannot upgrade: the copy of ${
+      modules.join(", ")
+    } is in the middle of a resync, or of going back to what was before it, ` +
+      "which the former program may not understand; let it end first (start the other node, or `force-primary` here)",
+  );
 }
 
 function unheard({ protocol }: PeerVersion): boolean {

@@ -68,6 +68,9 @@ class Machine implements UpgradeWorld {
     },
   };
   protocol = PROTOCOL;
+  /** Modules that can be taken back out of a resync. */
+  resyncs: string[] = [];
+  waysBack = () => Promise.resolve(this.resyncs);
 
   readonly processes: UpgradeWorld["processes"] = {
     keeper: (): Promise<KeeperView | null> => {
@@ -147,6 +150,12 @@ Deno.test("upgradeNode() goes back to the program before", async () => {
   assertEquals(machine.versions(), { keeper: "1", replicator: "1", agent: "1", supervised: "1" });
 });
 
+Deno.test("upgradeNode() goes forward in the middle of a resync", async () => {
+  const machine = new Machine();
+  machine.resyncs = ["m"];
+  assertEquals((await upgradeNode(machine, order)).to, "2");
+});
+
 Deno.test("upgradeNode() has nothing to end when it is asked again", async () => {
   const machine = new Machine();
   await upgradeNode(machine, order);
@@ -172,6 +181,7 @@ Deno.test("upgradeNode() refuses, and changes nothing", async () => {
     ["there is no such file", { file: "/tmp/other" }, () => {}],
     ["there is no such file", { file: null }, () => {}],
     ["go by a version between", {}, (machine) => machine.protocol = { version: 99, versionMin: 98 }],
+    ["the copy of m is in the middle of a resync", { file: null }, (machine) => machine.resyncs = ["m"]],
     ["module m is on its way to secondary", { status: control.status() }, () => {}],
   ];
   for (const [why, change, prepare] of cases) {

@@ -50,7 +50,11 @@ export function writeHeader(storage: Storage, header: Header): void {
  */
 export function readHeader(storage: Storage): Header | null {
   const bytes = storage.readAll(HEADER_NAME);
-  if (bytes === null) return null;
+  return bytes === null ? null : parseHeader(bytes);
+}
+
+/** What the file says. Throws when it is damaged. */
+export function parseHeader(bytes: Uint8Array): Header {
   const text = new TextDecoder().decode(bytes).trimEnd();
   const json = text.slice(text.indexOf(" ") + 1);
   if (text !== `${checksum(json)} ${json}`) throw damaged("the checksum does not fit");
