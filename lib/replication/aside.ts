@@ -1,7 +1,7 @@
 /**
  * A directory that is gone on the primary, while this node still has something in it that was never replicated: then nobody
- * could remove it. It is put into limbo as it is, with all that is in it; the next comparison of this copy clears it away, and
- * saves it first where it saves what it clears away.
+ * could remove it. It is put into limbo as it is, with all that is in it; the next comparison of this copy clears the
+ * directory away, and what was never replicated goes to quarantine.
  *
  * @module
  */

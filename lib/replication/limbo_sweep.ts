@@ -9,6 +9,7 @@ import type { Backing } from "../system/backing.ts";
 import { Dirents } from "../system/dirents.ts";
 import { AT, O, S_IF } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
+import { isLocal } from "./border.ts";
 import { cbytes } from "./bytes.ts";
 import { ApplyError } from "./follower.ts";
 import type { Limbo } from "./limbo.ts";
@@ -27,6 +28,11 @@ export interface SweeperOptions {
   readonly limbo: Limbo;
   /** Where things go before they are deleted, if they must be kept. */
   readonly quarantine: Quarantine | null;
+  /**
+   * Where, in any case, what was never replicated goes, when it lay in a directory that the primary has no more. Null: everything
+   * is replicated.
+   */
+  readonly own: Quarantine | null;
 }
 
 interface Level {
@@ -49,6 +55,8 @@ export class Sweeper {
   readonly #stat = new Statx();
   readonly #levels: Level[] = [];
   #root = 0;
+  /** Folder for what was never replicated, −1 before there is any. */
+  #ownInto = -1;
   /** How many names were removed. */
   removed = 0;
 
@@ -66,7 +74,10 @@ export class Sweeper {
   step(): boolean {
     for (let i = 0; i < SLICE; i++) {
       const level = this.#levels.at(-1) ?? this.#nextRoot();
-      if (level === undefined) return false;
+      if (level === undefined) {
+        this.close();
+        return false;
+      }
       const name = this.#nextName(level);
       if (name === undefined) this.#leave(level);
       else if (!this.#remove(level, name)) return true;
@@ -77,6 +88,8 @@ export class Sweeper {
   /** It is cut short: what is left stays in limbo. */
   close(): void {
     for (const level of this.#levels.splice(0)) this.#close(level);
+    if (this.#ownInto >= 0) this.#backing.close(this.#ownInto);
+    this.#ownInto = -1;
   }
 
   #nextRoot(): Level | undefined {
@@ -147,7 +160,8 @@ export class Sweeper {
       return true;
     }
     let finished = true;
-    if (nlink === 1) finished = this.#bury(level, { name, kept, held });
+    if (this.#isOwn(level, held)) finished = this.#keepOwn(level, { name, held });
+    else if (nlink === 1) finished = this.#bury(level, { name, kept, held });
     else this.#done("delete", this.#backing.unlinkat(level.fd, name, 0));
     this.#backing.close(fd);
     if (finished) this.removed++;
@@ -165,6 +179,25 @@ export class Sweeper {
     const removed = this.#backing.unlinkat(level.fd, name, 0);
     if (removed !== -ENOENT) this.#done("delete", removed);
     if (held.id > 0) limbo.buried(held.id, held.path);
+    return true;
+  }
+
+  /** Of this node alone: it has such an id, or none, since nobody has looked at it. */
+  #isOwn(level: Level, { id }: Held): boolean {
+    const { own, quarantine } = this.#options;
+    return own !== null && quarantine === null && level.self !== null && (id === 0 || isLocal(id));
+  }
+
+  /** A name of it: where it has others, each of them is kept. */
+  #keepOwn(level: Level, { name, held }: { name: Uint8Array; held: Held }): boolean {
+    const { own } = this.#options;
+    if (own === null) return true;
+    if (this.#ownInto < 0) this.#ownInto = own.deletedFolder();
+    if (!own.take({ dirfd: level.fd, name }, this.#ownInto, name, held)) return false;
+    own.settle();
+    const removed = this.#backing.unlinkat(level.fd, name, 0);
+    if (removed !== -ENOENT) this.#done("delete", removed);
+    if (held.id > 0) this.#options.limbo.buried(held.id, held.path);
     return true;
   }
 

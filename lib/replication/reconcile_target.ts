@@ -97,6 +97,7 @@ export class ReconcileTarget {
   #worked = 0;
   #told = 0;
   #quarantine: Quarantine | null = null;
+  #own: Quarantine | null = null;
   #sweeper: Sweeper | null = null;
   #syncing = -1;
   #complete = false;
@@ -136,9 +137,17 @@ export class ReconcileTarget {
    *
    * @param compared where it goes on, written down already; null: at the beginning.
    * @param quarantine where what is overwritten goes first, or null when it need not be kept.
+   * @param own where what was never replicated goes, when its directory goes; null: everything is replicated.
    */
-  begin(begin: ReconcileBegin, quarantine: Quarantine | null, compared: Compared | null): void {
+  begin(
+    begin: ReconcileBegin,
+    quarantine: Quarantine | null,
+    compared: Compared | null,
+    own: Quarantine | null = null,
+  ): void {
     this.abort();
+    this.#own = own;
+    own?.join(this.#limbo);
     this.#done("look into limbo for", 0, this.#limbo.begin(begin.whole, compared?.from ?? 0));
     this.#place.begin(compared);
     this.#quarantine = quarantine;
@@ -156,7 +165,8 @@ export class ReconcileTarget {
     this.#sweeper?.close();
     this.#sweeper = null;
     this.#quarantine?.abort();
-    this.#quarantine = null;
+    this.#own?.abort();
+    this.#quarantine = this.#own = null;
     this.#limbo.end();
     this.#reported.clear();
     this.#pending = [];
@@ -244,8 +254,8 @@ export class ReconcileTarget {
       this.#objects.remove(id);
       this.#options.dropOrphan(id);
     }
-    const saved = this.#quarantine?.close() ?? null;
-    this.#quarantine = null;
+    const saved = this.#quarantine?.close() ?? this.#own?.close() ?? null;
+    this.#quarantine = this.#own = null;
     this.abort();
     return saved;
   }
@@ -301,6 +311,7 @@ export class ReconcileTarget {
       objects: this.#objects,
       limbo: this.#limbo,
       quarantine: this.#quarantine,
+      own: this.#own,
     });
   }
 

@@ -481,16 +481,20 @@ export class SecondaryRole {
     this.#acknowledged = begin.sequence;
     this.#follower.lenient = true;
     this.#follower.repeat = false;
-    const quarantine = begin.preserve
-      ? Quarantine.open({
-        directory: this.#world.quarantine,
-        at: this.#world.now(),
-        backing: keepingBacking(backing, this.#world.wayBack),
-        addressOf,
-      })
-      : null;
-    this.#target.begin(begin, quarantine, compared);
+    const quarantine = begin.preserve ? this.#openQuarantine() : null;
+    const own = !begin.preserve && this.#objects.bordered ? this.#openQuarantine() : null;
+    this.#target.begin(begin, quarantine, compared, own);
     this.#reconciling = true;
+  }
+
+  /** Nothing is made on the disk before there is something to keep. */
+  #openQuarantine(): Quarantine {
+    return Quarantine.open({
+      directory: this.#world.quarantine,
+      at: this.#world.now(),
+      backing: keepingBacking(backing, this.#world.wayBack),
+      addressOf,
+    });
   }
 
   /** From here on the tree is no state that ever was, until this session or a later one is through. */

@@ -4,6 +4,9 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ApplyError } from "../../lib/replication/follower.ts";
 import { backing } from "../../lib/system/backing.ts";
 import { S_IF } from "../../lib/system/linux.ts";
+import { OP } from "../../lib/journal/record.ts";
+import { LOCAL_FIRST } from "../../lib/replication/border.ts";
+import { Mutation } from "../../lib/replication/mutation.ts";
 import { Actor, dice, Model, terminated, touchedBy } from "./chance.ts";
 import { describeTree } from "./compare.ts";
 import { ok, Session, Side } from "./twins.ts";
@@ -263,3 +266,51 @@ Deno.test("Quarantine tells what mode and owner were before they were changed", 
     Deno.removeSync(path, { recursive: true });
   }
 });
+
+for (const gone of ["while it was away", "before its eyes"]) {
+  Deno.test(`Quarantine has what exclude kept on the secondary, of a directory that the primary removed ${gone}`, () => {
+    const path = Deno.makeTempDirSync({ dir: "/var/tmp", prefix: "quarantine-" });
+    const exclude = ["*.tmp", "cache"];
+    let next = 16;
+    const source = new Side(`${path}/source`, 1, () => next++, undefined, exclude);
+    const target = new Side(`${path}/target`, 1, () => LOCAL_FIRST + next++, undefined, exclude);
+    try {
+      const mutation = new Mutation();
+      const both = (): void => {
+        ok(source.mutate(mutation));
+        target.apply(mutation);
+      };
+      const id = next++;
+      mutation.reset(OP.mkdir, id);
+      mutation.a = 0o755;
+      mutation.c = 1;
+      mutation.name = terminated("dir");
+      both();
+      const beneath = `${path}/target/root0/dir`;
+      Deno.writeTextFileSync(`${beneath}/mine.tmp`, "mine");
+      Deno.mkdirSync(`${beneath}/cache`);
+      Deno.writeTextFileSync(`${beneath}/cache/deep`, "deep");
+      // One has been looked at, so it has an id of this node.
+      const dir = target.objects.get(id);
+      assert(dir !== undefined && typeof target.objects.lookup(dir, terminated("mine.tmp")) !== "number");
+      mutation.reset(OP.rmdir, id);
+      mutation.c = 1;
+      mutation.name = terminated("dir");
+      if (gone === "before its eyes") both();
+      else ok(source.mutate(mutation));
+      const session = new Session(source, target, { whole: true, ids: [], own: `${path}/kept` });
+      session.run();
+      while (session.receive());
+      assertEquals(describeTree(target.roots[0]?.fd ?? -1), describeTree(source.roots[0]?.fd ?? -1));
+      const { folder, lines } = open(`${path}/kept`);
+      assertEquals(Deno.readTextFileSync(`${folder}/deleted/mine.tmp`), "mine");
+      assertEquals(Deno.readTextFileSync(`${folder}/deleted/deep`), "deep");
+      assertEquals(lines.filter(({ what }) => what === "deleted").length, 2);
+      assertEquals([...Deno.readDirSync(`${path}/target/root0`)], []);
+    } finally {
+      source.close();
+      target.close();
+      Deno.removeSync(path, { recursive: true });
+    }
+  });
+}

@@ -8,6 +8,8 @@
 import { crc32 } from "node:zlib";
 import type { Compared } from "../../lib/journal/meta.ts";
 import { OFFSET, OP, type RecordFields } from "../../lib/journal/record.ts";
+import { Aside } from "../../lib/replication/aside.ts";
+import { borderOf } from "../../lib/replication/border.ts";
 import { Lenient } from "../../lib/replication/lenient.ts";
 import { Limbo } from "../../lib/replication/limbo.ts";
 import { ASK_KIND, CONTROL, decodeMutation, fillFields, Mutation } from "../../lib/replication/mutation.ts";
@@ -61,6 +63,7 @@ export class Side {
     roots: number,
     allocate: () => number,
     noted?: (roots: readonly number[]) => Backing,
+    exclude: readonly string[] = [],
   ) {
     this.path = path;
     this.roots = Array.from({ length: roots }, (_, index) => {
@@ -71,14 +74,18 @@ export class Side {
     this.disk = noted?.(this.roots.map(({ fd }) => fd)) ?? backing;
     this.objects = new Objects({
       backing: this.disk,
-      roots: this.roots,
+      roots: this.roots.map(({ fd }) => ({ fd, border: borderOf(exclude) })),
       handles: this.handles,
       allocate,
       addressOf,
       fdsMax: 24,
     });
     ok(this.objects.markRoots());
-    this.tree = new Tree({ backing: this.disk, objects: this.objects });
+    this.tree = new Tree({
+      backing: this.disk,
+      objects: this.objects,
+      aside: new Aside(this.disk, this.objects),
+    });
   }
 
   /** Executes as the primary's sequencer does: measures the times afterwards. */
@@ -131,6 +138,8 @@ export interface SessionOptions {
   readonly targetBacking?: Backing;
   /** What a quarantine takes things out of the tree by. */
   readonly quarantineBacking?: Backing;
+  /** Where what was never replicated goes; left out: everything is replicated. */
+  readonly own?: string;
 }
 
 /** One session between two sides: every move is made by hand. */
@@ -268,7 +277,10 @@ export class Session {
     this.compared = compared === undefined
       ? null
       : { from: compared.from, open: [...new Set([...compared.open, ...changed])] };
-    this.target.begin(begin, quarantine, this.compared);
+    const own = options.own === undefined
+      ? null
+      : Quarantine.open({ directory: options.own, at: new Date(), backing, addressOf });
+    this.target.begin(begin, quarantine, this.compared, own);
   }
 
   /** Sends a mutation that was executed on the source, with its measured times. */
