@@ -5,10 +5,8 @@
  */
 
 import { cbytes, sameBytes } from "../replication/bytes.ts";
+import { NAMELESS } from "../replication/own_names.ts";
 import { LIMBO_NAME } from "../replication/objects.ts";
-
-/** Where files without a name are; see `nameless.ts`. */
-export const NAMELESS: Uint8Array = cbytes(".binome-nameless");
 
 const HIDDEN: readonly Uint8Array[] = [
   cbytes(LIMBO_NAME),

@@ -18,7 +18,7 @@ import { Dirents } from "../system/dirents.ts";
 import { O, RENAME } from "../system/linux.ts";
 import { ERRNO } from "./errno.ts";
 import type { Exchange } from "./exchange.ts";
-import { NAMELESS } from "./hidden.ts";
+import { NAMELESS } from "../replication/own_names.ts";
 
 /** Files taken away in one go; requests wait meanwhile. */
 const SWEEP_MAX = 32;

@@ -15,7 +15,7 @@ import type { Contents } from "./contents.ts";
 import { ERRNO } from "./errno.ts";
 import type { Exchange } from "./exchange.ts";
 import { CREATE_IN, LINK_IN, RENAME_IN } from "./layout.ts";
-import { NAMELESS } from "./hidden.ts";
+import { NAMELESS } from "../replication/own_names.ts";
 import { nameOf } from "./nameless.ts";
 
 const DEFAULT_ACL = cbytes("system.posix_acl_default");
@@ -268,6 +268,19 @@ export class Names {
     return objects.onTheWay(from, name) || objects.onTheWay(to, other);
   }
 
+  /** Notes an exchange on this node alone before it is done. Answers false where it was done already, with the reply given. */
+  #swaps(held: Held): boolean {
+    const { road, request, root } = this.#exchange;
+    const before = request.resent ? road.swapOf(root, request.unique) : 0;
+    if (before !== 0 && before !== held.id) {
+      road.noteSwap(0, 0, 0);
+      this.#exchange.ok(0);
+      return false;
+    }
+    road.noteSwap(root, request.unique, held.id);
+    return true;
+  }
+
   /** Another name. `nameAt`: where the old one stands in the body. */
   rename(nameAt: number, flags: number): void {
     const request = this.#exchange.request;
@@ -286,6 +299,7 @@ export class Names {
     if (held === -ERRNO.ENOENT && this.#exchange.repeated(from, name)) return this.#exchange.ok(0);
     if (typeof held === "number") return this.#exchange.fail(held);
     if (this.#crosses(held, flags, { from, name, to, other })) return this.#exchange.fail(-ERRNO.EXDEV);
+    if ((flags & RENAME.EXCHANGE) !== 0 && isLocal(held.id) && !this.#swaps(held)) return;
     const displaced = this.#exchange.objects.lookup(to, other);
     const mutation = this.#exchange.mutation.reset(OP.rename, held.id);
     mutation.c = from.id;
@@ -301,6 +315,7 @@ export class Names {
       }
     }
     this.#exchange.mutateAndCommit(mutation);
+    if ((flags & RENAME.EXCHANGE) !== 0 && isLocal(held.id)) this.#exchange.road.noteSwap(0, 0, 0);
     const keeps = (mutation.b & RENAME_BITS.displacedOpen) !== 0;
     if (keeps && typeof displaced !== "number" && !displaced.kept) {
       this.#exchange.road.unkeepOrphan(displaced);

@@ -45,6 +45,13 @@ export interface Road {
   tellTime(id: number): void;
   /** The mutation a former process logged for this request and applied, if it did. */
   logged(unique: number): Logged | undefined;
+  /**
+   * Notes, where it outlives the process, that the request is about to exchange two names that no log tells of, and which object
+   * has the first. Unique 0: it was answered.
+   */
+  noteSwap(root: number, unique: number, id: number): void;
+  /** The object that {@link noteSwap} noted for this request; 0: none. */
+  swapOf(root: number, unique: number): number;
   /** Takes a fresh id. */
   allocate(): number;
   /** Puts the descriptor of an object that is about to lose its last name into the keeper's hands. False: it cannot. */

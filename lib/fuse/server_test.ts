@@ -432,6 +432,71 @@ for (const [name, [opcode, make]] of Object.entries(ONCE)) {
   });
 }
 
+/** Two files that stay on the node, and a request that exchanges their names. */
+function localSwap() {
+  const pair = new Pair(["*.tmp"]);
+  const kernel = new Kernel(pair.primary);
+  for (const [index, name] of ["a.tmp", "b.tmp"].entries()) {
+    assertEquals(kernel.write(kernel.create(1, name), 0, new Uint8Array(index + 1)), 0);
+  }
+  pair.settle();
+  return { pair, kernel, content: body(1n, 2, 0, "a.tmp", "b.tmp") };
+}
+
+for (const resends of [true, false]) {
+  const who = resends ? "comes again" : "was in hand";
+  Deno.test(`FuseServer exchanges two excluded files once, killed at any step, when the request ${who}`, () => {
+    const expected = localSwap();
+    assertEquals(expected.kernel.call(OPCODE.RENAME2, 1, expected.content).error, 0);
+    const tree = withoutTimes(expected.pair.a.fs.snapshot());
+    for (let step = 0;; step++) {
+      const { pair, kernel, content } = localSwap();
+      const { unique } = kernel;
+      const { inflight } = pair.primary;
+      if (!killedAt(pair, step, () => kernel.call(OPCODE.RENAME2, 1, content))) {
+        assert(step >= 2, "the request was broken at some steps");
+        return;
+      }
+      pair.a.fs.before = pair.a.fs.after = () => undefined;
+      pair.a.restart("node1");
+      const resumed = new Kernel(new Primary(pair.a, { resumed: true, inflight, resends }), 0n);
+      const [reply] = resends
+        ? resumed.all(OPCODE.RENAME2, 1, content, { unique, resent: true })
+        : resumed.inherit();
+      assertEquals(reply?.error, 0, `killed at step ${step}`);
+      assertEquals(withoutTimes(pair.a.fs.snapshot()), tree, `killed at step ${step}`);
+    }
+  });
+}
+
+Deno.test("FuseServer exchanges two excluded files back when it is asked to", () => {
+  const { pair, kernel, content } = localSwap();
+  const before = withoutTimes(pair.a.fs.snapshot());
+  for (let i = 0; i < 2; i++) assertEquals(kernel.call(OPCODE.RENAME2, 1, content).error, 0);
+  assertEquals(withoutTimes(pair.a.fs.snapshot()), before);
+});
+
+Deno.test("FuseServer gives a file without a name one, and another sweeps such files, whatever numbers exclude takes", () => {
+  const pair = new Pair(["[0-9a-f]*"]);
+  const before = new Kernel(pair.primary);
+  const id = before.tmpfile(1);
+  const other = before.tmpfile(1);
+  assertEquals(before.write(id, 0, Uint8Array.of(1, 2, 3)), 0);
+  pair.settle();
+  pair.a.restart("node1");
+  pair.primary = new Primary(pair.a, { resumed: true });
+  pair.primary.connect(pair.secondary.stream);
+  // The next process finds them by their names.
+  const kernel = new Kernel(pair.primary, 0n);
+  assertEquals(kernel.call(OPCODE.LINK, 1, body(BigInt(id), "published")).error, 0);
+  kernel.all(OPCODE.FORGET, other, body(1n));
+  pair.settle();
+  const names = pair.a.fs.snapshot();
+  assertMatch(names, /published/);
+  assertEquals(names.includes(`nameless/${other.toString(16)}`), false, names);
+  assertEquals(pair.b.fs.snapshot(), names);
+});
+
 for (const [name, [opcode, make]] of Object.entries(ONCE)) {
   Deno.test(`FuseServer takes a ${name} up that a killed process had in hand, once, and answers it`, () => {
     const expected = prepared();

@@ -13,6 +13,7 @@ import { Statx } from "../system/statx.ts";
 import { type Border, isLocal, serialOf, type Way } from "./border.ts";
 import { printable } from "./bytes.ts";
 import { CopyError } from "./copy.ts";
+import { ownLevels } from "./own_names.ts";
 import { FIRST_ID, type HandleMap, type Objects, type RootDirectory } from "./objects.ts";
 
 /** In the type of an entry of the map, beside the root: its object stays on this node. */
@@ -153,6 +154,8 @@ function walk(
     readonly border: Border | undefined;
     readonly way: Way;
     readonly local: boolean;
+    /** Names in it, and so many levels further down, are our own; null: it is a root. */
+    readonly own: number | null;
   }
   const pending: Pending[] = [];
   roots.forEach(({ fd, border }, root) =>
@@ -162,10 +165,11 @@ function walk(
       border,
       way: border?.top ?? [],
       local: false,
+      own: null,
     })
   );
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
-    const { root, fd, border, way } = next;
+    const { root, fd, border, way, own } = next;
     while (fd >= 0 && backing.getdents(fd, entries) > 0) {
       while (entries.next()) {
         if (entries.isDot) continue;
@@ -173,7 +177,7 @@ function walk(
         const child = backing.openat(fd, name, O.PATH | O.NOFOLLOW, 0);
         if (child < 0) continue;
         const bare = name.at(-1) === 0 ? name.subarray(0, -1) : name;
-        const local = next.local || border?.excludes(way, bare) === true;
+        const local = next.local || ((own ?? 0) === 0 && border?.excludes(way, bare) === true);
         visit(child, { root, local, name });
         if (entries.type === DT.DIR) {
           pending.push({
@@ -182,6 +186,7 @@ function walk(
             border,
             way: border?.below(way, bare) ?? [],
             local,
+            own: own === null ? ownLevels(bare) : Math.max(0, own - 1),
           });
         }
         backing.close(child);

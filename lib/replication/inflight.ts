@@ -7,6 +7,7 @@
  * |---------|---------|-----------------------------------------------------------------------------------|
  * |       0 |       4 | {@link MAGIC}                                                                     |
  * |       4 |       4 | {@link LAYOUT}                                                                    |
+ * |      64 |      24 | an exchange of two names that no log tells of, {@link SWAP}                       |
  * |     256 |     256 | control words (`shared.ts`), of which those of the two rings outlive a process    |
  * |    4096 | 1056768 | the request in hand (`../fuse/request.ts`)                                        |
  * | 1060864 | 2097152 | ring of replies that wait for the peer, {@link REPLY}                             |
@@ -48,6 +49,13 @@ export const FSYNC = {
   bytes: 48,
 } as const;
 
+/**
+ * The request that exchanges two names of what stays on this node, from before it is done until it is answered: done twice it
+ * would be undone, and how things are does not tell. Unique f64 (0: none) · object that had the first name f64 · directory i32.
+ * Older programs leave it 0.
+ */
+export const SWAP = { unique: 0, id: 8, root: 16, bytes: 24 } as const;
+
 /** Control words that outlive a process: producer and consumer of each ring. */
 export const RING_WORD = {
   /** Of the ring of replies waiting for "applied". */
@@ -64,6 +72,7 @@ const FSYNCS_AT = REPLIES_AT + REPLY_SLOTS * REPLY_SLOT_BYTES;
 
 /** Where each part lies. */
 export const INFLIGHT = {
+  swap: 64,
   control: 256,
   controlBytes: 256,
   request: REQUEST_AT,
@@ -89,6 +98,8 @@ export function takeOver(inflight: ArrayBuffer, keep: boolean): boolean {
     return true;
   }
   head[0] = 0;
+  // The kernel that says a request again does not say how far it came.
+  if (!known) new Uint8Array(inflight, INFLIGHT.swap, SWAP.bytes).fill(0);
   words.fill(0);
   new Uint8Array(inflight, INFLIGHT.request, REQUEST_BYTES).fill(0);
   head[1] = LAYOUT;

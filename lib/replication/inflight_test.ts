@@ -28,6 +28,7 @@ function killed(pair: Pair): Kernel {
 Deno.test("INFLIGHT lies where every program of this layout looks for it", () => {
   assertEquals(LAYOUT, 1);
   assertEquals(INFLIGHT, {
+    swap: 64,
     control: 256,
     controlBytes: 256,
     request: 4096,

@@ -16,6 +16,7 @@ import { O, S_IF, XATTR } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
 import { type Border, isLocal, LOCAL_FIRST, serialOf, type Way } from "./border.ts";
 import { cbytes } from "./bytes.ts";
+import { NAMELESS } from "./own_names.ts";
 import { Whereabouts } from "./whereabouts.ts";
 
 /** Where an object's id stands, on the object itself: it moves with it and survives everything the object survives. */
@@ -110,6 +111,8 @@ export class Objects {
   readonly #idView = new DataView(this.#idBytes.buffer);
   readonly #idAddress: number;
   readonly #stat = new Statx();
+  /** Of {@link #isNameless}, which is asked while the other one is in use. */
+  readonly #looked = new Statx();
   readonly #settled: boolean;
   readonly #bordered: boolean;
   readonly #where: Whereabouts;
@@ -211,7 +214,18 @@ export class Objects {
     if (!this.#bordered) return false;
     if (isLocal(parent.id)) return true;
     const border = this.#roots[parent.root]?.border;
-    return border?.excludes(this.wayOf(parent), name.at(-1) === 0 ? name.subarray(0, -1) : name) === true;
+    const bare = name.at(-1) === 0 ? name.subarray(0, -1) : name;
+    return border?.excludes(this.wayOf(parent), bare) === true && !this.#isNameless(parent);
+  }
+
+  /** Whether names in this directory are numbers that we gave: no pattern of a person is about those. */
+  #isNameless(held: Held): boolean {
+    if (held.id < FIRST_ID) return false;
+    const stat = this.#looked;
+    const top = this.#rootFd(held.root);
+    if (this.#backing.statxAt(top, NAMELESS, stat) < 0) return false;
+    const { ino } = stat;
+    return this.#backing.statx(held.path, stat) >= 0 && stat.ino === ino;
   }
 
   /** Where a directory that is replicated lies, for the border. */

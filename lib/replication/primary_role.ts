@@ -219,7 +219,10 @@ export class PrimaryRole {
     this.#nameMounts(command.mounts);
     if (resumed) this.#askAgain();
     if (command.inherits) this.#inherit();
-    else this.#request.done();
+    else {
+      this.#request.done();
+      world.shared.noteSwap(0, 0, 0);
+    }
   }
 
   /** Descriptors to wait for, in the order of {@link serve}. */

@@ -381,6 +381,14 @@ export class Sequencer implements Road {
     return { op: record.op, id: record.id, length: record.op === OP.setattr ? 0 : record.b };
   }
 
+  noteSwap(root: number, unique: number, id: number): void {
+    this.#shared.noteSwap(root, unique, id);
+  }
+
+  swapOf(root: number, unique: number): number {
+    return this.#shared.swapOf(root, unique);
+  }
+
   allocate(): number {
     if (this.#nextId >= this.#options.ledger.nextId) this.#reserve();
     return this.#nextId++;

@@ -10,7 +10,7 @@
  */
 
 import { REQUEST_BYTES } from "../fuse/request.ts";
-import { FSYNC, FSYNC_SLOTS, INFLIGHT, REPLY_SLOT_BYTES, REPLY_SLOTS, RING_WORD } from "./inflight.ts";
+import { FSYNC, FSYNC_SLOTS, INFLIGHT, REPLY_SLOT_BYTES, REPLY_SLOTS, RING_WORD, SWAP } from "./inflight.ts";
 
 export { FSYNC, FSYNC_SLOTS, REPLY, REPLY_SLOT_BYTES, REPLY_SLOTS } from "./inflight.ts";
 
@@ -92,6 +92,7 @@ export class Shared {
   readonly fsyncWords: Int32Array;
   readonly disk: DataView;
   readonly asks: DataView;
+  readonly #swap: DataView;
   /** Where requests are read to. */
   readonly request: Uint8Array<ArrayBuffer>;
 
@@ -104,9 +105,26 @@ export class Shared {
     this.replyBytes = new Uint8Array(inflight, INFLIGHT.replies, replyBytes);
     this.fsyncs = new DataView(inflight, INFLIGHT.fsyncs, fsyncBytes);
     this.fsyncWords = new Int32Array(inflight, INFLIGHT.fsyncs, fsyncBytes / 4);
+    this.#swap = new DataView(inflight, INFLIGHT.swap, SWAP.bytes);
     this.request = new Uint8Array(inflight, INFLIGHT.request, REQUEST_BYTES);
     this.disk = new DataView(memory.disk);
     this.asks = new DataView(memory.asks);
+  }
+
+  /** Notes which object has the first name of an exchange that is about to be done; unique 0: it was answered. */
+  noteSwap(root: number, unique: number, id: number): void {
+    this.#swap.setFloat64(SWAP.unique, 0, true);
+    this.#swap.setFloat64(SWAP.id, id, true);
+    this.#swap.setInt32(SWAP.root, root, true);
+    // Last: a process that is killed on the way leaves none.
+    this.#swap.setFloat64(SWAP.unique, unique, true);
+  }
+
+  /** Which object had the first name before this request exchanged it; 0: it was not begun. */
+  swapOf(root: number, unique: number): number {
+    const same = this.#swap.getFloat64(SWAP.unique, true) === unique &&
+      this.#swap.getInt32(SWAP.root, true) === root;
+    return same ? this.#swap.getFloat64(SWAP.id, true) : 0;
   }
 
   /** Reads a control word. */

@@ -8,6 +8,7 @@
 import { crc32 } from "node:zlib";
 import { MemoryStorage } from "../../lib/journal/memory_storage.ts";
 import { Request } from "../../lib/fuse/request.ts";
+import { borderOf } from "../../lib/replication/border.ts";
 import { Copy } from "../../lib/replication/copy.ts";
 import { Follower } from "../../lib/replication/follower.ts";
 import { dataFrames, FRAME_MAX, FrameReader, kinds } from "../../lib/replication/frame.ts";
@@ -90,7 +91,7 @@ export class Node {
     throw new Error("A secondary gives no ids");
   };
 
-  constructor(name: string, memory: Memory) {
+  constructor(name: string, memory: Memory, readonly exclude: readonly string[] = []) {
     this.memory = memory;
     this.fs = new MemoryBacking(memory);
     this.rootFd = this.fs.openRoot();
@@ -136,7 +137,7 @@ export class Node {
   #openObjects(): Objects {
     return new Objects({
       backing: this.fs,
-      roots: [{ fd: this.rootFd }],
+      roots: [{ fd: this.rootFd, border: borderOf(this.exclude) }],
       handles: handleMap(this.copy.map),
       allocate: () => this.allocate(),
       addressOf: this.memory.addressOf,
@@ -170,11 +171,13 @@ export class Primary {
       readonly epoch?: number;
       /** What a killed process left in flight. */
       readonly inflight?: ArrayBuffer;
+      /** The kernel sends requests again: what was in flight does not count. */
+      readonly resends?: boolean;
     } = {},
   ) {
     this.node = node;
     const inflight = options.inflight ?? new ArrayBuffer(INFLIGHT.bytes);
-    takeOver(inflight, options.inflight !== undefined);
+    takeOver(inflight, options.inflight !== undefined && options.resends !== true);
     this.inflight = inflight;
     this.shared = new Shared(createSharedMemory({ road: 1, acker: 2, disk: 3 }, 0), inflight);
     this.shared.set(WORD.fuse, 900);
@@ -349,12 +352,17 @@ export class Secondary {
 /** A primary and a secondary, equal and connected. */
 export class Pair {
   readonly memory = new Memory();
-  readonly a: Node = new Node("node1", this.memory);
-  readonly b: Node = new Node("node2", this.memory);
-  primary: Primary = new Primary(this.a);
-  secondary: Secondary = new Secondary(this.b);
+  readonly a: Node;
+  readonly b: Node;
+  primary: Primary;
+  secondary: Secondary;
 
-  constructor() {
+  /** @param exclude patterns of what stays on its node. */
+  constructor(exclude: readonly string[] = []) {
+    this.a = new Node("node1", this.memory, exclude);
+    this.b = new Node("node2", this.memory, exclude);
+    this.primary = new Primary(this.a);
+    this.secondary = new Secondary(this.b);
     // Clocks that differ: what is equal in the end was carried over.
     this.b.fs.now += 5_000_000_000n;
     // Two roots made by two people; from here on the records say everything.
