@@ -180,8 +180,8 @@ export class Keeper {
 
   #keep(params: Params): void {
     const name = params.module();
-    const { kept, adopting } = this.#module(name);
-    if (adopting) throw this.#notYet(name);
+    // Also while its replicator has not handed over yet: it may be this answer that it waits for before it does.
+    const { kept } = this.#module(name);
     const key = params.text("key");
     if (kept.has(key)) return; // asked again by a replicator that did not hear our answer
     if (kept.size >= KEPT_MAX) {
@@ -317,7 +317,11 @@ export class Keeper {
       }));
       const kept = theirs.kept.map(({ key, fd }) => [key, copy(fd)] as const);
       this.#directories.adopt(name, mounts);
-      for (const [key, fd] of kept) module.kept.set(key, fd);
+      for (const [key, fd] of kept) {
+        // Asked for meanwhile.
+        if (module.kept.has(key)) this.world.descriptors.close(fd);
+        else module.kept.set(key, fd);
+      }
       return true;
     } catch (error) {
       for (const fd of copies) this.world.descriptors.close(fd);

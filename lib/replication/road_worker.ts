@@ -153,6 +153,8 @@ class RoadThread {
   });
   readonly #copy: Copy;
   readonly #keeper: KeeperLine;
+  /** The last file was kept without the keeper. */
+  #alone = false;
   readonly #authority: Authority;
   readonly #wayBack: RoadWayBack;
   #role: PrimaryRole | SecondaryRole | null = null;
@@ -409,9 +411,21 @@ class RoadThread {
     }
   }
 
+  /**
+   * Without a keeper this process alone holds the file: a keeper that comes takes it over with everything else, however long its
+   * start takes. Only the death of both in between would end it; to refuse would be an error to the application for certain.
+   */
   #keep(id: number, fd: number): boolean {
-    const { module } = this.#start;
-    return this.#keeper.call("keep", { module, key: orphanKey(id), pid: this.#start.pid, fd });
+    const { module, pid } = this.#start;
+    const called = this.#keeper.call("keep", { module, key: orphanKey(id), pid, fd });
+    if (called === "away" && !this.#alone) {
+      this.say({
+        kind: "log",
+        message: "no keeper answers: what loses its name while it is open is held here alone",
+      });
+    }
+    this.#alone = called === "away";
+    return called !== "refused";
   }
 
   #drop(id: number): void {

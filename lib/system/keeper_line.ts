@@ -24,13 +24,15 @@ const AGAIN_MICROSECONDS = 10_000;
 /** One answer of a keeper that lives. */
 const ANSWER_MS = 3000;
 /**
- * How long a keeper may be away, once for each time it goes: whoever needs an answer gets an error afterwards. A busy machine takes seconds to
+ * How long a keeper may be away, once for each time it goes: whoever asks goes on without it afterwards. A busy machine takes seconds to
  * start another; well below the time after which a thread that answers nothing is taken for one that hangs.
  */
 const AWAY_MS = 20_000;
 
 /** `later`: the line broke, or the keeper is not ready. */
 type Answer = "done" | "refused" | "later";
+/** What came of a call. `away`: nobody answered within the time that is waited for a keeper. */
+export type Called = "done" | "refused" | "away";
 
 /** A connection to `RUN/keeper.sock` for one thread. It connects when first used, and anew when the keeper was restarted. */
 export class KeeperLine {
@@ -50,22 +52,22 @@ export class KeeperLine {
   }
 
   /**
-   * Calls a method; true when the keeper did it. A keeper that was restarted meanwhile, or is still taking over what its
+   * Calls a method. A keeper that was restarted meanwhile, or is still taking over what its
    * predecessor held, is asked again until the time is over.
    */
-  call(method: string, params: unknown, awayMs: number = this.#awayMs): boolean {
+  call(method: string, params: unknown, awayMs: number = this.#awayMs): Called {
     const request = new TextEncoder().encode(JSON.stringify({ id: ++this.#id, method, params }) + "\n");
     for (;;) {
       const answer = this.#ask(request);
       if (answer !== "later") {
         this.#away = null;
-        return answer === "done";
+        return answer;
       }
       const now = bootNanoseconds();
       // Not asked for as long: it may have been there in between.
       if (this.#away === null || now - this.#away.last > awayMs * 1e6) this.#away = { since: now, last: now };
       this.#away.last = now;
-      if (now - this.#away.since > awayMs * 1e6) return false;
+      if (now - this.#away.since > awayMs * 1e6) return "away";
       pause(AGAIN_MICROSECONDS);
     }
   }

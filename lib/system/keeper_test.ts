@@ -9,6 +9,11 @@ namespaceTest("runKeeper() keeps and drops descriptors", script, "keepsAndDrops"
 namespaceTest("runKeeper() starts a dead replicator again, and not a retired one", script, "replicatorDies");
 namespaceTest("runKeeper() takes over from the replicator after its own death", script, "keeperDies");
 namespaceTest(
+  "runKeeper() takes over from a replicator that asks it for something first",
+  script,
+  "keeperDiesAsked",
+);
+namespaceTest(
   "runKeeper() takes over from the replicator at work, though its predecessor had not heard of it",
   script,
   "keeperDiesBehind",

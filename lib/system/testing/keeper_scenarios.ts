@@ -292,6 +292,27 @@ open('${ROOT}/ready', 'w'); time.sleep(30)"`,
     await keeper.kill();
   },
 
+  /** The replicator wants something of the next keeper before it can tell it what it holds. */
+  async keeperDiesAsked() {
+    let keeper = await Keeper.start();
+    await keeper.call("replicator.start");
+    await keeper.call("mount");
+    await replicatorCall("fetch");
+    await replicatorCall("ask");
+    await keeper.kill();
+
+    keeper = await Keeper.start();
+    const { pid, kept } = await eventually(() => keeper.list());
+    assertEquals(kept.map(({ key }) => key), ["asked"]);
+    // The copy that came by both ways is held once.
+    const copies = [...Deno.readDirSync(`/proc/${pid}/fd`)]
+      .filter(({ name }) => Deno.readLinkSync(`/proc/${pid}/fd/${name}`) === DATA);
+    assertEquals(copies.length, 2);
+    await keeper.call("unmount");
+    await keeper.call("replicator.stop");
+    await keeper.kill();
+  },
+
   /** Killed before it could write down that another replicator had taken the place of the one it knew. */
   async keeperDiesBehind() {
     let keeper = await Keeper.start();

@@ -29,8 +29,29 @@ async function fetchDescriptors(): Promise<void> {
   };
 }
 
+/**
+ * As a thread does that must have an answer of the keeper before it goes on: it tells nobody what it holds meanwhile. What it
+ * asks to be kept is among that afterwards.
+ */
+async function keepFirst(): Promise<KeeperList> {
+  const fd = held.mounts[0]?.backing ?? -1;
+  for (;;) {
+    try {
+      const keeper = await RpcClient.connect(`${run}/keeper.sock`);
+      await keeper.call("keep", { module, key: "asked", pid: Deno.pid, fd });
+      keeper.close();
+      return { ...held, kept: [...held.kept, { key: "asked", fd }] };
+    } catch {
+      // Away, or not ready: asked again.
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+}
+let asks = false;
+
 await serveRpc(`${run}/${module}.sock`, {
-  descriptors: () => held,
+  descriptors: () => asks ? keepFirst() : held,
+  ask: () => void (asks = true),
   fetch: fetchDescriptors,
   retire: () => void setTimeout(() => Deno.exit(0), 5),
 });
