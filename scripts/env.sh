@@ -50,9 +50,10 @@ binome_deno() {
   binome_fail "Cannot use Deno $BINOME_DENO_VERSION: npm installed it, but it does not run here (glibc on x64 or arm64 is needed)"
 }
 
-# fuse3 brings fusermount3; xfsprogs has xfs_io, which shuts a file system down; arping asks who owns an address.
+# fuse3 brings fusermount3; xfsprogs has xfs_io, which shuts a file system down; arping asks who owns an address; systemd has
+# systemd-analyze, which reads our units.
 BINOME_PACKAGES="iproute2 nftables iputils-ping iputils-arping procps util-linux e2fsprogs xfsprogs fuse3 tini
-  attr acl bindfs fio gcc libc6-dev curl python3 openssl postgresql postgresql-client"
+  attr acl bindfs fio gcc libc6-dev curl python3 openssl systemd postgresql postgresql-client"
 
 binome_missing_packages() {
   for package in $BINOME_PACKAGES; do
