@@ -64,8 +64,12 @@ const ACL = cbytes("system.posix_acl_access");
 const HERE = cbytes(".");
 /** In the year 2223, and a nanosecond: whoever keeps this keeps all that we meet. */
 const PROBE_TIME = { seconds: 8_000_000_000, nanoseconds: 1 } as const;
-/** `lseek` takes offsets below 2^63. */
-const SIZE_BITS = { min: 20, max: 62 } as const;
+/**
+ * `lseek` takes offsets below 2^63. From `enough` on a difference is none: it is what ext4 has with blocks of 1 KiB, which is how
+ * a small disk is formatted (4 TiB), and ext4 and XFS differ in it beyond that. Whoever does write a larger file has an alarm, and a
+ * secondary that leaves.
+ */
+const SIZE_BITS = { min: 20, max: 62, enough: 41 } as const;
 /** Fields of what a peer says, at most so many directories. */
 const PLACES_MAX = 64;
 
@@ -162,7 +166,7 @@ export function differenceOf(
     const [here, there] = [own[index], theirs?.[index]];
     if (here === undefined || there === undefined) continue;
     const differs = FIELDS.filter(([field]) =>
-      here[field] !== null && there[field] !== null && here[field] !== there[field]
+      here[field] !== null && there[field] !== null && enough(field, here) !== enough(field, there)
     );
     if (differs.length === 0) continue;
     const words = (of: FileSystem) => differs.map(([field, say]) => say(of[field])).join(", ");
@@ -172,6 +176,11 @@ export function differenceOf(
       "Make the secondary's as the primary's is made (the same kind, block and inode size)";
   }
   return null;
+}
+
+/** What counts of a field. */
+function enough(field: keyof FileSystem, of: FileSystem): FileSystem[keyof FileSystem] {
+  return field === "sizeBits" ? Math.min(of.sizeBits ?? 0, SIZE_BITS.enough) : of[field];
 }
 
 const FIELDS: readonly (readonly [keyof FileSystem, (value: FileSystem[keyof FileSystem]) => string])[] = [

@@ -165,8 +165,8 @@ Deno.test("fileSystemOf() does not say what it cannot find out: a full disk is n
 Deno.test("differenceOf() names the directory, and what each side has, of all that differs", () => {
   const cases: readonly (readonly [Partial<FileSystem>, RegExp])[] = [
     [{ nameMax: 143 }, /has names of up to 255 bytes, the secondary's names of up to 143 bytes\. Make/],
-    [{ sizeBits: 41 }, /has files of up to 16 TiB, the secondary's files of up to 4 TiB\./],
-    [{ sizeBits: 62 }, /the secondary's files of up to 8 EiB\./],
+    [{ sizeBits: 40 }, /has files of up to 16 TiB, the secondary's files of up to 2 TiB\./],
+    [{ sizeBits: 31 }, /has files of up to 16 TiB, the secondary's files of up to 4 GiB\./],
     [{ acl: false }, /has ACLs, the secondary's no ACLs\./],
     [{ time: "2147483647000000000" }, /in nanoseconds beyond 2038, .* in whole seconds up to 2038\./],
   ];
@@ -200,5 +200,11 @@ Deno.test("readFileSystems() reads what was said, nothing where it is missing, a
     ]
   ) {
     assertThrows(() => readFileSystems({ fileSystems }), TypeError, "Cannot read");
+  }
+});
+
+Deno.test("differenceOf() finds none between sizes that files seldom reach: blocks of 1 KiB, ext4 beside XFS", () => {
+  for (const sizeBits of [41, 62]) {
+    assertEquals(differenceOf([EXT4_SAYS], [{ ...EXT4_SAYS, sizeBits }], [PLACE.path]), null);
   }
 });
