@@ -7,7 +7,8 @@
 import { OP } from "../journal/record.ts";
 import { cbytes, sameBytes } from "../replication/bytes.ts";
 import { SETATTR, SETATTR_BITS } from "../replication/mutation.ts";
-import { OWN_XATTR_PREFIX } from "../replication/objects.ts";
+import { type Held, OWN_XATTR_PREFIX } from "../replication/objects.ts";
+import { S_IF, S_IS } from "../system/linux.ts";
 import { nanoseconds } from "../system/statx.ts";
 import { ERRNO } from "./errno.ts";
 import type { Exchange } from "./exchange.ts";
@@ -22,6 +23,10 @@ const OWN_PREFIX = cbytes(OWN_XATTR_PREFIX).subarray(0, OWN_XATTR_PREFIX.length)
 
 /** Bits of a SETATTR that set nothing. */
 const NOTHING = FATTR.FH | FATTR.LOCKOWNER;
+/** Setgid of a program; without the group's x it is another thing. */
+const RUN_AS_GROUP = S_IS.GID | 0o010;
+/** By the group, which an ACL's mask shows as too, or by all: of whom a request names but one group. */
+const WRITABLE_BY_OTHERS = 0o022;
 
 /** Answers about attributes, and changes them. */
 export class Attributes {
@@ -40,9 +45,8 @@ export class Attributes {
     const request = this.#exchange.request;
     const valid = request.u32(SETATTR_IN.valid);
     const mutation = this.#exchange.mutation.reset(OP.setattr, held.id);
-    // To set nothing is the kernel's word for: an unprivileged process changes the content, so setuid and setgid must go
-    // (`file_remove_privs`). WRITE says so by itself too; FALLOCATE and COPY_FILE_RANGE have no bit for it.
-    const kill = (valid & ~NOTHING) === 0 && request.uid !== 0 ? SETATTR_BITS.killSuidgid : 0;
+    const kill = (valid & ~NOTHING) === 0 && request.uid !== 0 ? this.#toKill(held) : 0;
+    if (kill < 0) return this.#exchange.fail(kill);
     mutation.a = kill | valid & (SETATTR_BITS.mode | SETATTR_BITS.uid | SETATTR_BITS.gid | SETATTR_BITS.size |
           SETATTR_BITS.atime | SETATTR_BITS.mtime | SETATTR_BITS.killSuidgid);
     const blob = this.#blobView;
@@ -57,6 +61,22 @@ export class Attributes {
     const result = this.#exchange.mutate(mutation);
     if (result < 0) return this.#exchange.fail(result);
     this.#exchange.commitAttr(held, valid === FLUSHED_TIMES);
+  }
+
+  /**
+   * To set nothing is the kernel's word for: an unprivileged process changes the content, so setuid and setgid must go
+   * (`file_remove_privs`). WRITE says so by itself too; FALLOCATE and COPY_FILE_RANGE have no bit for it. But `chown(path, -1, -1)`
+   * comes as the same request, from anybody: who can neither write the file nor owns it is refused, as on a disk, and a directory
+   * keeps its setgid. Answers a bit of {@link SETATTR_BITS}, 0, or −errno.
+   */
+  #toKill(held: Held): number {
+    const { request, stat } = this.#exchange;
+    const failed = this.#exchange.look(held);
+    if (failed < 0) return failed;
+    const { mode, uid } = stat;
+    const set = (mode & S_IS.UID) !== 0 || (mode & RUN_AS_GROUP) === RUN_AS_GROUP;
+    if ((mode & S_IF.MT) !== S_IF.REG || !set) return 0;
+    return uid !== request.uid && (mode & WRITABLE_BY_OTHERS) === 0 ? -ERRNO.EPERM : SETATTR_BITS.killSuidgid;
   }
 
   #time(seconds: number, rest: number): bigint {

@@ -4,6 +4,7 @@ import { body, idOf, Kernel } from "../../tests/sim/kernel.ts";
 import { Killed, latin1 } from "../../tests/sim/memory_backing.ts";
 import { LIMBO_NAME } from "../replication/objects.ts";
 import { WORD } from "../replication/shared.ts";
+import { ERRNO } from "./errno.ts";
 import { ATTR } from "./layout.ts";
 import { FATTR, INIT, OPCODE } from "./opcode.ts";
 
@@ -205,6 +206,25 @@ Deno.test("FuseServer takes setuid and setgid away when the kernel sets nothing 
   assertEquals(mode(1000, FATTR.FH), 0o777);
   pair.settle();
   assertEquals(pair.a.fs.snapshot(), pair.b.fs.snapshot());
+});
+
+Deno.test("FuseServer lets nobody take setuid and setgid away by a chown of nothing who could not change the content", () => {
+  const { kernel, file, directory } = ground();
+  const setattr = (valid: number, mode = 0): Uint8Array =>
+    body(valid, 0, 0n, 0n, 0n, 0n, 0n, 0n, 0, 0, 0, mode, 0, 0, 0, 0);
+  const after = (node: number, mode: number, uid: number) => {
+    kernel.call(OPCODE.SETATTR, node, setattr(FATTR.MODE, mode));
+    const { error } = kernel.call(OPCODE.SETATTR, node, setattr(0), { uid });
+    const { body: now } = kernel.call(OPCODE.GETATTR, node, body(0, 0, 0n));
+    const left = new DataView(now.buffer, now.byteOffset).getUint32(16 + ATTR.mode, true) & 0o7777;
+    return { error, mode: left };
+  };
+
+  assertEquals(after(file, 0o4755, 1000), { error: -ERRNO.EPERM, mode: 0o4755 }, "a stranger");
+  assertEquals(after(file, 0o4775, 1000), { error: 0, mode: 0o775 }, "perhaps of the group");
+  assertEquals(after(file, 0o2745, 1000), { error: 0, mode: 0o2745 }, "setgid of no program");
+  assertEquals(after(file, 0o755, 1000), { error: 0, mode: 0o755 }, "nothing to take away");
+  assertEquals(after(directory, 0o2777, 1000), { error: 0, mode: 0o2777 }, "a directory");
 });
 
 Deno.test("FuseServer keeps a time beyond 2262 as the last there is", () => {
