@@ -29,8 +29,8 @@ const LEVEL = 1;
 export class Zstd implements Codec {
   readonly #library: Symbols<typeof SYMBOLS> | null;
   // Made when first needed: a megabyte each, and most threads never do.
-  #packing: number | bigint = 0;
-  #unpacking: number | bigint = 0;
+  #packing = 0;
+  #unpacking = 0;
 
   /** @param library another one, or null: none, for tests. */
   constructor(library: string | null = "libzstd.so.1") {
@@ -44,7 +44,9 @@ export class Zstd implements Codec {
   pack(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): number {
     const library = this.#library;
     if (library === null) return -1;
-    if (this.#packing === 0) this.#packing = library.ZSTD_createCCtx();
+    if (this.#packing === 0) this.#packing = Number(library.ZSTD_createCCtx());
+    // No memory: libzstd would look into a context that is not there.
+    if (this.#packing === 0) return -1;
     const room = BigInt(into.length);
     const size = BigInt(from.length);
     const length = library.ZSTD_compressCCtx(this.#packing, into, room, from, size, LEVEL);
@@ -54,7 +56,8 @@ export class Zstd implements Codec {
   unpack(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): number {
     const library = this.#library;
     if (library === null) return unpackSlowly(from, into);
-    if (this.#unpacking === 0) this.#unpacking = library.ZSTD_createDCtx();
+    if (this.#unpacking === 0) this.#unpacking = Number(library.ZSTD_createDCtx());
+    if (this.#unpacking === 0) return unpackSlowly(from, into);
     const room = BigInt(into.length);
     const size = BigInt(from.length);
     const length = library.ZSTD_decompressDCtx(this.#unpacking, into, room, from, size);
