@@ -81,6 +81,8 @@ const BEHIND = 64 * 1024;
 const SPAN_MS = 200;
 /** Until something was measured: of one busy core. */
 const COMPRESSOR_GUESS = 200e6;
+/** So much goes as it is because the line is fast, then one block tells how fast the compressor is now. */
+const MEASURE_AGAIN = 32 << 20;
 /** How much the latest block counts in the compressor's speed. */
 const LATEST = 1 / 8;
 /** The peer is what is slow where it had no room for so much of the time. */
@@ -94,6 +96,8 @@ export class Packing {
   #skip = 0;
   #skipNext = SKIP_MIN;
   #compressor = COMPRESSOR_GUESS;
+  /** Content since the compressor was measured. */
+  #unmeasured = 0;
   #lineSpeed = 0;
   readonly #counts = { packed: 0, dense: 0, idle: 0, peer: 0, fast: 0 };
   #peer = { at: Number.NEGATIVE_INFINITY, fullUs: 0, slow: false };
@@ -121,6 +125,7 @@ export class Packing {
     if (block.length < BLOCK_MIN || block.length > FRAME_MAX || !this.#options.codec.packs) return 0;
     const reason = this.#reason() ?? (this.#skip > 0 ? "dense" : null);
     if (reason === "dense") this.#skip -= block.length;
+    if (reason === "fast") this.#unmeasured += block.length;
     const length = reason === null ? this.#try(block) : 0;
     this.#counts[reason ?? (length > 0 ? "packed" : "dense")] += block.length;
     return length;
@@ -130,6 +135,7 @@ export class Packing {
     const { codec, now } = this.#options;
     const room = Math.floor(block.length * WORTH) - FRAME_HEADER;
     const began = now();
+    this.#unmeasured = 0;
     const length = codec.pack(block, this.#into.subarray(FRAME_HEADER, FRAME_HEADER + room));
     if (length > 0) {
       // Of what it packs: it gives the rest up in a tenth of the time.
@@ -154,7 +160,9 @@ export class Packing {
     this.#lineSpeed = speed.bytesPerSecond;
     this.#lookAtPeer(speed.peerFullUs);
     if (this.#peer.slow) return "peer";
-    return speed.bytesPerSecond < this.#compressor ? null : "fast";
+    // Measured while the machine was busy with other things it would be too slow for ever.
+    const tries = speed.bytesPerSecond < this.#compressor || this.#unmeasured >= MEASURE_AGAIN;
+    return tries ? null : "fast";
   }
 
   #lookAtPeer(fullUs: number): void {

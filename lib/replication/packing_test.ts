@@ -8,12 +8,12 @@ function harness(
   given: { ratio?: number; speed?: number; line?: number; bandwidth?: number | null; packs?: boolean } = {},
 ) {
   const { ratio = 0.5, speed = 250e6, line = 10e6, bandwidth = null, packs = true } = given;
-  const world = { ms: 0, kept: 1, tries: 0, line, peerFullUs: 0, unsent: 0 };
+  const world = { speed, ms: 0, kept: 1, tries: 0, line, peerFullUs: 0, unsent: 0 };
   const codec: Codec = {
     packs,
     pack(from, into) {
       world.tries++;
-      world.ms += from.length / speed * 1000;
+      world.ms += from.length / world.speed * 1000;
       const length = Math.ceil(from.length * ratio);
       return length <= into.length ? length : -1;
     },
@@ -57,6 +57,15 @@ Deno.test("Packing learns how fast the compressor is", () => {
   for (let i = 0; i < 20; i++) pack();
   const { tries } = world;
   assertEquals([tries > 0 && tries < 20, pack()], [true, 0]);
+});
+
+Deno.test("Packing finds out that the compressor is no longer slow", () => {
+  const { world, pack } = harness({ speed: 20e6, line: 100e6 });
+  for (let i = 0; i < 20; i++) pack();
+  assertEquals(pack(), 0);
+  world.speed = 400e6;
+  for (let i = 0; i < 256; i++) pack();
+  assertEquals(pack(), BLOCK / 2);
 });
 
 Deno.test("Packing packs under a bandwidth that is slower than the compressor, whatever waits", () => {
