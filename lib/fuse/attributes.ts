@@ -45,7 +45,7 @@ export class Attributes {
     const request = this.#exchange.request;
     const valid = request.u32(SETATTR_IN.valid);
     const mutation = this.#exchange.mutation.reset(OP.setattr, held.id);
-    const kill = (valid & ~NOTHING) === 0 && request.uid !== 0 ? this.#toKill(held) : 0;
+    const kill = (valid & ~NOTHING) === 0 ? this.#toKill(held) : 0;
     if (kill < 0) return this.#exchange.fail(kill);
     mutation.a = kill | valid & (SETATTR_BITS.mode | SETATTR_BITS.uid | SETATTR_BITS.gid | SETATTR_BITS.size |
           SETATTR_BITS.atime | SETATTR_BITS.mtime | SETATTR_BITS.killSuidgid);
@@ -64,10 +64,10 @@ export class Attributes {
   }
 
   /**
-   * To set nothing is the kernel's word for: an unprivileged process changes the content, so setuid and setgid must go
-   * (`file_remove_privs`). WRITE says so by itself too; FALLOCATE and COPY_FILE_RANGE have no bit for it. But `chown(path, -1, -1)`
-   * comes as the same request, from anybody: who can neither write the file nor owns it is refused, as on a disk, and a directory
-   * keeps its setgid. Answers a bit of {@link SETATTR_BITS}, 0, or −errno.
+   * To set nothing is the kernel's word for: a process without CAP_FSETID changes the content, so setuid and setgid must go
+   * (`file_remove_privs`). WRITE says so by itself too; FALLOCATE and COPY_FILE_RANGE have no bit for it. `chown(path, -1, -1)`
+   * comes as the same request, from anybody, and on a disk takes them away as well, root's too; but who can neither write the file
+   * nor owns it is refused there, and a directory keeps its setgid. Answers a bit of {@link SETATTR_BITS}, 0, or −errno.
    */
   #toKill(held: Held): number {
     const { request, stat } = this.#exchange;
@@ -76,7 +76,8 @@ export class Attributes {
     const { mode, uid } = stat;
     const set = (mode & S_IS.UID) !== 0 || (mode & RUN_AS_GROUP) === RUN_AS_GROUP;
     if ((mode & S_IF.MT) !== S_IF.REG || !set) return 0;
-    return uid !== request.uid && (mode & WRITABLE_BY_OTHERS) === 0 ? -ERRNO.EPERM : SETATTR_BITS.killSuidgid;
+    const stranger = request.uid !== 0 && request.uid !== uid && (mode & WRITABLE_BY_OTHERS) === 0;
+    return stranger ? -ERRNO.EPERM : SETATTR_BITS.killSuidgid;
   }
 
   #time(seconds: number, rest: number): bigint {

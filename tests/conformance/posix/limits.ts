@@ -120,6 +120,19 @@ changes("a", lambda fd: call(c.fallocate(fd, 0, ctypes.c_long(0), ctypes.c_long(
 changes("b", lambda fd: call(c.fallocate(fd, 3, ctypes.c_long(0), ctypes.c_long(50))))
 changes("c", lambda fd: os.copy_file_range(os.open("from", os.O_RDONLY), fd, 50))
 `),
+  "chown of nothing by a stranger takes setuid from no file, and setgid from no directory": program(`
+os.chmod(".", 0o777)
+os.close(new("a")); os.chmod("a", 0o6755)
+os.mkdir("d"); os.chmod("d", 0o2777)
+def body():
+    os.setgroups([]); os.setgid(1234); os.setuid(1234)
+    for name in ("a", "d"):
+        try: os.chown(name, -1, -1)
+        except PermissionError: pass
+assert ended(child(body)) == 0
+assert os.stat("a").st_mode & 0o7777 == 0o6755, oct(os.stat("a").st_mode)
+assert os.stat("d").st_mode & 0o7777 == 0o2777, oct(os.stat("d").st_mode)
+`),
   "sticky directory: its owner and the file's may rename and remove, root too": program(`
 os.mkdir("d"); os.chown("d", 1000, 1000); os.chmod("d", 0o1777)
 for name in ("a", "b", "c", "e"): os.close(new("d/" + name)); os.chown("d/" + name, 1001, 1001)
