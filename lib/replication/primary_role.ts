@@ -33,6 +33,7 @@ import { CatchUp } from "./catch_up.ts";
 import type { Copy } from "./copy.ts";
 import { differenceOf, type FileSystem } from "./file_system.ts";
 import { forgetForeignIds, handleMap, rebuildMap } from "./ids_beneath.ts";
+import { LineShare } from "./line_share.ts";
 import { Objects } from "./objects.ts";
 import { orphanKey } from "./orphan_key.ts";
 import { Packing } from "./packing.ts";
@@ -72,7 +73,7 @@ const KEPT_MAX = 64 << 20;
  * with, and with more of it on the way than it applies it never would.
  */
 const KEPT_CATCHING_UP = 1 << 20;
-/** A resync goes no further while so much is kept: what applications write would wait behind it. */
+/** A comparison with a member goes no further while so much is kept: what applications write would wait behind it. */
 const STEP_KEPT_MAX = 256 << 10;
 /** How often a slow peer is offered what is kept. */
 const OFFER_MS = 1;
@@ -165,6 +166,8 @@ export class PrimaryRole {
   /** Looked at when a secondary comes first. */
   #fileSystems: readonly FileSystem[] | null = null;
   #flushedAt = 0;
+  /** Of the session's line. */
+  #share = new LineShare();
 
   constructor(command: ServeCommand, world: PrimaryWorld) {
     this.#world = world;
@@ -232,12 +235,24 @@ export class PrimaryRole {
 
   /** Whether there is work besides requests. */
   get busy(): boolean {
-    return this.#kept <= STEP_KEPT_MAX && this.#catchUp.busy;
+    return this.#mayStep && this.#catchUp.busy;
   }
 
   /** Bytes that the peer has not taken. */
   get #kept(): number {
     return this.sequencer.link?.wire.stream.kept ?? 0;
+  }
+
+  /** Whether a step may add to what the peer has not taken. */
+  get #mayStep(): boolean {
+    const { connected, live } = this.#catchUp;
+    const catchingUp = connected && !live;
+    return catchingUp ? this.#share.allows(this.#kept, this.#sent) : this.#kept <= STEP_KEPT_MAX;
+  }
+
+  /** Bytes that the peer was sent, or is to be. */
+  get #sent(): number {
+    return this.sequencer.link?.wire.sent ?? 0;
   }
 
   #boundKept(): void {
@@ -343,9 +358,11 @@ export class PrimaryRole {
     this.#objects.trim();
     this.#sweep();
     this.#tellTimes();
-    if (this.#kept > STEP_KEPT_MAX) return;
+    if (!this.#mayStep) return;
     try {
+      const before = this.#sent;
       this.#catchUp.step();
+      if (this.#sent > before) this.#share.stepped(this.#kept, this.#sent);
     } catch (error) {
       if (!(error instanceof StreamError)) throw error;
       this.#lost(error.message);
@@ -377,6 +394,7 @@ export class PrimaryRole {
     const packing = peer.version < PACKS ? {} : { packing: this.#packing(stream) };
     const wire = new Wire({ stream, crc32, addressOf, gather: true, ...packing });
     this.#session = peer.session;
+    this.#share = new LineShare();
     const live = plan.mode === "reconcile";
     this.sequencer.link = { wire, live };
     this.#boundKept();

@@ -64,6 +64,7 @@ export class Wire {
   /** What was gathered is. */
   #gatheredResync = false;
   readonly #resyncBytes = { plain: 0, sent: 0 };
+  #sent = 0;
 
   constructor(options: WireOptions) {
     this.#gathered = new Uint8Array(options.gather === true ? GATHERED_MAX : 0);
@@ -78,6 +79,11 @@ export class Wire {
   /** Bytes of frames that {@link resync} made, and what was sent for them. */
   get resyncBytes(): { readonly plain: number; readonly sent: number } {
     return this.#resyncBytes;
+  }
+
+  /** Bytes given to the stream since the session began. */
+  get sent(): number {
+    return this.#sent;
   }
 
   /** For `status`; null: nothing is packed for this peer. */
@@ -192,13 +198,13 @@ export class Wire {
   }
 
   #send({ bytes, start, address, length }: Block, resync: boolean): void {
-    if (!resync) return this.stream.writeAll(address, length);
+    if (!resync) return this.#write(address, length);
     const packing = this.#packing;
     const packed = packing?.pack(bytes.subarray(start, start + length) as Uint8Array<ArrayBuffer>) ?? 0;
     this.#resyncBytes.plain += length;
     if (packing === null || packed === 0) {
       this.#resyncBytes.sent += length;
-      return this.stream.writeAll(address, length);
+      return this.#write(address, length);
     }
     const into = packing.bytes;
     const view = new DataView(into.buffer);
@@ -209,7 +215,12 @@ export class Wire {
       this.#crc32,
     );
     this.#resyncBytes.sent += whole;
-    this.stream.writeAll(this.#packingAddress, whole);
+    this.#write(this.#packingAddress, whole);
+  }
+
+  #write(address: number, length: number): void {
+    this.#sent += length;
+    this.stream.writeAll(address, length);
   }
 
   /** Sends a control frame with a JSON body. */
