@@ -60,6 +60,12 @@ export class Border {
     return excluded && !OWN.every((byte, index) => name[index] === byte);
   }
 
+  /** Whether a name (without NUL) stays on the node in some directory, where it is not known in which: one more than perhaps do. */
+  mayExclude(name: Uint8Array): boolean {
+    return this.#names.some((glob) => glob.matches(name)) ||
+      this.top.some(({ names }) => names.at(-1)?.matches(name) === true);
+  }
+
   /** The way of a directory that has this name (without NUL) in another. */
   below(way: Way, name: Uint8Array): Way {
     if (way.length === 0) return NOWHERE;

@@ -43,6 +43,8 @@ interface Level {
   names: Uint8Array<ArrayBuffer>[];
   /** Nothing was found since the directory was last read from its start. */
   empty: boolean;
+  /** All in it was never replicated. */
+  readonly own: boolean;
   /** Where it lies itself; null for limbo. */
   readonly self: { readonly dirfd: number; readonly name: Uint8Array; readonly held: Held } | null;
 }
@@ -102,7 +104,7 @@ export class Sweeper {
       }
       this.#done("open", fd);
       const into = quarantine === null ? -1 : quarantine.deletedFolder();
-      const level: Level = { fd, into, names: [], empty: false, self: null };
+      const level: Level = { fd, into, names: [], empty: false, own: false, self: null };
       this.#done("read", this.#backing.seekdir(fd, 0n));
       this.#levels.push(level);
       return level;
@@ -160,8 +162,9 @@ export class Sweeper {
       return true;
     }
     let finished = true;
-    if (this.#isOwn(level, held)) finished = this.#keepOwn(level, { name, held });
-    else if (nlink === 1) finished = this.#bury(level, { name, kept, held });
+    if (this.#isOwn(level, name, held) && this.#keepsOwn(level)) {
+      finished = this.#keepOwn(level, { name, held });
+    } else if (nlink === 1) finished = this.#bury(level, { name, kept, held });
     else this.#done("delete", this.#backing.unlinkat(level.fd, name, 0));
     this.#backing.close(fd);
     if (finished) this.removed++;
@@ -182,10 +185,17 @@ export class Sweeper {
     return true;
   }
 
-  /** Of this node alone: it has such an id, or none, since nobody has looked at it. */
-  #isOwn(level: Level, { id }: Held): boolean {
+  /** Of this node alone: it has such an id, or none, since nobody has looked at it, but a name that may be excluded. */
+  #isOwn(level: Level, name: Uint8Array, { id }: Held): boolean {
+    if (id !== 0) return isLocal(id);
+    // On a copy that was put on the disk beforehand nothing has an id.
+    return level.own ||
+      this.#options.objects.mayExclude(this.#root, name.at(-1) === 0 ? name.subarray(0, -1) : name);
+  }
+
+  #keepsOwn(level: Level): boolean {
     const { own, quarantine } = this.#options;
-    return own !== null && quarantine === null && level.self !== null && (id === 0 || isLocal(id));
+    return own !== null && quarantine === null && level.self !== null;
   }
 
   /** A name of it: where it has others, each of them is kept. */
@@ -205,7 +215,8 @@ export class Sweeper {
     const { quarantine } = this.#options;
     const fd = this.#done("read", this.#backing.reopen(held.path, O.RDONLY | O.DIRECTORY));
     const into = quarantine === null ? -1 : quarantine.makeFolder(level.into, kept, held);
-    this.#levels.push({ fd, into, names: [], empty: false, self: { dirfd: level.fd, name, held } });
+    const own = level.self !== null && this.#isOwn(level, name, held);
+    this.#levels.push({ fd, into, names: [], empty: false, own, self: { dirfd: level.fd, name, held } });
   }
 
   #describe(path: number, type: number): Held {

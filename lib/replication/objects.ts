@@ -228,6 +228,11 @@ export class Objects {
     return this.#backing.statx(held.path, stat) >= 0 && stat.ino === ino;
   }
 
+  /** Whether a name (without NUL) in some directory of a root may be one that stays on this node. */
+  mayExclude(root: number, name: Uint8Array): boolean {
+    return this.#roots[root]?.border?.mayExclude(name) === true;
+  }
+
   /** Where a directory that is replicated lies, for the border. */
   wayOf(held: Held): Way {
     const border = this.#roots[held.root]?.border;

@@ -290,6 +290,8 @@ for (const gone of ["while it was away", "before its eyes"]) {
       Deno.writeTextFileSync(`${beneath}/mine.tmp`, "mine");
       Deno.mkdirSync(`${beneath}/cache`);
       Deno.writeTextFileSync(`${beneath}/cache/deep`, "deep");
+      // Put there beforehand, as on a copy that came by courier: it has no id either, and is nobody's own.
+      if (gone === "while it was away") Deno.writeTextFileSync(`${beneath}/seeded`, "seeded");
       // One has been looked at, so it has an id of this node.
       const dir = target.objects.get(id);
       assert(dir !== undefined && typeof target.objects.lookup(dir, terminated("mine.tmp")) !== "number");
