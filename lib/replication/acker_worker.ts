@@ -60,10 +60,19 @@ export interface AckerStart {
   readonly authority: string;
 }
 
+type Ask = Parameters<Shared["pushAsk"]>[0];
+
 const FRAME_BYTES = 2 << 20;
 /** Little answers are answered by hand: header, and the size for a write. */
 const OUT_HEADER = 16;
 const SILENCE_NS = 1e6;
+/**
+ * What the peer asks for and the road has not taken is kept here once the ring is full: after a power cut a secondary names all it
+ * may have touched at once, perhaps before the road is in the session. So much at most, some 300 MB.
+ */
+const ASKS_MAX = 4 << 20;
+/** How often the road is offered what is kept. */
+const OFFER_MS = 2;
 
 interface Peer {
   readonly session: string;
@@ -93,6 +102,8 @@ class AckerThread {
   #progressAt = 0;
   /** What the peer must have for its next acknowledgement to count: many small steps are no progress to who waits. */
   #owed = 0;
+  /** What the ring had no room for, oldest first. */
+  #asks: Ask[] = [];
   /** Which fsyncs, done here, the peer must have done next, by sequence, and since when; 0: none waits for it alone. */
   #fsyncOwed = 0;
   #fsyncSince = 0;
@@ -113,8 +124,9 @@ class AckerThread {
       const waiting = this.#shared.repliesWaiting + this.#shared.fsyncsWaiting > 0;
       // A peer that has nothing to do is not late: the time runs from when somebody waits.
       if (!waiting) this.#progressed();
-      const ready = this.#poll.wait(waiting ? 20 : 200);
+      const ready = this.#poll.wait(this.#asks.length > 0 ? OFFER_MS : waiting ? 20 : 200);
       if (ready > 0) this.#receive();
+      if (this.#asks.length > 0) this.#offerAsks();
       this.#drainReplies();
       if (this.#shared.fsyncsWaiting > 0) this.#drainFsyncs();
       if (ready === 0 && waiting) this.#watch();
@@ -171,6 +183,8 @@ class AckerThread {
     this.#peer?.ack.close();
     this.#peer?.sync.close();
     this.#peer = null;
+    // Of a session that is over: the next one asks anew.
+    this.#asks = [];
   }
 
   #receive(): void {
@@ -267,11 +281,26 @@ class AckerThread {
   }
 
   #push(kind: number, id: number, offset: number, length: number): void {
-    if (this.#shared.pushAsk({ kind, id, offset, length })) return;
-    throw new StreamError(
-      "protocol",
-      "Cannot take what the peer asks for: it asks for more than it was offered",
-    );
+    const ask = { kind, id, offset, length };
+    if (this.#asks.length === 0 && this.#shared.pushAsk(ask)) return;
+    if (this.#asks.length >= ASKS_MAX) {
+      throw new StreamError(
+        "protocol",
+        "Cannot take what the peer asks for: it asks for more than it was offered",
+      );
+    }
+    this.#asks.push(ask);
+  }
+
+  #offerAsks(): void {
+    let taken = 0;
+    for (const ask of this.#asks) {
+      if (!this.#shared.pushAsk(ask)) break;
+      taken++;
+    }
+    if (taken === 0) return;
+    this.#asks = this.#asks.slice(taken);
+    wake(this.#shared.memory.wake.road);
   }
 
   /** Replies whose mutation every member has. */

@@ -118,6 +118,8 @@ const LOG_RESERVE_BYTES = 8 << 20;
 const CHECKPOINT_NS = 10e9;
 /** How long a keeper that is away is asked to drop what nobody needs: applications wait meanwhile. */
 const DROP_MS = 3000;
+/** Between two looks at whether that moment has passed; frames of the peer wake the thread anyway. */
+const DEFERRED_MS = 20;
 /** Objects of a checkpoint that wait for the disk at a time. */
 const CHECKPOINT_WAITING = 4;
 /**
@@ -160,6 +162,8 @@ class RoadThread {
   #role: PrimaryRole | SecondaryRole | null = null;
   #checkpoint: Checkpoint | null = null;
   #checkpointAt = bootNanoseconds();
+  /** Questions how things are that wait for a moment to pass. */
+  readonly #deferred: RoadCommand[] = [];
 
   constructor(start: RoadStart, readonly say: (message: RoadMessage) => void) {
     this.#start = start;
@@ -202,6 +206,9 @@ class RoadThread {
         this.#commands();
         if (this.#role !== role) continue;
       }
+      if (this.#deferred.length > 0 && !this.#passing) {
+        for (const command of this.#deferred.splice(0)) this.#answer(command);
+      }
       if (role === null) continue;
       for (let i = 0; i < fds.length; i++) if (ready > 0 && this.#poll.ready(i + 1) !== 0) role.serve(i);
       if (role instanceof SecondaryRole && role.received) role.serve(0);
@@ -215,24 +222,34 @@ class RoadThread {
   #waitMs(role: PrimaryRole | SecondaryRole | null): number {
     // A full ring empties without waking us.
     if (role !== null && !role.ready) return 1;
+    if (this.#deferred.length > 0) return DEFERRED_MS;
     return this.#checkpoint?.pushed === false ? 2 : role?.pollMs ?? 500;
   }
 
   #commands(): void {
     for (let mail = this.#mail.take(); mail !== undefined; mail = this.#mail.take()) {
       const command = mail as RoadCommand;
-      try {
-        const result = this.#do(command);
-        this.say({ kind: "reply", id: command.id, result });
-      } catch (error) {
-        // The main thread passes it to whoever asked; the thread itself is as it was.
-        this.say({
-          kind: "reply",
-          id: command.id,
-          error: error instanceof Error ? error.message : String(error),
-          ...(error instanceof CopyError && error.code !== null ? { code: error.code } : {}),
-        });
-      }
+      if (command.kind === "status" && this.#passing) this.#deferred.push(command);
+      else this.#answer(command);
+    }
+  }
+
+  get #passing(): boolean {
+    return this.#role instanceof SecondaryRole && this.#role.passing;
+  }
+
+  #answer(command: RoadCommand): void {
+    try {
+      const result = this.#do(command);
+      this.say({ kind: "reply", id: command.id, result });
+    } catch (error) {
+      // The main thread passes it to whoever asked; the thread itself is as it was.
+      this.say({
+        kind: "reply",
+        id: command.id,
+        error: error instanceof Error ? error.message : String(error),
+        ...(error instanceof CopyError && error.code !== null ? { code: error.code } : {}),
+      });
     }
   }
 

@@ -57,6 +57,8 @@ const FDS_MAX = 32768;
 const BUFFER_BYTES = 2 * FRAME_MAX;
 /** Frames applied between two looks at commands. */
 const BURST = 256;
+/** So long a replay may take before it is told that the copy is inconsistent meanwhile. */
+const PASSING_NS = 300e6;
 /** Ids in one frame that tells what was touched. */
 const IDS_PER_FRAME = 65536;
 
@@ -121,6 +123,8 @@ export class SecondaryRole {
   readonly #verify: VerifyTarget;
   /** When a verification found the first difference; 0: none. */
   #differsSince = 0;
+  /** When a hollow replay began, 0: there is none. */
+  #passingSince = 0;
   readonly #bytes = new Uint8Array(BUFFER_BYTES);
   readonly #address = addressOf(this.#bytes);
   readonly #zstd = new Zstd();
@@ -327,9 +331,18 @@ export class SecondaryRole {
     return new Unpacking({ reader, address, codec: this.#zstd, layout, addressOf, label: data.label });
   }
 
+  /**
+   * Whether a replay that may be over at once passes through what is no state that ever was. Who looks meanwhile would drop
+   * a member for what a reconnection takes, a few milliseconds; should the primary die just now, the copy itself refuses to lead.
+   */
+  get passing(): boolean {
+    return this.#passingSince !== 0 && bootNanoseconds() - this.#passingSince < PASSING_NS;
+  }
+
   detach(session: string): void {
     const link = this.#link;
     if (link === null || link.session !== session) return;
+    this.#passingSince = 0;
     this.#link = null;
     if (this.#caughtUp) this.#copy.noteCurrent(this.#world.now().getTime());
     this.#caughtUp = false;
@@ -460,9 +473,11 @@ export class SecondaryRole {
       this.#copy.agreed();
       // Until the last record, what was written in between may show parts of a later time.
       if (hollow !== 1) return;
+      this.#passingSince = bootNanoseconds();
       this.#keepWayBack();
       return this.#copy.setCopy("inconsistent");
     }
+    this.#passingSince = 0;
     this.#copy.setCopy("uptodate");
     this.#world.wayBack.end();
     this.#live();

@@ -238,7 +238,7 @@ export class Shared {
     return true;
   }
 
-  /** Queues what the peer asks for. False when the ring is full: the channel is then at fault and is closed. */
+  /** Queues what the peer asks for. False when the ring is full. */
   pushAsk(entry: { kind: number; id: number; offset: number; length: number }): boolean {
     const tail = this.get(WORD.askTail);
     if (((tail - this.get(WORD.askHead)) | 0) >= ASK_SLOTS) return false;
