@@ -3,7 +3,7 @@
  * that few of their requests find the thread busy.
  *
  * A step delays the requests that come while it is done. Work that is *guaranteed* a share delays no more than one request in
- * {@link PER_DELAYED}, and so leaves the 99th percentile of their latency as it is: so many are served before its next step.
+ * {@link PER_DELAYED} by more than {@link SHORT_MS}, and so leaves the 99th percentile of their latency as it is: so many are served before its next step.
  * Where that takes long, as with few requests, or on a machine that is busy with other things (the time of a step is mostly
  * theirs then), it goes on all the same after {@link PAUSE_MAX_MS}: both get on.
  *
@@ -14,6 +14,8 @@
 const SILENT_MS = 5;
 /** Of so many requests one may find the thread busy. */
 const PER_DELAYED = 128;
+/** A step that took no longer delayed nobody by what counts: many small objects are compared in many such. */
+const SHORT_MS = 0.5;
 /** After so long work that is guaranteed takes a step: 40 a second at least. */
 const PAUSE_MAX_MS = 25;
 
@@ -30,6 +32,7 @@ export class Pace {
   /** Requests before the step taken last was over; those that were waiting then, once they are served. */
   #before = 0;
   #delayed = 0;
+  #short = false;
 
   /** @param guaranteed the work must get on, however little time applications leave. */
   constructor(share: number, guaranteed = false) {
@@ -53,7 +56,7 @@ export class Pace {
     if (!this.affords(now)) return false;
     if (!this.active(now)) return true;
     if (!this.#guaranteed) return now >= this.#next;
-    const enough = requests - this.#before >= this.#delayed * PER_DELAYED;
+    const enough = this.#short || requests - this.#before >= this.#delayed * PER_DELAYED;
     return now >= this.#latest || (enough && now >= this.#next);
   }
 
@@ -73,6 +76,7 @@ export class Pace {
     this.#latest = now + PAUSE_MAX_MS;
     this.#before = Math.max(0, this.#requests);
     this.#delayed = 0;
+    this.#short = now - began <= SHORT_MS;
     if (bytesPerSecond > 0 && bytes > 0) {
       this.#bytesNext = Math.max(this.#bytesNext, began) + bytes / bytesPerSecond * 1000;
     }

@@ -24,9 +24,9 @@ Deno.test("Pace gives a step its share of the time beside applications", () => {
 Deno.test("Pace lets one request in 128 find the thread busy", () => {
   const pace = new Pace(0.5, true);
   pace.allows(1000, 7);
-  pace.took(1000, 1000.1);
+  pace.took(1000, 1001);
   let requests = 7;
-  let at = 1000.1;
+  let at = 1001;
   while (!pace.allows(at, ++requests)) at += 0.02;
   assertEquals(requests, 7 + 128);
 });
@@ -34,9 +34,9 @@ Deno.test("Pace lets one request in 128 find the thread busy", () => {
 Deno.test("Pace counts all that waited for a step, where many requests are under way at a time", () => {
   const pace = new Pace(0.5, true);
   pace.allows(1000, 7);
-  pace.took(1000, 1000.1);
+  pace.took(1000, 1001);
   let requests = 7 + 4;
-  let at = 1000.1;
+  let at = 1001;
   while (!pace.allows(at, requests)) {
     at += 0.01;
     requests++;
@@ -64,4 +64,14 @@ Deno.test("Pace keeps to a bandwidth also while applications are silent", () => 
   pace.took(30, 31, 1_000_000, 50_000_000);
   assertEquals(pace.allows(49, 7), false);
   assertEquals(pace.allows(50, 7), true);
+});
+
+Deno.test("Pace.allows() lets short steps follow one another by their part of the time alone", () => {
+  const pace = new Pace(0.1, true);
+  pace.allows(0, 0);
+  pace.took(0, 0.4);
+  // Ten requests have waited for it, for 0.4 ms at most.
+  assertEquals([pace.allows(2, 10), pace.allows(4.1, 11)], [false, true]);
+  pace.took(10, 11);
+  assertEquals([pace.allows(12, 20), pace.allows(21, 21)], [false, false]);
 });

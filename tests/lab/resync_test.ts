@@ -29,7 +29,8 @@ i = 0
 while not os.path.exists("/run/lab/stop"):
     i += 1
     with open("${DATA}/d%d/f%d" % (i * 7 % ${FILES} // 1000, i * 7 % ${FILES}), "wb") as f: f.write(b"%09d" % i)
-    if i % 50 == 0: os.rename("${DATA}/d1/f%d" % (1000 + i // 50), "${DATA}/d2/moved%d" % i)
+    # As long as there are such files: a slow machine gets further.
+    if i % 50 == 0 and i < 50000: os.rename("${DATA}/d1/f%d" % (1000 + i // 50), "${DATA}/d2/moved%d" % i)
     time.sleep(0.001)
 `;
 
