@@ -471,7 +471,6 @@ const direct: Backing = {
 
 /** The real backing file system. */
 export const backing: Backing = {
-  ...direct,
   openat: repeated(direct.openat),
   reopen: repeated(direct.reopen),
   openByHandle: repeated(direct.openByHandle),
@@ -506,6 +505,11 @@ export const backing: Backing = {
   listxattr: repeated(direct.listxattr),
   flistxattr: repeated(direct.flistxattr),
   removexattr: repeated(direct.removexattr),
+  // These answer no errno, or nothing.
+  dropCache: direct.dropCache,
+  prefetch: direct.prefetch,
+  readAhead: direct.readAhead,
+  umask: direct.umask,
   // The second of two closes may be somebody else's descriptor, and an error of a disk is told once.
   close: once(direct.close),
   fsync: once(direct.fsync),
