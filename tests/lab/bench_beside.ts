@@ -4,10 +4,7 @@
  *
  * @module
  */
-import { type Cluster, DATA, MODULE } from "./cluster.ts";
-
-/** What a node knows of its copy: without it everything is compared, and what is equal is not sent. */
-export const FORGET = `rm -rf /var/lib/binome/modules/${MODULE}/log`;
+import { type Cluster, DATA, FORGET, MODULE } from "./cluster.ts";
 
 /** Where fio keeps its log: one line for each write. */
 const LOG = "/run/lab/shared/beside";

@@ -7,8 +7,8 @@
  *
  * @module
  */
-import { beside, FORGET } from "./bench_beside.ts";
-import { Cluster, DATA, MODULE } from "./cluster.ts";
+import { beside } from "./bench_beside.ts";
+import { Cluster, DATA, FORGET, MODULE } from "./cluster.ts";
 
 const HELP = `scripts/bench resync [--json FILE] [--mib N] [--files N] [--seconds N]
 

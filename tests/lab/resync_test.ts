@@ -3,7 +3,7 @@
  * application writes.
  */
 import { assert, assertEquals } from "@std/assert";
-import { Cluster, DATA, MODULE, PATIENT, story } from "./cluster.ts";
+import { Cluster, DATA, FORGET, MODULE, PATIENT, story } from "./cluster.ts";
 import { type NodeName, until } from "./lab.ts";
 
 const FILES = 24_000;
@@ -12,8 +12,6 @@ const ENOUGH = 12_000;
 /** A machine that is quick may be through before it is interrupted: then once more. */
 const TRIES = 5;
 const LIMIT_MS = 120_000;
-/** What a node knows of its copy: without it everything is compared. */
-const FORGET = `rm -rf /var/lib/binome/modules/${MODULE}/log`;
 
 const MAKE = `import os
 for i in range(${FILES}):
