@@ -5,8 +5,7 @@
  */
 
 import { cbytes, sameBytes } from "../replication/bytes.ts";
-import { NAMELESS } from "../replication/own_names.ts";
-import { LIMBO_NAME } from "../replication/objects.ts";
+import { LIMBO_NAME, NAMELESS } from "../replication/own_names.ts";
 
 const HIDDEN: readonly Uint8Array[] = [
   cbytes(LIMBO_NAME),

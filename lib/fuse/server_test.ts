@@ -2,7 +2,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { Pair, Primary, type Reply } from "../../tests/sim/data_road.ts";
 import { body, idOf, Kernel } from "../../tests/sim/kernel.ts";
 import { Killed, latin1 } from "../../tests/sim/memory_backing.ts";
-import { LIMBO_NAME } from "../replication/objects.ts";
+import { LIMBO_NAME } from "../replication/own_names.ts";
 import { WORD } from "../replication/shared.ts";
 import { ERRNO } from "./errno.ts";
 import { ATTR } from "./layout.ts";

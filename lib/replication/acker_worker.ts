@@ -23,7 +23,7 @@ import {
 } from "./frame.ts";
 import { ACK, ASK_KIND, CONTROL, sessionNumber } from "./mutation.ts";
 import { INFLIGHT } from "./inflight.ts";
-import { FSYNC, Mailbox, REPLY, Shared, type SharedMemory, WORD } from "./shared.ts";
+import { type Ask, FSYNC, Mailbox, REPLY, Shared, type SharedMemory, WORD } from "./shared.ts";
 import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
 
 /** Commands to this thread. */
@@ -59,8 +59,6 @@ export interface AckerStart {
   readonly memory: SharedMemory;
   readonly authority: string;
 }
-
-type Ask = Parameters<Shared["pushAsk"]>[0];
 
 const FRAME_BYTES = 2 << 20;
 /** Little answers are answered by hand: header, and the size for a write. */

@@ -13,6 +13,7 @@
 
 import { createHash } from "node:crypto";
 import { Glob } from "../glob.ts";
+import { OWN_PREFIX } from "./own_names.ts";
 
 /** Ids of objects that stay on their node: this and what the primary's allocator gives. */
 export const LOCAL_FIRST = 2 ** 52;
@@ -32,20 +33,20 @@ export type Way = readonly { readonly names: readonly Glob[]; readonly done: num
 
 const NOWHERE: Way = [];
 
-/** Names that begin so are Binome's own, such as where files without a name are: those are replicated, whatever `.*` says. */
-const OWN = new TextEncoder().encode(".binome");
-
 /** The border within one replicated directory. */
 export class Border {
   readonly #names: readonly Glob[];
   /** Where all patterns of paths begin. */
   readonly top: Way;
+  /** Where nothing but the last name of each is left. */
+  readonly #ends: Way;
 
   /** @throws {SyntaxError} for a pattern that {@link faultOf} finds fault with. */
   constructor(patterns: readonly string[]) {
     this.#names = patterns.filter((pattern) => !pattern.includes("/")).map((pattern) => new Glob(pattern));
     const paths = patterns.filter((pattern) => pattern.includes("/"));
     this.top = paths.map((path) => ({ names: namesOf(path), done: 0 }));
+    this.#ends = this.top.map(({ names }) => ({ names, done: names.length - 1 }));
   }
 
   /** Whether it depends on where a directory lies. */
@@ -57,13 +58,13 @@ export class Border {
   excludes(way: Way, name: Uint8Array): boolean {
     const excluded = this.#names.some((glob) => glob.matches(name)) ||
       way.some(({ names, done }) => done === names.length - 1 && names[done]?.matches(name) === true);
-    return excluded && !OWN.every((byte, index) => name[index] === byte);
+    // What is Binome's own is replicated, whatever `.*` says.
+    return excluded && !OWN_PREFIX.every((byte, index) => name[index] === byte);
   }
 
   /** Whether a name (without NUL) stays on the node in some directory, where it is not known in which: one more than perhaps do. */
   mayExclude(name: Uint8Array): boolean {
-    return this.#names.some((glob) => glob.matches(name)) ||
-      this.top.some(({ names }) => names.at(-1)?.matches(name) === true);
+    return this.excludes(this.#ends, name);
   }
 
   /** The way of a directory that has this name (without NUL) in another. */

@@ -14,6 +14,11 @@ export function cbytes(text: string): Uint8Array<ArrayBuffer> {
   return terminated;
 }
 
+/** A name without the NUL behind it, whether there is one or not. */
+export function withoutNul<T extends Uint8Array>(name: T): Uint8Array<T["buffer"]> {
+  return (name.at(-1) === 0 ? name.subarray(0, -1) : name) as Uint8Array<T["buffer"]>;
+}
+
 /** Offset of the first NUL from `start`, or `end`. */
 export function nulFrom(bytes: Uint8Array, start: number, end: number): number {
   let at = start;

@@ -317,14 +317,7 @@ export class FrameReader {
 
   /** Shows each frame behind the current one that is here whole and sound; {@link next} gives them out later. */
   ahead(visit: (offset: number, length: number) => void): void {
-    const { header, measure, verify } = this.#layout;
-    for (let at = this.#next; this.#end - at >= header;) {
-      const length = measure(this.view, at);
-      if (typeof length === "string" || this.#end - at < length) return;
-      if (verify(this.bytes, this.view, at, length) !== null) return;
-      visit(at, length);
-      at += length;
-    }
+    visitFrames(this.#layout, this, { from: this.#next, to: this.#end }, visit);
   }
 
   /** Receives until `length` bytes from `#next` are here. */
@@ -350,5 +343,21 @@ export class FrameReader {
       "protocol",
       `Cannot read a frame from ${this.#stream.label}: ${reason}; the channel is closed`,
     );
+  }
+}
+
+/** Shows each frame that lies in a range of memory whole and sound, up to the first that does not. */
+export function visitFrames(
+  { header, measure, verify }: FrameLayout,
+  { bytes, view }: { readonly bytes: Uint8Array; readonly view: DataView },
+  { from, to }: { readonly from: number; readonly to: number },
+  visit: (offset: number, length: number) => void,
+): void {
+  for (let at = from; to - at >= header;) {
+    const length = measure(view, at);
+    if (typeof length === "string" || to - at < length) return;
+    if (verify(bytes, view, at, length) !== null) return;
+    visit(at, length);
+    at += length;
   }
 }

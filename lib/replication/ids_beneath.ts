@@ -11,7 +11,7 @@ import type { FileHandle } from "../system/handle.ts";
 import { O, S_IF } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
 import { type Border, isLocal, serialOf, type Way } from "./border.ts";
-import { printable } from "./bytes.ts";
+import { printable, withoutNul } from "./bytes.ts";
 import { CopyError } from "./copy.ts";
 import { ownLevels } from "./own_names.ts";
 import { FIRST_ID, type HandleMap, type Objects, type RootDirectory } from "./objects.ts";
@@ -176,7 +176,7 @@ function walk(
         const { name } = entries;
         const child = backing.openat(fd, name, O.PATH | O.NOFOLLOW, 0);
         if (child < 0) continue;
-        const bare = name.at(-1) === 0 ? name.subarray(0, -1) : name;
+        const bare = withoutNul(name);
         const local = next.local || ((own ?? 0) === 0 && border?.excludes(way, bare) === true);
         visit(child, { root, local, name });
         if (entries.type === DT.DIR) {

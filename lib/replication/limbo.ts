@@ -17,7 +17,8 @@ import { IdNumbers } from "./id_numbers.ts";
 import { IdSet } from "./id_set.ts";
 import { LimboDirectories } from "./limbo_directory.ts";
 import type { Mutation } from "./mutation.ts";
-import { FIRST_ID, type Held, ID_XATTR, LIMBO_NAME, type Objects } from "./objects.ts";
+import { FIRST_ID, type Held, ID_XATTR, type Objects } from "./objects.ts";
+import { LIMBO_NAME } from "./own_names.ts";
 import { makeObject } from "./tree.ts";
 import { Whereabouts } from "./whereabouts.ts";
 

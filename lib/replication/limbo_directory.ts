@@ -9,7 +9,8 @@ import { Dirents } from "../system/dirents.ts";
 import { AT, O } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
 import { cbytes } from "./bytes.ts";
-import { type Held, LIMBO_NAME, type Objects } from "./objects.ts";
+import type { Held, Objects } from "./objects.ts";
+import { LIMBO_NAME } from "./own_names.ts";
 import { setMtime } from "./tree.ts";
 
 const ENOENT = 2;

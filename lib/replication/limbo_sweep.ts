@@ -10,7 +10,7 @@ import { Dirents } from "../system/dirents.ts";
 import { AT, O, S_IF } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
 import { isLocal } from "./border.ts";
-import { cbytes } from "./bytes.ts";
+import { cbytes, withoutNul } from "./bytes.ts";
 import { ApplyError } from "./follower.ts";
 import type { Limbo } from "./limbo.ts";
 import type { Held, Objects } from "./objects.ts";
@@ -190,7 +190,7 @@ export class Sweeper {
     if (id !== 0) return isLocal(id);
     // On a copy that was put on the disk beforehand nothing has an id.
     return level.own ||
-      this.#options.objects.mayExclude(this.#root, name.at(-1) === 0 ? name.subarray(0, -1) : name);
+      this.#options.objects.mayExclude(this.#root, withoutNul(name));
   }
 
   #keepsOwn(level: Level): boolean {

@@ -15,7 +15,7 @@ import { FileHandle } from "../system/handle.ts";
 import { O, S_IF, XATTR } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
 import { type Border, isLocal, LOCAL_FIRST, serialOf, type Way } from "./border.ts";
-import { cbytes } from "./bytes.ts";
+import { cbytes, withoutNul } from "./bytes.ts";
 import { NAMELESS } from "./own_names.ts";
 import { Whereabouts } from "./whereabouts.ts";
 
@@ -23,8 +23,6 @@ import { Whereabouts } from "./whereabouts.ts";
 export const ID_XATTR = "trusted.binome.id";
 /** What the mount hides: our own attributes. */
 export const OWN_XATTR_PREFIX = "trusted.binome.";
-/** Where a resync keeps objects that have no name for a moment: in the root beneath, hidden by the mount. */
-export const LIMBO_NAME = ".binome";
 /** Ids below are the roots of the module's directories: root k has id k + 1. */
 export const FIRST_ID = 16;
 /** Ids are reserved in blocks, so that no power cut makes one be given twice. */
@@ -214,8 +212,7 @@ export class Objects {
     if (!this.#bordered) return false;
     if (isLocal(parent.id)) return true;
     const border = this.#roots[parent.root]?.border;
-    const bare = name.at(-1) === 0 ? name.subarray(0, -1) : name;
-    return border?.excludes(this.wayOf(parent), bare) === true && !this.#isNameless(parent);
+    return border?.excludes(this.wayOf(parent), withoutNul(name)) === true && !this.#isNameless(parent);
   }
 
   /** Whether names in this directory are numbers that we gave: no pattern of a person is about those. */
@@ -247,7 +244,7 @@ export class Objects {
   onTheWay(parent: Held, name: Uint8Array): boolean {
     const border = this.#roots[parent.root]?.border;
     if (border === undefined || !border.winding || isLocal(parent.id)) return false;
-    return border.below(this.wayOf(parent), name.at(-1) === 0 ? name.subarray(0, -1) : name).length > 0;
+    return border.below(this.wayOf(parent), withoutNul(name)).length > 0;
   }
 
   #wayTo(held: Held, border: Border): Way {

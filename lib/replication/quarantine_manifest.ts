@@ -4,6 +4,7 @@
  * @module
  */
 
+import { withoutNul } from "./bytes.ts";
 import type { ObjectState } from "./object_state.ts";
 
 /** One line of the manifest. */
@@ -53,7 +54,7 @@ export function attributesOf({ mode, uid, gid, rdev, size, mtime, target, xattrs
  * U+DC80 on, which `os.fsencode()` of Python turns back.
  */
 export function readable(name: Uint8Array): string {
-  const bytes = name.at(-1) === 0 ? name.subarray(0, -1) : name;
+  const bytes = withoutNul(name);
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {

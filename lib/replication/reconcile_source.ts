@@ -22,6 +22,7 @@ import { ASK_KIND, CONTROL } from "./mutation.ts";
 import { BLOCK_BYTES, costOf, encodeObject, type Entry, PART, setContent } from "./object_frame.ts";
 import { absentState, type ObjectState, StateKeeper } from "./object_state.ts";
 import { FIRST_ID, type Held, type Objects } from "./objects.ts";
+import type { Ask } from "./shared.ts";
 import { StreamError } from "./stream.ts";
 import { type NameListing, openListing, type Survey, SurveySource } from "./survey_source.ts";
 import type { Wire } from "./wire.ts";
@@ -35,15 +36,6 @@ const INLINE_BYTES = 16 * 1024;
 const FILES_MAX = 64;
 /** Bytes of directory entries read in a step, about 60 names: each is looked up, and mutations wait meanwhile. */
 const LISTING_BYTES = 2048;
-
-/** What the target asked for, as it comes out of the ask ring. */
-export interface Ask {
-  /** {@link ASK_KIND} */
-  readonly kind: number;
-  readonly id: number;
-  readonly offset: number;
-  readonly length: number;
-}
 
 /** What {@link ReconcileSource} needs. */
 export interface ReconcileSourceOptions {

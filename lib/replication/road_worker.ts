@@ -118,7 +118,7 @@ const LOG_RESERVE_BYTES = 8 << 20;
 const CHECKPOINT_NS = 10e9;
 /** How long a keeper that is away is asked to drop what nobody needs: applications wait meanwhile. */
 const DROP_MS = 3000;
-/** Between two looks at whether that moment has passed; frames of the peer wake the thread anyway. */
+/** A question that waits for the end of a replay is looked at so often; frames of the peer wake the thread anyway. */
 const DEFERRED_MS = 20;
 /** Objects of a checkpoint that wait for the disk at a time. */
 const CHECKPOINT_WAITING = 4;
@@ -162,7 +162,7 @@ class RoadThread {
   #role: PrimaryRole | SecondaryRole | null = null;
   #checkpoint: Checkpoint | null = null;
   #checkpointAt = bootNanoseconds();
-  /** Questions how things are that wait for a moment to pass. */
+  /** Questions how things are that wait, see {@link SecondaryRole.passing}. */
   readonly #deferred: RoadCommand[] = [];
 
   constructor(start: RoadStart, readonly say: (message: RoadMessage) => void) {

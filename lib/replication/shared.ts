@@ -55,6 +55,15 @@ export const ASK_SLOTS = 65536;
 export const DISK = { token: 0, fd: 8, flags: 12, slot: 16, bytes: 32 } as const;
 /** Flags of a disk entry. */
 export const DISK_FLAG = { dataOnly: 1, checkpoint: 2, barrier: 4, fileSystem: 8 } as const;
+/** What the target of a comparison asks for, as it goes through the ask ring. */
+export interface Ask {
+  /** `ASK_KIND` of `mutation.ts`. */
+  readonly kind: number;
+  readonly id: number;
+  readonly offset: number;
+  readonly length: number;
+}
+
 /** Layout of one entry of the ask ring, 32 bytes: id f64 · offset f64 · length f64 · kind i32. */
 export const ASK = { id: 0, offset: 8, length: 16, kind: 24, bytes: 32 } as const;
 
@@ -239,7 +248,7 @@ export class Shared {
   }
 
   /** Queues what the peer asks for. False when the ring is full. */
-  pushAsk(entry: { kind: number; id: number; offset: number; length: number }): boolean {
+  pushAsk(entry: Ask): boolean {
     const tail = this.get(WORD.askTail);
     if (((tail - this.get(WORD.askHead)) | 0) >= ASK_SLOTS) return false;
     const at = (tail & (ASK_SLOTS - 1)) * ASK.bytes;
@@ -252,7 +261,7 @@ export class Shared {
   }
 
   /** Takes what the peer asked for, or undefined. */
-  takeAsk(): { kind: number; id: number; offset: number; length: number } | undefined {
+  takeAsk(): Ask | undefined {
     const head = this.get(WORD.askHead);
     if (head === this.get(WORD.askTail)) return undefined;
     const at = (head & (ASK_SLOTS - 1)) * ASK.bytes;

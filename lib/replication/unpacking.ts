@@ -9,7 +9,7 @@
 
 import { OFFSET } from "../journal/record.ts";
 import { u64 } from "./bytes.ts";
-import { FRAME_HEADER, FRAME_MAX, type FrameLayout, type FrameReader } from "./frame.ts";
+import { FRAME_HEADER, FRAME_MAX, type FrameLayout, type FrameReader, visitFrames } from "./frame.ts";
 import { CONTROL } from "./mutation.ts";
 import type { Codec } from "./packing.ts";
 import { StreamError } from "./stream.ts";
@@ -75,14 +75,7 @@ export class Unpacking {
   /** Shows each frame behind the current one that is here whole and sound, of those that lie in the same memory. */
   ahead(visit: (offset: number, length: number) => void): void {
     if (this.bytes === this.#options.reader.bytes) return this.#options.reader.ahead(visit);
-    const { measure, verify, header } = this.#options.layout;
-    for (let at = this.#next; this.#end - at >= header;) {
-      const length = measure(this.view, at);
-      if (typeof length === "string" || this.#end - at < length) return;
-      if (verify(this.bytes, this.view, at, length) !== null) return;
-      visit(at, length);
-      at += length;
-    }
+    visitFrames(this.#options.layout, this, { from: this.#next, to: this.#end }, visit);
   }
 
   #unpack(): boolean {

@@ -57,6 +57,11 @@ function receiver(bytes: Uint8Array, grain: number = bytes.length, codec: Pick<C
   return new Unpacking({ reader, address, codec, layout, addressOf: memory.addressOf, label: "node1 test" });
 }
 
+/** Packs whatever shrinks. */
+function eager(): Packing {
+  return new Packing({ codec: CODEC, now: () => 0, line: () => null, kept: () => 1, bandwidth: null });
+}
+
 /** What a wire sends, of a resync where `packs`. */
 function sent(packs: boolean, send: (wire: Wire) => void): Uint8Array<ArrayBuffer> {
   const memory = new Memory();
@@ -64,13 +69,7 @@ function sent(packs: boolean, send: (wire: Wire) => void): Uint8Array<ArrayBuffe
   const stream = {
     writeAll: (address: number, length: number) => void chunks.push(memory.at(address, length).slice()),
   } as unknown as Stream;
-  const packing = new Packing({
-    codec: CODEC,
-    now: () => 0,
-    line: () => null,
-    kept: () => 1,
-    bandwidth: null,
-  });
+  const packing = eager();
   const wire = new Wire({
     stream,
     crc32,
@@ -139,13 +138,7 @@ Deno.test("Wire packs nothing but what a resync sends", () => {
   const stream = {
     writeAll: (address: number, length: number) => void ops.push(memory.at(address, length)[OFFSET.op] ?? 0),
   } as unknown as Stream;
-  const packing = new Packing({
-    codec: CODEC,
-    now: () => 0,
-    line: () => null,
-    kept: () => 1,
-    bandwidth: null,
-  });
+  const packing = eager();
   const wire = new Wire({ stream, crc32, addressOf: memory.addressOf, gather: true, packing });
   wire.control(CONTROL.data, { id: 1 }, 2000);
   wire.resync(() => wire.control(CONTROL.data, { id: 2 }, 2000));

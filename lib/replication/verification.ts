@@ -12,7 +12,7 @@ import type { Verified, Verifying } from "../journal/meta.ts";
 import type { Copy } from "./copy.ts";
 import { CONTROL } from "./mutation.ts";
 import { Pace } from "./pace.ts";
-import type { Ask } from "./reconcile_source.ts";
+import type { Ask } from "./shared.ts";
 import type { VerifySource } from "./verify_source.ts";
 import type { Wire } from "./wire.ts";
 

@@ -23,7 +23,7 @@ import { ASK_KIND, CONTROL } from "./mutation.ts";
 import { BLOCK_BYTES, encodeObject, setContent } from "./object_frame.ts";
 import type { ObjectState } from "./object_state.ts";
 import { FIRST_ID, type Held, type Objects } from "./objects.ts";
-import type { Ask } from "./reconcile_source.ts";
+import type { Ask } from "./shared.ts";
 import { StreamError } from "./stream.ts";
 import { FINGERPRINT_BYTES, NAMES, putName } from "./verify_frame.ts";
 import type { Wire } from "./wire.ts";

@@ -6,7 +6,7 @@ import { crc32 } from "node:zlib";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { OFFSET } from "../../lib/journal/record.ts";
 import { ASK_KIND } from "../../lib/replication/mutation.ts";
-import type { Ask } from "../../lib/replication/reconcile_source.ts";
+import type { Ask } from "../../lib/replication/shared.ts";
 import type { Stream } from "../../lib/replication/stream.ts";
 import type { Difference } from "../../lib/replication/verify_frame.ts";
 import { VerifySource } from "../../lib/replication/verify_source.ts";

@@ -10,7 +10,7 @@ import { Dirents } from "../../system/dirents.ts";
 import { AT, O, S_IF } from "../../system/linux.ts";
 import { Statx } from "../../system/statx.ts";
 import { cbytes } from "../bytes.ts";
-import { LIMBO_NAME } from "../objects.ts";
+import { LIMBO_NAME } from "../own_names.ts";
 import { setMtime } from "../tree.ts";
 
 const ENOENT = 2;
