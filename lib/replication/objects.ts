@@ -363,8 +363,10 @@ export class Objects {
     this.#handles.delete(id);
   }
 
-  /** Takes an orphan that a former process of ours held. */
+  /** Takes an orphan that a former process of ours held; what is not that object is closed. */
   adoptOrphan(id: number, fd: number): void {
+    // A keeper that hung may have copied the descriptor late, when its number was another file's.
+    if (this.readId(fd) !== id) return void this.#backing.close(fd);
     const root = (this.#handles.get(id, this.#handle) ?? 0) >>> 16;
     const held = this.#enter(id, root, S_IF.REG, fd);
     held.io = fd;

@@ -73,6 +73,16 @@ Deno.test("Objects.adoptOrphan() takes what still has a name as an object as any
   assertEquals(of.objects.orphans(), []);
 });
 
+Deno.test("Objects.adoptOrphan() closes what is another object: a keeper that hung copied its number too late", () => {
+  const of = ground();
+  const { id } = file(of, "a");
+  const fd = of.node.fs.dup(file(of, "b").path);
+  of.objects.close();
+  const before = of.node.fs.openCount;
+  of.objects.adoptOrphan(id, fd);
+  assertEquals([of.objects.peek(id), of.node.fs.openCount], [undefined, before - 1]);
+});
+
 Deno.test("Objects.unknownBelow makes what a former process may have opened count as open", () => {
   const of = ground();
   const old = file(of, "old").id;

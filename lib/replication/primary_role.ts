@@ -35,7 +35,6 @@ import { differenceOf, type FileSystem } from "./file_system.ts";
 import { forgetForeignIds, handleMap, rebuildMap } from "./ids_beneath.ts";
 import { LineShare } from "./line_share.ts";
 import { Objects } from "./objects.ts";
-import { orphanKey } from "./orphan_key.ts";
 import { Packing } from "./packing.ts";
 import type { Plan } from "./position.ts";
 import { Room } from "./room.ts";
@@ -498,8 +497,8 @@ export class PrimaryRole {
   }
 
   /** Orphans and the descriptors that keep them, for a keeper that was restarted. */
-  orphans(): { readonly key: string; readonly fd: number }[] {
-    return this.#objects.keptDescriptors().map(({ id, fd }) => ({ key: orphanKey(id), fd }));
+  orphans(): { readonly id: number; readonly fd: number }[] {
+    return this.#objects.keptDescriptors();
   }
 
   /** A descriptor to sync the object by, the caller's to close; −1 when there is nothing to sync. */

@@ -20,7 +20,8 @@ import { Authority, bootNanoseconds, drainWake, pause, PollSet, wake } from "../
 import { Copy, CopyError } from "./copy.ts";
 import { readFileSystems } from "./file_system.ts";
 import { INFLIGHT } from "./inflight.ts";
-import { ORPHAN_PREFIX, orphanKey } from "./orphan_key.ts";
+import { orphanKey } from "./orphan_key.ts";
+import { OrphanKeeping } from "./orphan_keeping.ts";
 import { type Plan, planFor, readPosition, type Verdict } from "./position.ts";
 import { type PrimaryMessage, PrimaryRole, type ServeCommand } from "./primary_role.ts";
 import { type FollowCommand, type SecondaryMessage, SecondaryRole } from "./secondary_role.ts";
@@ -116,8 +117,6 @@ export interface RoadStart {
 const LOG_RESERVE_BYTES = 8 << 20;
 /** What was touched is synced this often, so that a power cut leaves little to compare. */
 const CHECKPOINT_NS = 10e9;
-/** How long a keeper that is away is asked to drop what nobody needs: applications wait meanwhile. */
-const DROP_MS = 3000;
 /** A question that waits for the end of a replay is looked at so often; frames of the peer wake the thread anyway. */
 const DEFERRED_MS = 20;
 /** Objects of a checkpoint that wait for the disk at a time. */
@@ -155,8 +154,7 @@ class RoadThread {
   });
   readonly #copy: Copy;
   readonly #keeper: KeeperLine;
-  /** The last file was kept without the keeper. */
-  #alone = false;
+  readonly #orphans: OrphanKeeping;
   readonly #authority: Authority;
   readonly #wayBack: RoadWayBack;
   #role: PrimaryRole | SecondaryRole | null = null;
@@ -170,6 +168,13 @@ class RoadThread {
     this.#shared = new Shared(start.memory, memoryAt(start.memory.inflight, INFLIGHT.bytes));
     this.#mail = new Mailbox(start.memory.mail.road);
     this.#keeper = new KeeperLine(`${start.run}/keeper.sock`);
+    this.#orphans = new OrphanKeeping({
+      line: this.#keeper,
+      module: start.module,
+      pid: start.pid,
+      log: (message) => this.say({ kind: "log", message }),
+      now: bootNanoseconds,
+    });
     this.#authority = new Authority(`${start.run}/${start.module}.authority`);
     this.#storage = FileStorage.open(`${start.state}/modules/${start.module}/log`, LOG_RESERVE_BYTES);
     this.#copy = Copy.open({
@@ -209,6 +214,7 @@ class RoadThread {
       if (this.#deferred.length > 0 && !this.#passing) {
         for (const command of this.#deferred.splice(0)) this.#answer(command);
       }
+      if (this.#orphans.waiting) this.#orphans.step();
       if (role === null) continue;
       for (let i = 0; i < fds.length; i++) if (ready > 0 && this.#poll.ready(i + 1) !== 0) role.serve(i);
       if (role instanceof SecondaryRole && role.received) role.serve(0);
@@ -286,7 +292,7 @@ class RoadThread {
       case "difference":
         return this.#primary().onDifference(command.object);
       case "orphans":
-        return this.#role?.orphans() ?? [];
+        return this.#role?.orphans().map(({ id, fd }) => ({ key: orphanKey(id), fd })) ?? [];
       case "drain":
         return { drained: this.#primary().drain(), sequence: this.#copy.journal.last };
       case "release":
@@ -337,8 +343,8 @@ class RoadThread {
       shared: this.#shared,
       authority: this.#authority,
       say: (message) => this.say(message),
-      keepOrphan: (id, fd) => this.#keep(id, fd),
-      dropOrphan: (id) => this.#drop(id),
+      keepOrphan: (id, fd) => this.#orphans.keep(id, fd),
+      dropOrphan: (id) => this.#orphans.drop(id),
       now: () => new Date(clock.wall()),
       scrubMs: this.#start.scrubMs,
       resyncBandwidth: this.#start.resyncBandwidth,
@@ -356,8 +362,8 @@ class RoadThread {
       quarantine: `${this.#start.state}/quarantine/${this.#start.module}`,
       now: () => new Date(clock.wall()),
       say: (message) => this.say(message),
-      keepOrphan: (id, fd) => this.#keep(id, fd),
-      dropOrphan: (id) => this.#drop(id),
+      keepOrphan: (id, fd) => this.#orphans.keep(id, fd),
+      dropOrphan: (id) => this.#orphans.drop(id),
       pause: () => pause(200),
       refusal: this.#refusal,
       wayBack: this.#wayBack.open(command.mounts.map((mount) => mount.backing)),
@@ -421,32 +427,10 @@ class RoadThread {
   #leaveRole(): void {
     const role = this.#role;
     this.#role = null;
+    const orphans = role?.orphans() ?? [];
     role?.close();
     this.#wayBack.close();
-    if (role !== null) {
-      this.#keeper.call("drop", { module: this.#start.module, prefix: ORPHAN_PREFIX }, DROP_MS);
-    }
-  }
-
-  /**
-   * Without a keeper this process alone holds the file: a keeper that comes takes it over with everything else, however long its
-   * start takes. Only the death of both in between would end it; to refuse would be an error to the application for certain.
-   */
-  #keep(id: number, fd: number): boolean {
-    const { module, pid } = this.#start;
-    const called = this.#keeper.call("keep", { module, key: orphanKey(id), pid, fd });
-    if (called === "away" && !this.#alone) {
-      this.say({
-        kind: "log",
-        message: "no keeper answers: what loses its name while it is open is held here alone",
-      });
-    }
-    this.#alone = called === "away";
-    return called !== "refused";
-  }
-
-  #drop(id: number): void {
-    this.#keeper.call("drop", { module: this.#start.module, key: orphanKey(id) }, DROP_MS);
+    if (role !== null) this.#orphans.dropAll(orphans.map(({ id }) => id));
   }
 
   #primary(): PrimaryRole {

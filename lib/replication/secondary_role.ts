@@ -32,7 +32,6 @@ import { Lenient } from "./lenient.ts";
 import { Limbo } from "./limbo.ts";
 import { ACK, CONTROL, MUTATIONS } from "./mutation.ts";
 import { Objects } from "./objects.ts";
-import { orphanKey } from "./orphan_key.ts";
 import { type Plan, positionOf } from "./position.ts";
 import { checkFileSystems, checkRoots, fileSystemsOf, type KeptOrphan, type Mount } from "./mounts.ts";
 import { Quarantine } from "./quarantine.ts";
@@ -396,8 +395,8 @@ export class SecondaryRole {
   }
 
   /** Orphans and the descriptors that keep them, for a keeper that was restarted. */
-  orphans(): { readonly key: string; readonly fd: number }[] {
-    return this.#objects.keptDescriptors().map(({ id, fd }) => ({ key: orphanKey(id), fd }));
+  orphans(): { readonly id: number; readonly fd: number }[] {
+    return this.#objects.keptDescriptors();
   }
 
   /** A descriptor to sync the object by, the caller's to close; −1 when there is nothing to sync. */
