@@ -34,6 +34,13 @@ interface Module {
   waiting: number;
   /** Its replicator holds the descriptors and has not handed them over yet. */
   adopting: boolean;
+  /** What was dropped since its replicator was asked for its copies: the answer on its way may still name it. */
+  dropped: Dropped;
+}
+
+interface Dropped {
+  readonly keys: Set<string>;
+  readonly prefixes: Set<string>;
 }
 
 /** One keeper. Composed by `lib/keeper.ts`. */
@@ -134,6 +141,7 @@ export class Keeper {
       last: Promise.resolve(),
       waiting: 0,
       adopting: false,
+      dropped: nothingDropped(),
     };
     this.#modules.set(name, fresh);
     return fresh;
@@ -194,11 +202,15 @@ export class Keeper {
   }
 
   #drop(params: Params): void {
-    const { kept } = this.#module(params.module());
-    const [key, prefix] = [params.has("key") ? params.text("key") : null, params.has("prefix")];
-    const gone = prefix
-      ? [...kept.keys()].filter((name) => name.startsWith(params.text("prefix")))
-      : [key ?? params.text("key")];
+    const { kept, adopting, dropped } = this.#module(params.module());
+    const prefix = params.has("prefix") ? params.text("prefix") : null;
+    const gone = prefix === null
+      ? [params.text("key")]
+      : [...kept.keys()].filter((name) => name.startsWith(prefix));
+    if (adopting) {
+      if (prefix === null) gone.forEach((key) => dropped.keys.add(key));
+      else dropped.prefixes.add(prefix);
+    }
     for (const name of gone) {
       const fd = kept.get(name);
       if (fd === undefined) continue;
@@ -275,6 +287,8 @@ export class Keeper {
   async #adopt(name: string, module: Module, held: Held, known: Remembered): Promise<void> {
     const ended = held.ended.then(() => null);
     for (;;) {
+      // What was dropped before is not in the next answer: an object leaves the replicator's table first.
+      module.dropped = nothingDropped();
       const answer = await Promise.race([ended, this.#ask(name)]);
       if (answer === null) {
         module.adopting = false;
@@ -315,7 +329,9 @@ export class Keeper {
         backing: copy(backing),
         fuse: fuse === null ? null : copy(fuse),
       }));
-      const kept = theirs.kept.map(({ key, fd }) => [key, copy(fd)] as const);
+      // Nor copied: the replicator has closed it, and its number may be another file's by now.
+      const kept = theirs.kept.filter(({ key }) => !isDropped(module.dropped, key))
+        .map(({ key, fd }) => [key, copy(fd)] as const);
       this.#directories.adopt(name, mounts);
       for (const [key, fd] of kept) {
         // Asked for meanwhile.
@@ -360,4 +376,12 @@ export class Keeper {
     this.world.log(`${event} ${JSON.stringify(params)}`);
     this.emit(event, params);
   }
+}
+
+function nothingDropped(): Dropped {
+  return { keys: new Set(), prefixes: new Set() };
+}
+
+function isDropped({ keys, prefixes }: Dropped, key: string): boolean {
+  return keys.has(key) || [...prefixes].some((prefix) => key.startsWith(prefix));
 }
