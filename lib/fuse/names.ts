@@ -273,7 +273,7 @@ export class Names {
     const { road, request, root } = this.#exchange;
     const before = request.resent ? road.swapOf(root, request.unique) : 0;
     if (before !== 0 && before !== held.id) {
-      road.noteSwap(0, 0, 0);
+      road.noteSwap(root, 0, 0);
       this.#exchange.ok(0);
       return false;
     }
@@ -315,7 +315,9 @@ export class Names {
       }
     }
     this.#exchange.mutateAndCommit(mutation);
-    if ((flags & RENAME.EXCHANGE) !== 0 && isLocal(held.id)) this.#exchange.road.noteSwap(0, 0, 0);
+    if ((flags & RENAME.EXCHANGE) !== 0 && isLocal(held.id)) {
+      this.#exchange.road.noteSwap(this.#exchange.root, 0, 0);
+    }
     const keeps = (mutation.b & RENAME_BITS.displacedOpen) !== 0;
     if (keeps && typeof displaced !== "number" && !displaced.kept) {
       this.#exchange.road.unkeepOrphan(displaced);

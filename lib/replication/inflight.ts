@@ -7,8 +7,9 @@
  * |---------|---------|-----------------------------------------------------------------------------------|
  * |       0 |       4 | {@link MAGIC}                                                                     |
  * |       4 |       4 | {@link LAYOUT}                                                                    |
- * |      64 |      24 | an exchange of two names that no log tells of, {@link SWAP}                       |
+ * |      64 |      24 | what older programs left of {@link SWAP}, for all directories one                 |
  * |     256 |     256 | control words (`shared.ts`), of which those of the two rings outlive a process    |
+ * |     512 |     384 | exchanges of two names that no log tells of, {@link SWAP}: one for each directory |
  * |    4096 | 1056768 | the request in hand (`../fuse/request.ts`)                                        |
  * | 1060864 | 2097152 | ring of replies that wait for the peer, {@link REPLY}                             |
  * | 3158016 |  196608 | ring of fsyncs that wait for the disks, {@link FSYNC}                             |
@@ -49,10 +50,15 @@ export const FSYNC = {
   bytes: 48,
 } as const;
 
+/** Directories of a module at most. */
+export const MOUNTS_MAX = 16;
 /**
  * The request that exchanges two names of what stays on this node, from before it is done until it is answered: done twice it
  * would be undone, and how things are does not tell. Unique f64 (0: none) · object that had the first name f64 · directory i32.
  * Older programs leave it 0.
+ *
+ * For each directory its own: the kernel gives what it says again before anything new, but of one mount only, and whoever
+ * takes over may meet an exchange in another directory first.
  */
 export const SWAP = { unique: 0, id: 8, root: 16, bytes: 24 } as const;
 
@@ -73,6 +79,7 @@ const FSYNCS_AT = REPLIES_AT + REPLY_SLOTS * REPLY_SLOT_BYTES;
 /** Where each part lies. */
 export const INFLIGHT = {
   swap: 64,
+  swaps: 512,
   control: 256,
   controlBytes: 256,
   request: REQUEST_AT,
@@ -92,18 +99,32 @@ export function takeOver(inflight: ArrayBuffer, keep: boolean): boolean {
   const head = new Int32Array(inflight, 0, 2);
   const words = new Int32Array(inflight, INFLIGHT.control, INFLIGHT.controlBytes / 4);
   const known = head[0] === MAGIC && head[1] === LAYOUT;
+  // The kernel that says a request again does not say how far it came.
+  if (known) spreadSwap(inflight);
+  else {
+    new Uint8Array(inflight, INFLIGHT.swap, SWAP.bytes).fill(0);
+    new Uint8Array(inflight, INFLIGHT.swaps, MOUNTS_MAX * SWAP.bytes).fill(0);
+  }
   if (keep && known) {
     const rings = new Set<number>(Object.values(RING_WORD));
     for (let word = 0; word < words.length; word++) if (!rings.has(word)) words[word] = 0;
     return true;
   }
   head[0] = 0;
-  // The kernel that says a request again does not say how far it came.
-  if (!known) new Uint8Array(inflight, INFLIGHT.swap, SWAP.bytes).fill(0);
   words.fill(0);
   new Uint8Array(inflight, INFLIGHT.request, REQUEST_BYTES).fill(0);
   head[1] = LAYOUT;
   // Last: a file that was half made is made again.
   head[0] = MAGIC;
   return false;
+}
+
+/** What an older program noted goes where this one looks for it. */
+function spreadSwap(inflight: ArrayBuffer): void {
+  const old = new Uint8Array(inflight, INFLIGHT.swap, SWAP.bytes);
+  const root = new DataView(inflight).getInt32(INFLIGHT.swap + SWAP.root, true);
+  if (root < 0 || root >= MOUNTS_MAX || old.every((byte) => byte === 0)) return;
+  new Uint8Array(inflight, INFLIGHT.swaps + root * SWAP.bytes, SWAP.bytes).set(old);
+  // Last: killed in between, the next process does it again.
+  old.fill(0);
 }

@@ -9,13 +9,15 @@ import {
   INFLIGHT,
   LAYOUT,
   MAGIC,
+  MOUNTS_MAX,
   REPLY,
   REPLY_SLOT_BYTES,
   REPLY_SLOTS,
   RING_WORD,
+  SWAP,
   takeOver,
 } from "./inflight.ts";
-import { WORD } from "./shared.ts";
+import { createSharedMemory, Shared, WORD } from "./shared.ts";
 
 /** The process is killed, and another takes over what its log and its memory hold. */
 function killed(pair: Pair): Kernel {
@@ -29,6 +31,7 @@ Deno.test("INFLIGHT lies where every program of this layout looks for it", () =>
   assertEquals(LAYOUT, 1);
   assertEquals(INFLIGHT, {
     swap: 64,
+    swaps: 512,
     control: 256,
     controlBytes: 256,
     request: 4096,
@@ -40,6 +43,7 @@ Deno.test("INFLIGHT lies where every program of this layout looks for it", () =>
   assertEquals([REPLY_SLOTS, REPLY_SLOT_BYTES, FSYNC_SLOTS], [8192, 256, 4096]);
   assertEquals(RING_WORD, { replyTail: 3, replyHead: 4, fsyncTail: 5, fsyncHead: 6 });
   assertEquals(REPLY, { sequence: 0, root: 8, length: 12, bytes: 16 });
+  assertEquals([MOUNTS_MAX, ...Object.values(SWAP)], [16, 0, 8, 16, 24]);
   assertEquals(Object.values(FSYNC), [0, 8, 12, 16, 20, 24, 28, 32, 40, 48]);
 });
 
@@ -73,6 +77,41 @@ Deno.test("takeOver() starts anew where nothing counts, and where the layout is 
     assertEquals(new Int32Array(inflight, INFLIGHT.control, 64).every((word) => word === 0), true);
     assertEquals(new Uint8Array(inflight)[INFLIGHT.request + REQUEST_AT], 0);
   }
+});
+
+/** The notes of exchanges, as a process that takes over reads them. */
+function notes(inflight: ArrayBuffer, keep: boolean): Shared {
+  takeOver(inflight, keep);
+  return new Shared(createSharedMemory({ road: 1, acker: 2, disk: 3 }, 0), inflight);
+}
+
+for (const keep of [true, false]) {
+  const who = keep ? "was in hand" : "comes again";
+  Deno.test(`Shared.swapOf() knows an exchange that ${who} after another one in another directory`, () => {
+    const inflight = new ArrayBuffer(INFLIGHT.bytes);
+    notes(inflight, keep).noteSwap(1, 44, 20);
+    const heir = notes(inflight, keep);
+    // Served before the kernel says the one of the other mount again: two mounts count for themselves.
+    heir.noteSwap(0, 44, 30);
+    assertEquals([heir.swapOf(0, 44), heir.swapOf(1, 44)], [30, 20]);
+    heir.noteSwap(0, 0, 0);
+    assertEquals([heir.swapOf(0, 44), heir.swapOf(1, 44), heir.swapOf(1, 46)], [0, 20, 0]);
+    heir.forgetSwaps();
+    assertEquals(heir.swapOf(1, 44), 0);
+  });
+}
+
+Deno.test("takeOver() understands the exchange that an older program noted", () => {
+  const inflight = new ArrayBuffer(INFLIGHT.bytes);
+  takeOver(inflight, false);
+  const view = new DataView(inflight, INFLIGHT.swap, SWAP.bytes);
+  view.setFloat64(SWAP.unique, 44, true);
+  view.setFloat64(SWAP.id, 20, true);
+  view.setInt32(SWAP.root, 3, true);
+  const heir = notes(inflight, false);
+  assertEquals(heir.swapOf(3, 44), 20);
+  heir.noteSwap(3, 0, 0);
+  assertEquals(notes(inflight, false).swapOf(3, 44), 0);
 });
 
 Deno.test("a reply that waits for the peer is given by the next process, in its place behind others", () => {

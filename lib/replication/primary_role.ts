@@ -50,7 +50,7 @@ import {
   rootsOf,
 } from "./mounts.ts";
 import { Sequencer } from "./sequencer.ts";
-import { type Shared, WORD } from "./shared.ts";
+import { MOUNTS_MAX, type Shared, WORD } from "./shared.ts";
 import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
 import { Tree } from "./tree.ts";
 import type { Verified } from "../journal/meta.ts";
@@ -83,8 +83,6 @@ const OFFER_MS = 1;
 const GATHER_NS = 1e6;
 /** Descriptors held open at most. */
 const FDS_MAX = 32768;
-/** Directories of a module at most. */
-const MOUNTS_MAX = 16;
 /** Requests served between two looks at everything else. */
 const BURST = 64;
 /** Requests after which the peer gets what was gathered, though more are waiting. */
@@ -223,7 +221,7 @@ export class PrimaryRole {
     if (command.inherits) this.#inherit();
     else {
       this.#request.done();
-      world.shared.noteSwap(0, 0, 0);
+      world.shared.forgetSwaps();
     }
   }
 

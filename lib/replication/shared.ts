@@ -10,9 +10,18 @@
  */
 
 import { REQUEST_BYTES } from "../fuse/request.ts";
-import { FSYNC, FSYNC_SLOTS, INFLIGHT, REPLY_SLOT_BYTES, REPLY_SLOTS, RING_WORD, SWAP } from "./inflight.ts";
+import {
+  FSYNC,
+  FSYNC_SLOTS,
+  INFLIGHT,
+  MOUNTS_MAX,
+  REPLY_SLOT_BYTES,
+  REPLY_SLOTS,
+  RING_WORD,
+  SWAP,
+} from "./inflight.ts";
 
-export { FSYNC, FSYNC_SLOTS, REPLY, REPLY_SLOT_BYTES, REPLY_SLOTS } from "./inflight.ts";
+export { FSYNC, FSYNC_SLOTS, MOUNTS_MAX, REPLY, REPLY_SLOT_BYTES, REPLY_SLOTS } from "./inflight.ts";
 
 /** Control words, indices into {@link Shared.words}. */
 export const WORD = {
@@ -101,7 +110,7 @@ export class Shared {
   readonly fsyncWords: Int32Array;
   readonly disk: DataView;
   readonly asks: DataView;
-  readonly #swap: DataView;
+  readonly #swaps: DataView;
   /** Where requests are read to. */
   readonly request: Uint8Array<ArrayBuffer>;
 
@@ -114,7 +123,7 @@ export class Shared {
     this.replyBytes = new Uint8Array(inflight, INFLIGHT.replies, replyBytes);
     this.fsyncs = new DataView(inflight, INFLIGHT.fsyncs, fsyncBytes);
     this.fsyncWords = new Int32Array(inflight, INFLIGHT.fsyncs, fsyncBytes / 4);
-    this.#swap = new DataView(inflight, INFLIGHT.swap, SWAP.bytes);
+    this.#swaps = new DataView(inflight, INFLIGHT.swaps, MOUNTS_MAX * SWAP.bytes);
     this.request = new Uint8Array(inflight, INFLIGHT.request, REQUEST_BYTES);
     this.disk = new DataView(memory.disk);
     this.asks = new DataView(memory.asks);
@@ -122,18 +131,25 @@ export class Shared {
 
   /** Notes which object has the first name of an exchange that is about to be done; unique 0: it was answered. */
   noteSwap(root: number, unique: number, id: number): void {
-    this.#swap.setFloat64(SWAP.unique, 0, true);
-    this.#swap.setFloat64(SWAP.id, id, true);
-    this.#swap.setInt32(SWAP.root, root, true);
+    const at = root * SWAP.bytes;
+    this.#swaps.setFloat64(at + SWAP.unique, 0, true);
+    this.#swaps.setFloat64(at + SWAP.id, id, true);
+    this.#swaps.setInt32(at + SWAP.root, root, true);
     // Last: a process that is killed on the way leaves none.
-    this.#swap.setFloat64(SWAP.unique, unique, true);
+    this.#swaps.setFloat64(at + SWAP.unique, unique, true);
   }
 
   /** Which object had the first name before this request exchanged it; 0: it was not begun. */
   swapOf(root: number, unique: number): number {
-    const same = this.#swap.getFloat64(SWAP.unique, true) === unique &&
-      this.#swap.getInt32(SWAP.root, true) === root;
-    return same ? this.#swap.getFloat64(SWAP.id, true) : 0;
+    const at = root * SWAP.bytes;
+    return this.#swaps.getFloat64(at + SWAP.unique, true) === unique
+      ? this.#swaps.getFloat64(at + SWAP.id, true)
+      : 0;
+  }
+
+  /** No exchange of a mount that is no more says anything about a new one. */
+  forgetSwaps(): void {
+    for (let root = 0; root < MOUNTS_MAX; root++) this.noteSwap(root, 0, 0);
   }
 
   /** Reads a control word. */
