@@ -12,22 +12,15 @@ import { sha256 } from "../system/sha256.ts";
 import { cachedFilesMax } from "../system/process.ts";
 import { openStream } from "../system/stream.ts";
 import { Zstd } from "../system/zstd.ts";
-import { bootNanoseconds, wake } from "../system/worker_io.ts";
+import { bootNanoseconds } from "../system/worker_io.ts";
+import { AckSender } from "./ack_sender.ts";
 import { Aside } from "./aside.ts";
 import { borderOf } from "./border.ts";
 import type { Copy } from "./copy.ts";
+import { DiskOrders } from "./disk_orders.ts";
 import { forgetForeignIds, handleMap, rebuildMap } from "./ids_beneath.ts";
 import { ApplyError, Follower } from "./follower.ts";
-import {
-  CONTROL_FIRST,
-  dataFrames,
-  encodeLittle,
-  FRAME_HEADER,
-  FRAME_MAX,
-  FrameReader,
-  kinds,
-  LITTLE_HEADER,
-} from "./frame.ts";
+import { CONTROL_FIRST, dataFrames, FRAME_HEADER, FRAME_MAX, FrameReader, kinds } from "./frame.ts";
 import { Lenient } from "./lenient.ts";
 import { Limbo } from "./limbo.ts";
 import { ACK, CONTROL, MUTATIONS } from "./mutation.ts";
@@ -38,7 +31,7 @@ import { Quarantine } from "./quarantine.ts";
 import { haveRoom, isDiskRefusal, type Refusal } from "./refusal.ts";
 import { type Beginning, decodeBegin } from "./reconcile_begin.ts";
 import { ReconcileTarget } from "./reconcile_target.ts";
-import { DISK_FLAG, type Shared, WORD } from "./shared.ts";
+import type { Shared } from "./shared.ts";
 import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
 import { Tree } from "./tree.ts";
 import { Unpacking } from "./unpacking.ts";
@@ -58,8 +51,6 @@ const BUFFER_BYTES = 2 * FRAME_MAX;
 const BURST = 256;
 /** So long a replay may take before it is told that the copy is inconsistent meanwhile. */
 const PASSING_NS = 300e6;
-/** Ids in one frame that tells what was touched. */
-const IDS_PER_FRAME = 65536;
 
 /** What differs is gathered for so long after the first, nanoseconds, or until there are so many: then it is compared. */
 const DIFFERING_NS = 1e9;
@@ -127,17 +118,14 @@ export class SecondaryRole {
   readonly #bytes = new Uint8Array(BUFFER_BYTES);
   readonly #address = addressOf(this.#bytes);
   readonly #zstd = new Zstd();
-  readonly #frame = new Uint8Array(LITTLE_HEADER + (1 << 20));
-  readonly #frameView = new DataView(this.#frame.buffer);
-  readonly #frameAddress = addressOf(this.#frame);
+  readonly #acks = new AckSender(addressOf);
+  readonly #disk: DiskOrders;
   #link: Link | null = null;
   #caughtUp = false;
   /** A comparison is going on. */
   #reconciling = false;
   /** It has something to do at once. */
   #more = false;
-  /** Which sync of the file system is waited for, of those the disk thread counts; 0: none. */
-  #syncAwaited = 0;
   #phase = "";
   #acknowledged = 0;
 
@@ -145,6 +133,7 @@ export class SecondaryRole {
     this.epoch = command.epoch;
     this.#world = world;
     this.#copy = world.copy;
+    this.#disk = new DiskOrders(world.shared, world.pause);
     this.#overwrite = command.overwrite;
     world.copy.accept(command.epoch);
     checkFileSystems(command.mounts);
@@ -200,16 +189,16 @@ export class SecondaryRole {
       sha256,
       touch: (id) => world.copy.touch(id),
       dropOrphan: world.dropOrphan,
-      sync: (fd) => this.#syncFileSystem(fd),
+      sync: (fd) => this.#disk.fileSystem(fd),
       suspect: () => world.copy.suspect,
       saveCompared: (compared) => world.copy.noteCompared(compared),
       emit: {
         want: (id, ranges) => {
           this.#foresight.asked(id, ranges);
-          this.#emitWant(id, ranges);
+          this.#acks.ranges(ACK.want, id, ranges);
         },
-        missing: (ids) => this.#emitIds(ACK.missing, ids, 0),
-        credit: (bytes) => this.#emit(ACK.credit, 0, bytes, 0),
+        missing: (ids) => this.#acks.ids(ACK.missing, ids, 0),
+        credit: (bytes) => this.#acks.emit(ACK.credit, 0, bytes),
       },
     });
     this.#verify = new VerifyTarget({
@@ -218,10 +207,10 @@ export class SecondaryRole {
       sha256,
       addressOf,
       emit: {
-        verified: (frames) => this.#emit(ACK.verified, 0, frames, 0),
-        detail: (id) => this.#emit(ACK.detail, id, 0, 0),
-        again: (id) => this.#emit(ACK.again, id, 0, 0),
-        report: (difference) => this.#emitText(ACK.difference, JSON.stringify(difference)),
+        verified: (frames) => this.#acks.emit(ACK.verified, 0, frames),
+        detail: (id) => this.#acks.emit(ACK.detail, id),
+        again: (id) => this.#acks.emit(ACK.again, id),
+        report: (difference) => this.#acks.text(ACK.difference, JSON.stringify(difference)),
       },
     });
     this.#follower = new Follower({
@@ -244,7 +233,7 @@ export class SecondaryRole {
         },
       },
       lenient,
-      syncLater: (fd, dataOnly, sequence) => this.#syncLater(fd, dataOnly, sequence),
+      syncLater: (fd, dataOnly, sequence) => this.#disk.fsync(fd, dataOnly, sequence),
       keepOrphan: world.keepOrphan,
       dropOrphan: world.dropOrphan,
     });
@@ -312,6 +301,7 @@ export class SecondaryRole {
     const data = openStream(streams.data);
     const ack = openStream(streams.ack);
     this.#link = { session, data, ack, reader: this.#openReader(data), plan };
+    this.#acks.stream = ack;
     this.#caughtUp = false;
     this.#verify.begin();
     this.#differsSince = 0;
@@ -343,12 +333,13 @@ export class SecondaryRole {
     if (link === null || link.session !== session) return;
     this.#passingSince = 0;
     this.#link = null;
+    this.#acks.stream = null;
     if (this.#caughtUp) this.#copy.noteCurrent(this.#world.now().getTime());
     this.#caughtUp = false;
     link.data.close();
     link.ack.close();
     this.#reconciling = this.#more = false;
-    this.#syncAwaited = 0;
+    this.#disk.forget();
     this.#target.abort();
   }
 
@@ -525,9 +516,9 @@ export class SecondaryRole {
     this.#reconciling = this.#more = false;
     this.#copy.recovered();
     this.#world.wayBack.end();
-    this.#emit(ACK.done, 0, CONTROL.reconciled, 0);
+    this.#acks.emit(ACK.done, 0, CONTROL.reconciled);
     // Also where nothing was written meanwhile: replies may wait for what the comparison brought.
-    this.#emit(ACK.applied, this.#copy.journal.last, 0, 0);
+    this.#acks.emit(ACK.applied, this.#copy.journal.last);
     this.#live();
   }
 
@@ -545,7 +536,7 @@ export class SecondaryRole {
   #acknowledge(): void {
     const { last } = this.#copy.journal;
     if (this.#link === null || last === this.#acknowledged) return;
-    this.#emit(ACK.applied, last, 0, 0);
+    this.#acks.emit(ACK.applied, last);
     this.#acknowledged = last;
   }
 
@@ -553,61 +544,7 @@ export class SecondaryRole {
     const own = this.#copy.touchedSince(common) ?? new Set<number>();
     for (const id of this.#copy.crashed ? this.#copy.activeIds() : []) own.add(id);
     for (const id of this.#copy.doubted) own.add(id);
-    this.#emitIds(ACK.touched, [...own], 1);
-  }
-
-  #emitIds(kind: number, ids: readonly number[], last: number): void {
-    let at = 0;
-    do {
-      const part = ids.slice(at, at + IDS_PER_FRAME);
-      part.forEach((id, index) => this.#frameView.setFloat64(LITTLE_HEADER + index * 8, id, true));
-      at += part.length;
-      this.#emit(kind, 0, at >= ids.length ? last : 0, part.length * 8);
-    } while (at < ids.length);
-  }
-
-  #emitWant(id: number, ranges: readonly { readonly offset: number; readonly length: number }[]): void {
-    ranges.forEach((range, index) => {
-      this.#frameView.setFloat64(LITTLE_HEADER + index * 16, range.offset, true);
-      this.#frameView.setFloat64(LITTLE_HEADER + index * 16 + 8, range.length, true);
-    });
-    this.#emit(ACK.want, id, 0, ranges.length * 16);
-  }
-
-  #emit(kind: number, sequence: number, value: number, body: number): void {
-    const link = this.#link;
-    if (link === null) return;
-    const length = encodeLittle({
-      bytes: this.#frame,
-      view: this.#frameView,
-      offset: 0,
-      kind,
-      sequence,
-      value: BigInt(value),
-      body,
-    }, crc32);
-    link.ack.writeAll(this.#frameAddress, length);
-  }
-
-  #syncLater(fd: number, dataOnly: boolean, sequence: number): void {
-    const { shared, pause } = this.#world;
-    const entry = { fd, flags: dataOnly ? DISK_FLAG.dataOnly : 0, token: sequence, slot: -1 };
-    while (!shared.pushDisk(entry)) pause();
-    wake(shared.memory.wake.disk);
-  }
-
-  /** Everything beneath to disk, by the disk thread: what comes meanwhile is applied meanwhile. 0: done; 1: not yet. */
-  #syncFileSystem(fd: number): number {
-    const { shared, pause } = this.#world;
-    if (this.#syncAwaited === 0) {
-      this.#syncAwaited = shared.get(WORD.fileSystemSyncs) + 1;
-      const entry = { fd: backing.dup(fd), flags: DISK_FLAG.fileSystem, token: 0, slot: -1 };
-      while (!shared.pushDisk(entry)) pause();
-      wake(shared.memory.wake.disk);
-    }
-    if (shared.get(WORD.fileSystemSyncs) < this.#syncAwaited) return 1;
-    this.#syncAwaited = 0;
-    return -shared.get(WORD.fileSystemError);
+    this.#acks.ids(ACK.touched, [...own], 1);
   }
 
   /** What ends a session: the line, or a record that cannot be applied. */
@@ -633,15 +570,9 @@ export class SecondaryRole {
     }
   }
 
-  #emitText(kind: number, text: string): void {
-    const bytes = new TextEncoder().encode(text).subarray(0, 4096);
-    this.#frame.set(bytes, LITTLE_HEADER);
-    this.#emit(kind, 0, 0, bytes.length);
-  }
-
   #tellFailed(reason: string): void {
     try {
-      this.#emitText(ACK.failed, reason);
+      this.#acks.text(ACK.failed, reason);
     } catch (error) {
       // The primary sees the end of the connection in any case.
       if (!(error instanceof StreamError)) throw error;
