@@ -6,9 +6,9 @@
  */
 
 import { crc32 } from "node:zlib";
+import { askAgain } from "../fuse/ask_again.ts";
 import { FuseServer } from "../fuse/server.ts";
 import { grantedBy } from "../fuse/init.ts";
-import { NOTIFY } from "../fuse/opcode.ts";
 import { Request, REQUEST_AT, REQUEST_MAX } from "../fuse/request.ts";
 import { backing } from "../system/backing.ts";
 import { randomIncarnation } from "../system/clock.ts";
@@ -33,8 +33,8 @@ import { CatchUp } from "./catch_up.ts";
 import type { Copy } from "./copy.ts";
 import { differenceOf, type FileSystem } from "./file_system.ts";
 import { forgetForeignIds, handleMap, rebuildMap } from "./ids_beneath.ts";
-import { LineShare } from "./line_share.ts";
 import { Objects } from "./objects.ts";
+import { Outgoing } from "./outgoing.ts";
 import { Packing } from "./packing.ts";
 import type { Plan } from "./position.ts";
 import { Room } from "./room.ts";
@@ -62,25 +62,8 @@ const EAGAIN = 11;
 const EINTR = 4;
 const ENOENT = 2;
 const ENODEV = 19;
-/**
- * What a slow peer has not taken yet is kept up to so much, so that requests go on being read: the bound on how long a peer may
- * hold applications up counts from there. It is more than the kernel has under way at a time.
- */
-const KEPT_MAX = 64 << 20;
-/**
- * While it catches up, though, applications wait for it past so much: what it has not taken is what it still has to catch up
- * with, and with more of it on the way than it applies it never would.
- */
-const KEPT_CATCHING_UP = 1 << 20;
-/** A comparison with a member goes no further while so much is kept: what applications write would wait behind it. */
-const STEP_KEPT_MAX = 256 << 10;
 /** How often a slow peer is offered what is kept. */
 const OFFER_MS = 1;
-/**
- * While nobody waits for the peer, what it is to get is gathered for so long: a system call for each write, and the wakening of whoever
- * receives it, would cost an application more than the resync itself.
- */
-const GATHER_NS = 1e6;
 /** Descriptors held open at most. */
 const FDS_MAX = 32768;
 /** Requests served between two looks at everything else. */
@@ -162,9 +145,8 @@ export class PrimaryRole {
   #requests = 0;
   /** Looked at when a secondary comes first. */
   #fileSystems: readonly FileSystem[] | null = null;
-  #flushedAt = 0;
-  /** Of the session's line. */
-  #share = new LineShare();
+  /** What goes to the peer; flushed before the thread waits. */
+  readonly outgoing: Outgoing;
 
   constructor(command: ServeCommand, world: PrimaryWorld) {
     this.#world = world;
@@ -214,10 +196,17 @@ export class PrimaryRole {
         world.say({ kind: "caught-up", session: this.#session, sequence, resync }),
       onLost: (reason) => this.#lost(reason),
     });
+    this.outgoing = new Outgoing({
+      sequencer: this.sequencer,
+      catchUp: this.#catchUp,
+      shared: world.shared,
+      onLost: (reason) => this.#lost(reason),
+      now: bootNanoseconds,
+    });
     for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.fd);
     command.mounts.forEach((mount, root) => this.#openServer(mount, root, command.grants[root] ?? null));
     this.#nameMounts(command.mounts);
-    if (resumed) this.#askAgain();
+    if (resumed) askAgain(this.#servers, (message) => world.say({ kind: "log", message }));
     if (command.inherits) this.#inherit();
     else {
       this.#request.done();
@@ -232,36 +221,14 @@ export class PrimaryRole {
 
   /** Whether there is work besides requests. */
   get busy(): boolean {
-    return this.#mayStep && this.#catchUp.busy;
-  }
-
-  /** Bytes that the peer has not taken. */
-  get #kept(): number {
-    return this.sequencer.link?.wire.stream.kept ?? 0;
-  }
-
-  /** Whether a step may add to what the peer has not taken. */
-  get #mayStep(): boolean {
-    const { connected, live } = this.#catchUp;
-    const catchingUp = connected && !live;
-    return catchingUp ? this.#share.allows(this.#kept, this.#sent) : this.#kept <= STEP_KEPT_MAX;
-  }
-
-  /** Bytes that the peer was sent, or is to be. */
-  get #sent(): number {
-    return this.sequencer.link?.wire.sent ?? 0;
-  }
-
-  #boundKept(): void {
-    const member = this.#world.shared.get(WORD.members) === 2;
-    this.sequencer.link?.wire.stream.keepUpTo(member ? KEPT_MAX : KEPT_CATCHING_UP);
+    return this.outgoing.mayStep && this.#catchUp.busy;
   }
 
   /** How long the thread may wait for something to happen, milliseconds. */
   get pollMs(): number {
     const catchingUp = this.#catchUp.connected && !this.#catchUp.live;
     if (this.#verification.running || catchingUp) return 1;
-    if (this.#kept > 0) return OFFER_MS;
+    if (this.outgoing.kept > 0) return OFFER_MS;
     return this.sequencer.times.size > 0 ? TELL_MS : 500;
   }
 
@@ -293,7 +260,7 @@ export class PrimaryRole {
     if (server === undefined || this.#frozen) return;
     // Nobody else waits: this request is on its own, and so it goes to the peer; nor is another one likely to be there.
     const alone = this.#world.shared.repliesWaiting === 0;
-    this.sequencer.prompt = alone && !this.#unhurried;
+    this.sequencer.prompt = alone && !this.outgoing.unhurried;
     this.#served = 0;
     this.#request.root = index;
     for (let i = 0; i < BURST && this.sequencer.hasRoom; i++) {
@@ -317,7 +284,7 @@ export class PrimaryRole {
       // One listing of a large directory opens thousands.
       this.#objects.trim();
       if (alone && this.#world.shared.repliesWaiting <= 1) return;
-      if (i % FLUSH_EVERY === FLUSH_EVERY - 1) this.flush();
+      if (i % FLUSH_EVERY === FLUSH_EVERY - 1) this.outgoing.flush();
     }
   }
 
@@ -326,44 +293,12 @@ export class PrimaryRole {
     return !this.#frozen && this.sequencer.hasRoom;
   }
 
-  /** Nobody waits for the peer, which is being brought up to date. */
-  get #unhurried(): boolean {
-    const { connected, live } = this.#catchUp;
-    return connected && !live && this.#world.shared.get(WORD.members) === 1;
-  }
-
-  /** Sends what the requests served so far have for the peer; called before the thread waits. */
-  flush(): void {
-    if (this.#unhurried && bootNanoseconds() - this.#flushedAt < GATHER_NS) return;
-    this.#flushNow();
-  }
-
-  #flushNow(): void {
-    this.#flushedAt = bootNanoseconds();
-    try {
-      const wire = this.sequencer.link?.wire;
-      wire?.flush();
-      wire?.stream.sendKept();
-    } catch (error) {
-      if (!(error instanceof StreamError)) throw error;
-      this.#lost(error.message);
-    }
-  }
-
   /** One step of bringing the peer up to date; called between two requests. */
   step(): void {
     this.#objects.trim();
     this.#sweep();
-    this.#tellTimes();
-    if (!this.#mayStep) return;
-    try {
-      const before = this.#sent;
-      this.#catchUp.step();
-      if (this.#sent > before) this.#share.stepped(this.#kept, this.#sent);
-    } catch (error) {
-      if (!(error instanceof StreamError)) throw error;
-      this.#lost(error.message);
-    }
+    if (this.sequencer.times.size > 0) this.#tellTimes();
+    this.outgoing.step();
   }
 
   /** Not before an application has written: what was left alone is no history of its own. */
@@ -373,7 +308,6 @@ export class PrimaryRole {
   }
 
   #tellTimes(): void {
-    if (this.sequencer.times.size === 0) return;
     const now = bootNanoseconds();
     if (now - this.#toldAt < TELL_MS * 1e6) return;
     this.#toldAt = now;
@@ -391,10 +325,9 @@ export class PrimaryRole {
     const packing = peer.version < PACKS ? {} : { packing: this.#packing(stream) };
     const wire = new Wire({ stream, crc32, addressOf, gather: true, ...packing });
     this.#session = peer.session;
-    this.#share = new LineShare();
     const live = plan.mode === "reconcile";
     this.sequencer.link = { wire, live };
-    this.#boundKept();
+    this.outgoing.begin();
     try {
       this.#catchUp.begin(peer, plan, wire, ids);
     } catch (error) {
@@ -451,7 +384,7 @@ export class PrimaryRole {
     this.#raise(epoch);
     this.sequencer.beginGeneration();
     this.#world.shared.set(WORD.members, 1);
-    this.#boundKept();
+    this.outgoing.bound();
     wake(this.#world.shared.memory.wake.acker);
   }
 
@@ -460,7 +393,7 @@ export class PrimaryRole {
     if (!this.#catchUp.live) throw new Error("Cannot pair: the secondary has not caught up");
     this.#raise(epoch);
     this.#world.shared.set(WORD.members, 2);
-    this.#boundKept();
+    this.outgoing.bound();
     this.sequencer.beginGeneration();
     return this.#copy.journal.last;
   }
@@ -481,7 +414,7 @@ export class PrimaryRole {
       quiet &&= this.#served === 0;
     }
     this.sequencer.tellTimes();
-    this.#flushNow();
+    this.outgoing.flushNow();
     const { shared } = this.#world;
     const waiting = shared.repliesWaiting !== 0 || shared.fsyncsWaiting !== 0 || this.sequencer.behind !== 0;
     // Once the peer has all there is, nothing more may be answered here: in a `relaxed` directory it would be without the peer.
@@ -617,21 +550,6 @@ export class PrimaryRole {
         log: (message) => this.#world.say({ kind: "log", message }),
       }),
     );
-  }
-
-  /** The kernel gives again every request that a former process had read and not answered (Linux 6.9). */
-  #askAgain(): void {
-    const notice = new Uint8Array(16);
-    const view = new DataView(notice.buffer);
-    view.setUint32(0, 16, true);
-    view.setInt32(4, NOTIFY.RESEND, true);
-    for (const server of this.#servers) {
-      if (server.granted?.resend !== true) continue;
-      const result = writeFrom(server.fd, addressOf(notice), 16);
-      if (result < 0) {
-        this.#world.say({ kind: "log", message: `Cannot ask for unanswered requests: errno ${-result}` });
-      }
-    }
   }
 
   /** From here on the acknowledging thread answers, too. */

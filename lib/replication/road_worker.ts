@@ -202,7 +202,7 @@ class RoadThread {
       const role = this.#role;
       const fds = role === null || !role.ready ? [] : role.fds;
       this.#poll.assign([wakeFd, ...fds]);
-      if (role instanceof PrimaryRole) role.flush();
+      if (role instanceof PrimaryRole) role.outgoing.flush();
       const pending = this.#wayBack.step();
       const waitMs = role?.busy === true ? 0 : this.#waitMs(role);
       const ready = this.#poll.wait(Math.min(waitMs, pending ?? waitMs));
