@@ -190,7 +190,7 @@ export class CatchUp {
     this.#state = { kind: "live" };
     const { link } = this.#options.sequencer;
     if (link !== null && this.#version >= VERIFIES) this.#options.verification.attach(link.wire);
-    this.#options.sequencer.repeatFsyncs();
+    this.#options.sequencer.fsyncs.repeat();
     const { last } = this.#options.copy.journal;
     this.#options.onCaughtUp(last, resync);
   }

@@ -145,7 +145,7 @@ Deno.test("an unlinked file's write that waits for the peer is answered by the n
   assertEquals(pair.a.copy.journal.last, last);
 });
 
-Deno.test("Sequencer.takeUpFsyncs() asks the disk again for what it had not done, and for nothing else", () => {
+Deno.test("Fsyncs.takeUp() asks the disk again for what it had not done, and for nothing else", () => {
   const pair = new Pair();
   const kernel = new Kernel(pair.primary);
   const id = kernel.create(1, "f");
@@ -163,7 +163,7 @@ Deno.test("Sequencer.takeUpFsyncs() asks the disk again for what it had not done
   assertEquals(next.fsyncs.getInt32(refused + FSYNC.error, true), 5);
 });
 
-Deno.test("Sequencer.takeUpFsyncs() answers EIO to the fsync of a file that cannot be opened any more", () => {
+Deno.test("Fsyncs.takeUp() answers EIO to the fsync of a file that cannot be opened any more", () => {
   const pair = new Pair();
   const kernel = new Kernel(pair.primary);
   const id = kernel.create(1, "f");

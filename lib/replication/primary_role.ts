@@ -568,7 +568,7 @@ export class PrimaryRole {
    * done, and the one request in hand. Replies that wait are in their ring and need nothing.
    */
   #inherit(): void {
-    this.sequencer.takeUpFsyncs();
+    this.sequencer.fsyncs.takeUp();
     if (!this.#request.inherit()) return;
     this.#servers[this.#request.root]?.handle();
     this.#request.done();

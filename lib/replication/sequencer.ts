@@ -19,19 +19,19 @@ import { addressOf } from "../system/address.ts";
 import { isLocal } from "./border.ts";
 import { setU64 } from "./bytes.ts";
 import { hasHappened, inDoubt } from "./doubt.ts";
+import { Fsyncs } from "./fsyncs.ts";
 import { decodeMutation, fillFields, Mutation, packNames, SETATTR, SETATTR_BITS } from "./mutation.ts";
 import type { Held, Objects } from "./objects.ts";
 import { spaceFor } from "./room.ts";
 import { type Activity, touchAll } from "./touch.ts";
 import { RESERVE_BLOCK } from "./objects.ts";
-import { DISK_FLAG, FSYNC, FSYNC_SLOTS, REPLY, REPLY_SLOTS, type Shared, WORD } from "./shared.ts";
+import { FSYNC_SLOTS, REPLY, REPLY_SLOTS, type Shared, WORD } from "./shared.ts";
 import { StreamError } from "./stream.ts";
 import { setMtime, type Tree } from "./tree.ts";
 import { untoldIn, UntoldTimes } from "./untold_times.ts";
 import type { Wire } from "./wire.ts";
 
 const ENOSPC = 28;
-const EIO = 5;
 /** The longest range one request copies. */
 const COPY_MAX = 1 << 20;
 
@@ -95,6 +95,7 @@ export class Sequencer implements Road {
   readonly times = new UntoldTimes();
   /** One request at a time: what it has for the peer is sent before this node's own disk is written. */
   prompt = false;
+  readonly fsyncs: Fsyncs;
   /** Counts for `status`. */
   readonly counters = { mutations: 0, bytes: 0, fsyncs: 0, failed: 0 };
   #generation: bigint;
@@ -123,6 +124,9 @@ export class Sequencer implements Road {
     this.#nextId = options.ledger.nextId;
     this.#addressOf = options.addressOf ?? addressOf;
     this.#copiedAddress = this.#addressOf(this.#copied);
+    const { backing, journal, objects, shared, wake, pause } = options;
+    const note = (mutation: Mutation, unique: number): number => this.#note(mutation, unique);
+    this.fsyncs = new Fsyncs({ backing, journal, objects, shared, wake, pause, note });
   }
 
   /** A new line of history begins with the next mutation: the membership changed. */
@@ -339,38 +343,8 @@ export class Sequencer implements Road {
   }
 
   sync(held: Held, request: Request, root: number, how: SyncHow): void {
-    const { dataOnly, size, relaxed } = how;
-    const { backing, objects } = this.#options;
-    const io = objects.io(held);
-    const copy = io < 0 ? io : backing.dup(io);
-    const mutation = this.#scratch.reset(OP.fsync, held.id);
-    mutation.a = dataOnly ? 1 : 0;
-    mutation.c = held.orphan ? 1 : 0;
-    const local = isLocal(held.id);
-    const noted = copy < 0 ? copy : local ? 0 : this.#note(mutation, request.unique);
     this.counters.fsyncs++;
-    const index = this.#shared.pushFsync({
-      root,
-      uniqueLow: request.uniqueLow,
-      uniqueHigh: request.uniqueHigh,
-      size,
-      id: held.id,
-      error: noted < 0 ? Math.max(-noted, EIO) : 0,
-      sequence: relaxed || local ? 0 : this.#journal.last,
-    });
-    if (noted < 0) {
-      if (copy >= 0) backing.close(copy);
-      this.#options.wake(this.#shared.memory.wake.acker);
-      return;
-    }
-    const entry = {
-      fd: copy,
-      flags: dataOnly ? DISK_FLAG.dataOnly : 0,
-      token: this.#journal.last,
-      slot: index,
-    };
-    while (!this.#shared.pushDisk(entry)) this.#options.pause();
-    this.#options.wake(this.#shared.memory.wake.disk);
+    this.fsyncs.sync(held, request, root, how);
   }
 
   logged(unique: number): Logged | undefined {
@@ -407,54 +381,6 @@ export class Sequencer implements Road {
   releaseOrphan(held: Held): void {
     this.mutate(this.#scratch.reset(OP.release, held.id), 0);
     this.#options.dropOrphan(held.id);
-  }
-
-  /**
-   * A peer that came back may have executed an fsync and lost the acknowledgement with the connection. Each fsync that
-   * still waits is asked for again, under a new sequence.
-   */
-  repeatFsyncs(): void {
-    const shared = this.#shared;
-    const tail = shared.get(WORD.fsyncTail);
-    for (let index = shared.get(WORD.fsyncHead); index !== tail; index = (index + 1) | 0) {
-      const at = shared.fsyncSlot(index);
-      if (shared.fsyncs.getInt32(at + FSYNC.answered, true) !== 0) continue;
-      // One that waits for nobody else's disk.
-      if (shared.fsyncs.getFloat64(at + FSYNC.sequence, true) === 0) continue;
-      const mutation = this.#scratch.reset(OP.fsync, shared.fsyncs.getFloat64(at + FSYNC.id, true));
-      mutation.c = this.#options.objects.peek(mutation.id)?.orphan === true ? 1 : 0;
-      if (this.#note(mutation, 0) < 0) return;
-      shared.fsyncs.setFloat64(at + FSYNC.sequence, this.#journal.last, true);
-    }
-  }
-
-  /** Fsyncs that a former process had in the ring: what its disk thread had not done yet is asked of the disk again. */
-  takeUpFsyncs(): void {
-    const shared = this.#shared;
-    const tail = shared.get(WORD.fsyncTail);
-    for (let index = shared.get(WORD.fsyncHead); index !== tail; index = (index + 1) | 0) {
-      const at = shared.fsyncSlot(index);
-      const done = shared.fsyncs.getInt32(at + FSYNC.answered, true) !== 0 ||
-        shared.fsyncs.getInt32(at + FSYNC.local, true) !== 0;
-      if (!done) this.#syncAgain(at);
-    }
-  }
-
-  #syncAgain(at: number): void {
-    const { backing, objects, pause, wake } = this.#options;
-    const shared = this.#shared;
-    const held = objects.get(shared.fsyncs.getFloat64(at + FSYNC.id, true));
-    const io = held === undefined ? -EIO : objects.io(held);
-    const fd = io < 0 ? io : backing.dup(io);
-    if (fd < 0) {
-      shared.fsyncs.setInt32(at + FSYNC.error, -fd, true);
-      Atomics.store(shared.fsyncWords, (at + FSYNC.local) >> 2, 1);
-      return wake(shared.memory.wake.acker);
-    }
-    // Data and attributes: which of them was asked for is not in the ring.
-    const entry = { fd, flags: 0, token: this.#journal.last, slot: at / FSYNC.bytes };
-    while (!shared.pushDisk(entry)) pause();
-    wake(shared.memory.wake.disk);
   }
 
   /** Goes on where a process was killed, on the same mounts. */

@@ -110,7 +110,7 @@ export class Kernel {
   inherit(): Reply[] {
     const { request, replies, sequencer } = this.primary;
     const before = replies.length;
-    sequencer.takeUpFsyncs();
+    sequencer.fsyncs.takeUp();
     if (request.inherit()) this.server.handle();
     request.done();
     this.primary.takeWaiting();
