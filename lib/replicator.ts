@@ -13,19 +13,17 @@
 import { messageOf } from "./message.ts";
 import { type ClusterConfig, type ModuleConfig, parseCluster, parseModule } from "./config.ts";
 import { INIT } from "./fuse/opcode.ts";
-import type { AckerMessage } from "./replication/acker_worker.ts";
-import type { DiskMessage } from "./replication/disk_worker.ts";
 import { markOf } from "./replication/border.ts";
 import type { KeptGrant, KeptOrphan, Mount } from "./replication/mounts.ts";
 import { INFLIGHT, takeOver } from "./replication/inflight.ts";
 import { WORD } from "./replication/shared.ts";
-import { readDifference } from "./replication/verify_frame.ts";
 import { epochOf, isForced, type Peer, readAddresses, readFollow, readServe } from "./replicator/commands.ts";
 import { takeDescriptors } from "./replicator/descriptors.ts";
 import { excludesOf, withExcludes } from "./replicator/excludes.ts";
 import { Link } from "./replicator/link.ts";
+import { News } from "./replicator/news.ts";
 import { type Role, RoleFile } from "./replicator/role_file.ts";
-import { type RoadNews, Threads } from "./replicator/threads.ts";
+import { Threads } from "./replicator/threads.ts";
 import { bootId } from "./system/boot_id.ts";
 import { boottimeMs } from "./system/clock.ts";
 import { backing } from "./system/backing.ts";
@@ -85,6 +83,7 @@ class Replicator {
   readonly #threads: Threads;
   readonly #roleFile: RoleFile;
   readonly #link: Link;
+  readonly #news: News;
   #server: RpcServer | null = null;
   #network: RealNetwork | null = null;
   #commands: Promise<unknown> = Promise.resolve();
@@ -102,9 +101,9 @@ class Replicator {
     this.#threads = new Threads({
       locate: (name) => new URL(`./replication/${name}_worker${EXTENSION}`, import.meta.url),
       inflight: this.#inflight,
-      onRoad: (message) => this.#fromRoad(message),
-      onAcker: (message) => this.#fromAcker(message),
-      onDisk: (message) => this.#fromDisk(message),
+      onRoad: (message) => this.#news.fromRoad(message),
+      onAcker: (message) => this.#news.fromAcker(message),
+      onDisk: (message) => this.#news.fromDisk(message),
       die: (reason) => this.#die(reason),
     });
     this.#link = new Link({
@@ -114,6 +113,14 @@ class Replicator {
       peerTimeoutMs: () => this.#config.peerTimeoutMs,
       settled: this.#settled.promise,
       broadcast: (event, body) => this.#server?.broadcast(event, body),
+    });
+    this.#news = new News({
+      threads: this.#threads,
+      link: this.#link,
+      broadcast: (event, body) => this.#server?.broadcast(event, body),
+      onGranted: (root, grant) => this.#granted(root, grant),
+      die: (reason) => this.#die(reason),
+      log: logLine,
     });
   }
 
@@ -493,47 +500,6 @@ class Replicator {
     return this.#network;
   }
 
-  #fromRoad(message: RoadNews): void {
-    switch (message.kind) {
-      case "road-ready":
-        return logLine(`the copy was opened ${message.recovered}`);
-      case "road-failed":
-        return this.#die(message.reason);
-      case "granted":
-        return this.#granted(message.root, message.grant);
-      case "link-lost":
-        return void this.#link.lose(message.session, message.reason);
-      case "caught-up":
-        logLine(`caught up at sequence ${message.sequence}`);
-        this.#server?.broadcast("caught-up", {
-          sequence: message.sequence,
-          ...("resync" in message ? { resync: message.resync } : {}),
-        });
-        return;
-      case "verified":
-        logLine(`the copies were verified: ${JSON.stringify(message)}`);
-        this.#server?.broadcast("verified", { ...message });
-        return;
-      case "unmounted":
-        logLine(`the mount of directory ${message.root} is gone`);
-        return;
-      case "apply-failed":
-        logLine(message.reason);
-        this.#server?.broadcast("failed", { reason: message.reason, errno: message.errno });
-        return void this.#link.loseAny(message.reason);
-      case "quarantined":
-        logLine(`${message.entries} entries, ${message.bytes} bytes were saved to ${message.path}`);
-        this.#server?.broadcast("quarantined", { ...message });
-        return;
-      case "way-back":
-        logLine(`way back: ${JSON.stringify(message)}`);
-        this.#server?.broadcast("way-back", { ...message });
-        return;
-      case "log":
-        return logLine(message.message);
-    }
-  }
-
   /** What INIT granted must outlive this process: the kernel says it once. */
   #granted(root: number, grant: KeptGrant): void {
     const role = this.#role;
@@ -541,57 +507,6 @@ class Replicator {
     const grants = [...role.grants];
     grants[root] = grant;
     this.#remember({ ...role, grants });
-  }
-
-  #fromAcker(message: AckerMessage): void {
-    if (message.kind === "peer-lost" || message.kind === "peer-failed") {
-      const late = message.kind === "peer-lost" && message.late;
-      void this.#link.partWith(message.session, message.reason, late);
-    } else if (message.kind === "difference") void this.#differs(message.session, message.difference);
-  }
-
-  /** A verification found something: told before it is repaired. */
-  async #differs(session: string, text: string): Promise<void> {
-    if (!this.#link.is(session)) return;
-    try {
-      const difference = readDifference(text);
-      const where = await this.#threads.ask({ kind: "difference", object: difference.id }) as {
-        path: string;
-      };
-      logLine(`the copies differ: ${where.path}: ${text}`);
-      this.#server?.broadcast("difference", { ...difference, ...where });
-    } catch (error) {
-      logLine(`Cannot take a difference that the secondary tells: ${messageOf(error)}`);
-      await this.#link.lose(session, messageOf(error));
-    }
-  }
-
-  #fromDisk(message: DiskMessage): void {
-    if (message.kind === "checkpoint") {
-      this.#threads.tell({ kind: "checkpointed", token: message.token, failed: message.failed });
-      if (message.failed !== 0) void this.#diskRefused(message.failed);
-    } else if (message.kind === "stream-lost") void this.#link.lose(message.session, message.reason);
-    else if (message.kind === "disk-error") void this.#diskRefused(message.errno);
-  }
-
-  /**
-   * The kernel says it once and forgets the pages: only a comparison that reads from the disk can make this copy a member
-   * again.
-   */
-  async #diskRefused(errno: number): Promise<void> {
-    const reason = `the disk refused a sync: errno ${errno}`;
-    try {
-      const { news, secondary } = await this.#threads.ask({ kind: "doubt" }) as {
-        news: boolean;
-        secondary: boolean;
-      };
-      if (news || secondary) this.#server?.broadcast("failed", { reason, errno });
-      if (secondary) await this.#link.loseAny(reason);
-      else logLine(`${reason}; this copy is compared when it follows another`);
-    } catch (error) {
-      // A copy that cannot even be marked must not go on as if nothing was.
-      this.#die(`${reason}, which could not be written down: ${messageOf(error)}`);
-    }
   }
 
   #die(reason: string): void {
