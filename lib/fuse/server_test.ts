@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { Pair, Primary, type Reply } from "../../tests/sim/data_road.ts";
 import { body, idOf, Kernel } from "../../tests/sim/kernel.ts";
-import { Killed, latin1 } from "../../tests/sim/memory_backing.ts";
+import { latin1 } from "../../tests/sim/inodes.ts";
+import { Killed } from "../../tests/sim/memory_backing.ts";
 import { LIMBO_NAME } from "../replication/own_names.ts";
 import { WORD } from "../replication/shared.ts";
 import { ERRNO } from "./errno.ts";

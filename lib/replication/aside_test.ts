@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { Memory } from "../../tests/sim/memory.ts";
-import { latin1, MemoryBacking } from "../../tests/sim/memory_backing.ts";
+import { latin1 } from "../../tests/sim/inodes.ts";
+import { MemoryBacking } from "../../tests/sim/memory_backing.ts";
 import { MemoryStorage } from "../journal/memory_storage.ts";
 import { ObjectMap, OP } from "../journal/mod.ts";
 import { Aside } from "./aside.ts";

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { Memory } from "../../tests/sim/memory.ts";
 import { Node } from "../../tests/sim/data_road.ts";
-import { latin1 } from "../../tests/sim/memory_backing.ts";
+import { latin1 } from "../../tests/sim/inodes.ts";
 import { MemoryStorage } from "../journal/memory_storage.ts";
 import { ObjectMap } from "../journal/mod.ts";
 import { FileHandle } from "../system/handle.ts";

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Memory } from "../../tests/sim/memory.ts";
 import { Node } from "../../tests/sim/data_road.ts";
-import { latin1 } from "../../tests/sim/memory_backing.ts";
+import { latin1 } from "../../tests/sim/inodes.ts";
 import { FIRST_ID, type Held, type Objects } from "./objects.ts";
 
 function ground(): { node: Node; objects: Objects; root: Held } {

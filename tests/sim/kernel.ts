@@ -10,7 +10,7 @@ import { REQUEST_AT } from "../../lib/fuse/request.ts";
 import { IN_HEADER } from "../../lib/fuse/layout.ts";
 import { OPCODE, UNIQUE_RESEND_HIGH } from "../../lib/fuse/opcode.ts";
 import type { Primary, Reply } from "./data_road.ts";
-import { latin1 } from "./memory_backing.ts";
+import { latin1 } from "./inodes.ts";
 
 /** A part of a request's body: a name with its NUL, raw bytes, or numbers of 4 or (bigint) 8 bytes. */
 export type Part = string | Uint8Array | number | bigint;

@@ -1,7 +1,7 @@
 /**
- * A file system in memory behind the seam of the real one: inodes with generations, names as bytes, links, xattrs, holes,
- * objects that live on without a name while a descriptor is open, −errno as ext4 answers it. A test moves its clock, lets
- * one call fail, or ends the process in front of one.
+ * A file system in memory behind the seam of the real one: inodes with generations, names as bytes, links, xattrs, holes
+ * (`inodes.ts`), objects that live on without a name while a descriptor is open, −errno as ext4 answers it. A test moves its
+ * clock, lets one call fail, or ends the process in front of one.
  *
  * Stricter than ext4 in one point: an object without a name cannot be opened by its handle, since after a power cut it
  * could not.
@@ -12,58 +12,12 @@
 import type { Backing, Name } from "../../lib/system/backing.ts";
 import { DIRENT64, type Dirents } from "../../lib/system/dirents.ts";
 import type { FileHandle } from "../../lib/system/handle.ts";
-import { AT, FALLOC, O, RENAME, S_IF, S_IS, SEEK, UTIME, XATTR } from "../../lib/system/linux.ts";
-import { STATFS, type Statfs, STATX, type Statx } from "../../lib/system/statx.ts";
-import { FileBytes } from "./file_bytes.ts";
+import { AT, FALLOC, O, S_IF, S_IS, SEEK, UTIME, XATTR } from "../../lib/system/linux.ts";
+import { STATFS, type Statfs, type Statx } from "../../lib/system/statx.ts";
+import { E, type Inode, Inodes, latin1, SECOND, statOf, typeOf } from "./inodes.ts";
 import type { Memory } from "./memory.ts";
 
-const E = {
-  PERM: -1,
-  NOENT: -2,
-  BADF: -9,
-  EXIST: -17,
-  XDEV: -18,
-  NOTDIR: -20,
-  ISDIR: -21,
-  INVAL: -22,
-  FBIG: -27,
-  NOSPC: -28,
-  RANGE: -34,
-  NAMETOOLONG: -36,
-  NOTEMPTY: -39,
-  LOOP: -40,
-  NODATA: -61,
-  OPNOTSUPP: -95,
-  STALE: -116,
-} as const;
 const SIZE_MAX = 2 ** 43;
-const SECOND = 1_000_000_000n;
-
-/** A name in a directory and the cookie by which a listing continues behind it. */
-interface Entry {
-  readonly inode: Inode;
-  readonly off: bigint;
-}
-
-/** One object. */
-export interface Inode {
-  readonly ino: number;
-  readonly generation: number;
-  mode: number;
-  uid: number;
-  gid: number;
-  readonly rdev: number;
-  nlink: number;
-  opens: number;
-  readonly content: FileBytes;
-  readonly entries: Map<string, Entry>;
-  parent: Inode | null;
-  readonly target: string;
-  readonly xattrs: Map<string, Uint8Array>;
-  atime: bigint;
-  mtime: bigint;
-  ctime: bigint;
-}
 
 interface Open {
   readonly inode: Inode;
@@ -79,8 +33,6 @@ export class Killed extends Error {
 
 /** The file system. */
 export class MemoryBacking implements Backing {
-  /** Nanoseconds since 1970; what a change writes as mtime. */
-  now = 1_700_000_000_000_000_000n;
   /** Blocks of 4096 bytes that files may take in all. */
   capacity: number = Number.MAX_SAFE_INTEGER;
   /** Every call by its name, before it is made. A number is its answer instead; a throw ends the process. */
@@ -89,18 +41,35 @@ export class MemoryBacking implements Backing {
   after: (call: string) => void = () => {};
   /** How many bytes the next write or copy moves at most, once. */
   shorten: number = Number.MAX_SAFE_INTEGER;
-  readonly root: Inode;
   readonly #memory: Memory;
-  readonly #inodes = new Map<number, Inode>();
+  readonly #inodes = new Inodes();
   readonly #fds = new Map<number, Open>();
-  #nextIno = 2;
-  #nextOff = 3n;
-  #generation = 1;
 
   constructor(memory: Memory) {
     this.#memory = memory;
-    this.root = this.#make(S_IF.DIR | 0o755, 0, "");
-    this.root.nlink = 2;
+  }
+
+  /** Nanoseconds since 1970; what a change writes as mtime. */
+  get now(): bigint {
+    return this.#inodes.now;
+  }
+  set now(now: bigint) {
+    this.#inodes.now = now;
+  }
+
+  /** The directory at the top. */
+  get root(): Inode {
+    return this.#inodes.root;
+  }
+
+  /** The object that a path leads to, from the root. */
+  find(path: string): Inode | undefined {
+    return this.#inodes.find(path);
+  }
+
+  /** Everything below the root that two copies must have alike, one line an object and name. */
+  snapshot(): string {
+    return this.#inodes.snapshot();
   }
 
   /** Lets exactly one call fail: the first of that name after `skip` others. */
@@ -115,7 +84,7 @@ export class MemoryBacking implements Backing {
 
   /** A descriptor of the root, as the keeper opens it. */
   openRoot(): number {
-    return this.#install(this.root, O.RDONLY | O.DIRECTORY);
+    return this.#install(this.#inodes.root, O.RDONLY | O.DIRECTORY);
   }
 
   /** Descriptors open. */
@@ -182,7 +151,7 @@ export class MemoryBacking implements Backing {
     this.#fds.delete(fd);
     if (--open.count > 0) return 0;
     open.inode.opens--;
-    this.#reap(open.inode);
+    this.#inodes.reap(open.inode);
     return 0;
   }
 
@@ -216,7 +185,7 @@ export class MemoryBacking implements Backing {
         if (typeOf(inode) === S_IF.DIR) return E.PERM;
         if (inode.nlink === 0 || directory.nlink === 0) return E.NOENT;
         if (directory.entries.has(text)) return E.EXIST;
-        this.#enter(directory, text, inode);
+        this.#inodes.enter(directory, text, inode);
         inode.nlink++;
         inode.ctime = this.now;
         return 0;
@@ -233,7 +202,7 @@ export class MemoryBacking implements Backing {
           if (!isDirectory) return E.NOTDIR;
           if (inode.entries.size > 0) return E.NOTEMPTY;
         } else if (isDirectory) return E.ISDIR;
-        this.#leave(directory, text, inode);
+        this.#inodes.leave(directory, text, inode);
         return 0;
       }));
   }
@@ -246,7 +215,8 @@ export class MemoryBacking implements Backing {
           oldDirfd,
           oldName,
           (from, name) =>
-            this.#inDirectory(newDirfd, newName, (to, other) => this.#rename(from, name, to, other, flags)),
+            this.#inDirectory(newDirfd, newName, (to, other) =>
+              this.#inodes.rename(from, name, to, other, flags)),
         ),
     );
   }
@@ -361,14 +331,14 @@ export class MemoryBacking implements Backing {
   }
 
   statx(fd: number, into: Statx): number {
-    return this.#on("statx", fd, (inode) => this.#stat(inode, into));
+    return this.#on("statx", fd, (inode) => statOf(inode, into));
   }
 
   statxAt(dirfd: number, name: Name, into: Statx): number {
     return this.#call("statxAt", () =>
       this.#inDirectory(dirfd, name, (directory, text) => {
         const inode = directory.entries.get(text)?.inode;
-        return inode === undefined ? E.NOENT : this.#stat(inode, into);
+        return inode === undefined ? E.NOENT : statOf(inode, into);
       }));
   }
 
@@ -456,26 +426,6 @@ export class MemoryBacking implements Backing {
     return 0;
   }
 
-  /** The object that a path leads to, from the root. */
-  find(path: string): Inode | undefined {
-    let inode: Inode | undefined = this.root;
-    for (const part of path.split("/").filter((name) => name !== "")) inode = inode?.entries.get(part)?.inode;
-    return inode;
-  }
-
-  /** Everything below the root that two copies must have alike, one line an object and name. */
-  snapshot(): string {
-    const lines: string[] = [];
-    const walk = (path: string, inode: Inode): void => {
-      lines.push(`${JSON.stringify(path)} ${describe(inode)}`);
-      for (const name of [...inode.entries.keys()].sort()) {
-        walk(`${path}/${name}`, inode.entries.get(name)?.inode ?? inode);
-      }
-    };
-    walk("", this.root);
-    return lines.join("\n");
-  }
-
   #call(name: string, action: () => number): number {
     const answer = this.before(name) ?? action();
     this.after(name);
@@ -518,7 +468,7 @@ export class MemoryBacking implements Backing {
         return this.#openInode(found, flags);
       }
       if ((flags & O.CREAT) === 0) return E.NOENT;
-      const inode = this.#born(directory, text, S_IF.REG | mode, 0, "");
+      const inode = this.#inodes.born(directory, text, S_IF.REG | mode, 0, "");
       return inode === null ? E.NOENT : this.#install(inode, flags);
     });
   }
@@ -537,105 +487,8 @@ export class MemoryBacking implements Backing {
     return this.#call(call, () =>
       this.#inDirectory(dirfd, name, (directory, text) => {
         if (directory.entries.has(text)) return E.EXIST;
-        return this.#born(directory, text, mode, rdev, target) === null ? E.NOENT : 0;
+        return this.#inodes.born(directory, text, mode, rdev, target) === null ? E.NOENT : 0;
       }));
-  }
-
-  /** A new object in a directory; null when the directory itself was removed. */
-  #born(directory: Inode, name: string, mode: number, rdev: number, target: string): Inode | null {
-    if (directory.nlink === 0) return null;
-    const inode = this.#make(mode, rdev, target);
-    if (directory.mode & S_IS.GID) {
-      inode.gid = directory.gid;
-      if (typeOf(inode) === S_IF.DIR) inode.mode |= S_IS.GID;
-    }
-    if (typeOf(inode) === S_IF.DIR) directory.nlink++;
-    inode.nlink = typeOf(inode) === S_IF.DIR ? 2 : 1;
-    this.#enter(directory, name, inode);
-    return inode;
-  }
-
-  #make(mode: number, rdev: number, target: string): Inode {
-    const inode: Inode = {
-      ino: this.#nextIno++,
-      generation: this.#generation++,
-      mode,
-      uid: 0,
-      gid: 0,
-      rdev,
-      nlink: 0,
-      opens: 0,
-      content: new FileBytes(),
-      entries: new Map(),
-      parent: null,
-      target,
-      xattrs: new Map(),
-      atime: this.now,
-      mtime: this.now,
-      ctime: this.now,
-    };
-    this.#inodes.set(inode.ino, inode);
-    return inode;
-  }
-
-  #enter(directory: Inode, name: string, inode: Inode): void {
-    // Cookies use the upper half as well, as those of ext4 do.
-    directory.entries.set(name, { inode, off: this.#nextOff++ << 30n });
-    directory.mtime = directory.ctime = this.now;
-    if (typeOf(inode) === S_IF.DIR) inode.parent = directory;
-  }
-
-  #leave(directory: Inode, name: string, inode: Inode): void {
-    directory.entries.delete(name);
-    directory.mtime = directory.ctime = this.now;
-    inode.ctime = this.now;
-    if (typeOf(inode) === S_IF.DIR) {
-      directory.nlink--;
-      inode.nlink = 0;
-    } else inode.nlink--;
-    this.#reap(inode);
-  }
-
-  #reap(inode: Inode): void {
-    if (inode.nlink === 0 && inode.opens === 0) this.#inodes.delete(inode.ino);
-  }
-
-  #rename(from: Inode, name: string, to: Inode, other: string, flags: number): number {
-    const moved = from.entries.get(name)?.inode;
-    const displaced = to.entries.get(other)?.inode;
-    if ((flags & RENAME.EXCHANGE) !== 0 && (flags & ~RENAME.EXCHANGE) !== 0) return E.INVAL;
-    if (moved === undefined || to.nlink === 0) return E.NOENT;
-    if (flags & RENAME.NOREPLACE && displaced !== undefined) return E.EXIST;
-    if (within(to, moved)) return E.INVAL;
-    if (flags & RENAME.EXCHANGE) {
-      if (displaced === undefined) return E.NOENT;
-      if (within(from, displaced)) return E.INVAL;
-      if (moved !== displaced) this.#exchange(from, name, moved, to, other, displaced);
-      return 0;
-    }
-    if (displaced === moved) return 0;
-    if (displaced !== undefined) {
-      const refused = replaceRefused(moved, displaced);
-      if (refused < 0) return refused;
-      this.#leave(to, other, displaced);
-    }
-    from.entries.delete(name);
-    from.mtime = from.ctime = this.now;
-    this.#enter(to, other, moved);
-    if (typeOf(moved) === S_IF.DIR) {
-      from.nlink--;
-      to.nlink++;
-    }
-    moved.ctime = this.now;
-    return 0;
-  }
-
-  #exchange(from: Inode, name: string, moved: Inode, to: Inode, other: string, displaced: Inode): void {
-    this.#enter(from, name, displaced);
-    this.#enter(to, other, moved);
-    const difference = (typeOf(moved) === S_IF.DIR ? 1 : 0) - (typeOf(displaced) === S_IF.DIR ? 1 : 0);
-    from.nlink -= difference;
-    to.nlink += difference;
   }
 
   #write(inode: Inode, bytes: Uint8Array, offset: number): number {
@@ -659,42 +512,12 @@ export class MemoryBacking implements Backing {
   }
 
   #used(): number {
-    if (this.capacity === Number.MAX_SAFE_INTEGER) return 0;
-    let sum = 0;
-    for (const inode of this.#inodes.values()) sum += inode.content.blocks;
-    return sum;
+    return this.capacity === Number.MAX_SAFE_INTEGER ? 0 : this.#inodes.blocks;
   }
 
   #time(before: bigint, seconds: number, nanoseconds: number): bigint {
     if (nanoseconds === UTIME.OMIT) return before;
     return nanoseconds === UTIME.NOW ? this.now : BigInt(seconds) * SECOND + BigInt(nanoseconds);
-  }
-
-  #stat(inode: Inode, into: Statx): number {
-    const { view } = into;
-    view.setUint32(STATX.blksize, 4096, true);
-    view.setUint32(STATX.nlink, inode.nlink, true);
-    view.setUint32(STATX.uid, inode.uid, true);
-    view.setUint32(STATX.gid, inode.gid, true);
-    view.setUint16(STATX.mode, inode.mode, true);
-    view.setBigUint64(STATX.ino, BigInt(inode.ino), true);
-    view.setBigUint64(
-      STATX.size,
-      BigInt(typeOf(inode) === S_IF.LNK ? inode.target.length : inode.content.size),
-      true,
-    );
-    view.setBigUint64(STATX.blocks, BigInt(inode.content.blocks * 8), true);
-    for (
-      const [at, time] of [[STATX.atime, inode.atime], [STATX.mtime, inode.mtime], [
-        STATX.ctime,
-        inode.ctime,
-      ]] as const
-    ) {
-      const rest = ((time % SECOND) + SECOND) % SECOND;
-      view.setBigInt64(at, (time - rest) / SECOND, true);
-      view.setUint32(at + 8, Number(rest), true);
-    }
-    return 0;
   }
 
   #text(name: Name): string {
@@ -714,27 +537,6 @@ export class MemoryBacking implements Backing {
     this.#fds.set(fd, open);
     return fd;
   }
-}
-
-/** Bytes of a name kept as one character each. */
-export function latin1(text: string): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from(text, (character) => character.charCodeAt(0));
-}
-
-function typeOf(inode: Inode): number {
-  return inode.mode & S_IF.MT;
-}
-
-/** Whether a directory lies at or below an object. */
-function within(directory: Inode, above: Inode): boolean {
-  for (let at: Inode | null = directory; at !== null; at = at.parent) if (at === above) return true;
-  return false;
-}
-
-function replaceRefused(moved: Inode, displaced: Inode): number {
-  if (typeOf(displaced) !== S_IF.DIR) return typeOf(moved) === S_IF.DIR ? E.NOTDIR : 0;
-  if (typeOf(moved) !== S_IF.DIR) return E.ISDIR;
-  return displaced.entries.size > 0 ? E.NOTEMPTY : 0;
 }
 
 function fillDirents(open: Open, into: Dirents): number {
@@ -758,15 +560,4 @@ function fillDirents(open: Open, into: Dirents): number {
   const entries = [...open.inode.entries].sort(([, a], [, b]) => a.off < b.off ? -1 : 1);
   for (const [name, { inode, off }] of entries) if (!put(name, off, inode)) break;
   return at;
-}
-
-function describe(inode: Inode): string {
-  const xattrs = [...inode.xattrs].sort(([a], [b]) => a < b ? -1 : 1).map(([name, value]) =>
-    `${name}=${[...value]}`
-  );
-  const directory = typeOf(inode) === S_IF.DIR;
-  return `${
-    inode.mode.toString(8)
-  } ${inode.uid}:${inode.gid} links ${inode.nlink} rdev ${inode.rdev} mtime ${inode.mtime} ` +
-    `${directory ? "" : inode.content.describe()} ${JSON.stringify(inode.target)} ${xattrs.join(" ")}`;
 }
