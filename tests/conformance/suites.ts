@@ -11,7 +11,7 @@
  * @module
  */
 import { parseArgs } from "node:util";
-import { Cluster, DATA, MODULE, NODES, PATIENT } from "../lab/cluster.ts";
+import { Cluster, DATA, MODULE, NODES } from "../lab/cluster.ts";
 import { connected, kill } from "../lab/kills.ts";
 import { must, type NodeName } from "../lab/lab.ts";
 import { Fsx } from "./suites/fsx.ts";
@@ -188,7 +188,7 @@ async function main(args: string[]): Promise<void> {
     prefix: options.prefix ?? `suite-${suite}`,
     durability,
     // A take-over, and the comparison of what a suite left, are not about a peer that is slow.
-    module: PATIENT,
+    patient: true,
     lab: { storeMiB: 8192 },
   });
   await must(["cp", "-a", program, `${cluster.lab.folder}/shared/suite`]);

@@ -1,6 +1,6 @@
 /** What people, programs and disks do wrong: each time a clear word that says what to do, and nothing is lost. */
 import { assertEquals, assertMatch, assertNotEquals } from "@std/assert";
-import { Cluster, DATA, MODULE, NODES, PATIENT, story } from "./cluster.ts";
+import { Cluster, DATA, MODULE, NODES, story } from "./cluster.ts";
 import { type ExecResult, type NodeName, until } from "./lab.ts";
 
 /** Runs a command that must be refused; answers what it said. */
@@ -88,7 +88,7 @@ Deno.test("wrong files are refused with file, line, key, value and what was expe
 });
 
 Deno.test("garbage, wrong keys and taken ports are refused, and nothing that runs notices", async (t) => {
-  await using cluster = await Cluster.up({ prefix: "lt-garbage", module: PATIENT });
+  await using cluster = await Cluster.up({ prefix: "lt-garbage", patient: true });
   const { lab } = cluster;
   const step = story(t);
   await cluster.startBoth();
@@ -193,7 +193,7 @@ Deno.test("garbage, wrong keys and taken ports are refused, and nothing that run
 });
 
 Deno.test("a full disk is told to the application on the primary; on the secondary it is an alarm", async (t) => {
-  await using cluster = await Cluster.up({ prefix: "lt-full", lab: { storeMiB: 512 }, module: PATIENT });
+  await using cluster = await Cluster.up({ prefix: "lt-full", lab: { storeMiB: 512 }, patient: true });
   const { lab } = cluster;
   const step = story(t);
   // node2 keeps its copy on a file system of its own, as servers do; node1's disk holds everything.
@@ -249,7 +249,7 @@ Deno.test("a full disk is told to the application on the primary; on the seconda
 });
 
 Deno.test("a disk that others fill on the secondary costs a membership, no process and no byte", async (t) => {
-  await using cluster = await Cluster.up({ prefix: "lt-filled", lab: { storeMiB: 512 }, module: PATIENT });
+  await using cluster = await Cluster.up({ prefix: "lt-filled", lab: { storeMiB: 512 }, patient: true });
   const { lab } = cluster;
   const step = story(t);
   await cluster.startBoth();

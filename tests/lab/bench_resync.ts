@@ -23,6 +23,9 @@ const LIMIT_MS = 3_600_000;
 const PREFIX = Deno.env.get("BINOME_BENCH_PREFIX") ?? "lt-resync";
 /** How often an application is looked at with and without a comparison beside it. */
 const ROUNDS = 3;
+/** A line that is slower than the compressor. */
+const SLOW_MBIT = 200;
+const SLOW_MIB = 160;
 
 interface Options {
   readonly json: string | null;
@@ -143,6 +146,31 @@ class Bench {
     });
     const differences = await this.#cluster.differences(LIMIT_MS);
     if (differences.length > 0) throw new Error(`The copies differ: ${differences.slice(0, 5).join("; ")}`);
+  }
+
+  /** What travels packed where the line is slow: programs and texts of this machine, which are as usual as any. */
+  async slowLine(): Promise<void> {
+    const { lab } = this.#cluster;
+    const bytes = SLOW_MIB * 1024 * 1024;
+    // head ends tar early: that is no failure.
+    await lab.sh(
+      "node1",
+      `tar -C / -cf - usr 2>/dev/null | head -c ${bytes} > ${DATA}/large; sync -f ${DATA}`,
+      {
+        timeoutMs: LIMIT_MS,
+      },
+    );
+    await lab.sh(
+      "node1",
+      `tc qdisc add dev e0 root tbf rate ${SLOW_MBIT}mbit burst 256k latency 100ms`,
+    );
+    await this.#cluster.must("node1", ["start", MODULE, "--as", "primary"]);
+    await this.#cluster.waitState("node1", "alone");
+    const plain = bytes * 8 / (SLOW_MBIT * 1e6);
+    await this.#comeBack(
+      `first copy of ${SLOW_MIB} MiB over ${SLOW_MBIT} Mbit/s, which plain is ${plain.toFixed(1)} s`,
+      (s) => [bytes / 1e6 / s, "MB/s"],
+    );
   }
 
   async #makeFiles(): Promise<void> {
@@ -277,6 +305,12 @@ if (Deno.args.includes("--help") || Deno.args.includes("-h")) {
     await using cluster = await Cluster.up({ prefix: PREFIX, lab, module });
     const bench = new Bench(cluster, options);
     await bench.small();
+    rows.push(...bench.rows);
+  }
+  {
+    await using cluster = await Cluster.up({ prefix: PREFIX, lab: { storeMiB: 2048 }, module });
+    const bench = new Bench(cluster, options);
+    await bench.slowLine();
     rows.push(...bench.rows);
   }
   if (options.json !== null) Deno.writeTextFileSync(options.json, JSON.stringify({ rows }, null, 1));

@@ -3,7 +3,7 @@
  * the replicator's memory does not grow with them. `BINOME_LAB_ENTRIES=1000000` for the size that issue trackers speak of.
  */
 import { assert, assertEquals } from "@std/assert";
-import { Cluster, DATA, MODULE, PATIENT, story } from "./cluster.ts";
+import { Cluster, DATA, MODULE, story } from "./cluster.ts";
 import type { NodeName } from "./lab.ts";
 
 const ENTRIES = Number(Deno.env.get("BINOME_LAB_ENTRIES") ?? 10_000);
@@ -45,7 +45,7 @@ async function memoryKb(cluster: Cluster, node: NodeName): Promise<number> {
 Deno.test(`a directory of ${ENTRIES} entries is made, listed, copied and removed, and the peer stays`, async (t) => {
   await using cluster = await Cluster.up({
     prefix: Deno.env.get("BINOME_LAB_PREFIX") ?? "lt-bigdir",
-    module: PATIENT,
+    patient: true,
     // ext4 has one inode for each 16 KiB; the store is a file with holes.
     lab: { storeMiB: Math.max(2048, Math.ceil(ENTRIES / 16)) },
   });

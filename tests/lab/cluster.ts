@@ -51,6 +51,11 @@ export interface ClusterOptions {
   readonly mode?: "auto" | "strict";
   /** More lines of the module's YAML. */
   readonly module?: string;
+  /**
+   * For tests that are about neither takeovers nor a peer that is slow: a busy machine, or its disk, holds a heartbeat or an
+   * answer back for seconds, and the membership would change under a test that does not expect it.
+   */
+  readonly patient?: boolean;
   /** False: the module is not applied. */
   readonly apply?: boolean;
 }
@@ -60,11 +65,14 @@ const READY_MS = 90_000;
 const STATE_MS = 120_000;
 const COMMAND_MS = 90_000;
 
-/**
- * Line of a module's YAML, for tests that are not about a peer that is slow: a busy machine, or its disk, may hold an answer
- * back for longer than the default of 3 s, and the membership would change under a test that does not expect it.
- */
-export const PATIENT = "peer_timeout: 15s";
+/** Lab timings: a takeover is decided 3.53 s after the last heartbeat. */
+const QUICK = "heartbeat: 200ms, dead: 1s, witness: 1s, watchdog: 1s, peer: 3s";
+/** For {@link ClusterOptions.patient}. */
+const PATIENT = "heartbeat: 200ms, dead: 5s, witness: 2s, watchdog: 3s, peer: 3s";
+/** Line of a module's YAML, for {@link ClusterOptions.patient}. */
+export const PATIENT_MODULE = "peer_timeout: 15s";
+/** For `start` where it waits for a copy to be made: its own limit is that of a person at a terminal. */
+export const PATIENTLY = ["--wait", "400"];
 /** What a node knows of its copy: without it everything is compared, and what is equal is not sent. */
 export const FORGET = `rm -rf /var/lib/binome/modules/${MODULE}/log`;
 
@@ -122,7 +130,7 @@ export class Cluster implements AsyncDisposable {
     }
   }
 
-  /** The cluster's file: lab timings, so that a takeover is decided 3.53 s after the last heartbeat. */
+  /** The cluster's file. */
   clusterYaml(): string {
     const repl = this.lab.options.repl === true;
     const nodes = NODES.map((node) => {
@@ -137,7 +145,7 @@ export class Cluster implements AsyncDisposable {
       `arbiter: { kind: ping, address: ${this.lab.address("witness")}, mode: ${
         this.options.mode ?? "auto"
       } }`,
-      "timings: { heartbeat: 200ms, dead: 1s, witness: 1s, watchdog: 1s, peer: 3s }",
+      `timings: { ${this.options.patient === true ? PATIENT : QUICK} }`,
       "",
     ].join("\n");
   }
@@ -147,6 +155,7 @@ export class Cluster implements AsyncDisposable {
     const { service = "none", vip, encryption = true, module } = this.options;
     const { durability = service === "postgresql" ? "fsync" : "each-write" } = this.options;
     const lines = [`module: ${MODULE}`, `kind: ${service === "none" ? "directory" : "service"}`];
+    if (this.options.patient === true) lines.push(PATIENT_MODULE);
     if (this.lab.options.repl === true) lines.push("network: repl");
     lines.push(
       "replicate:",
@@ -223,8 +232,8 @@ export class Cluster implements AsyncDisposable {
 
   /** Starts node1 as primary, then node2 as its secondary, and waits until both copies are equal. */
   async startBoth(): Promise<void> {
-    await this.must("node1", ["start", MODULE, "--as", "primary"], 150_000);
-    await this.must("node2", ["start", MODULE], 150_000);
+    await this.must("node1", ["start", MODULE, "--as", "primary", ...PATIENTLY], 150_000);
+    await this.must("node2", ["start", MODULE, ...PATIENTLY], 150_000);
     await this.waitPair("node1");
   }
 
@@ -401,7 +410,7 @@ export class Cluster implements AsyncDisposable {
     const { code, stdout } = await this.api(node, "/events?since=0&limit=1000");
     if (code !== 0) return "";
     const { events } = JSON.parse(stdout) as { events: EventRow[] };
-    return events.slice(-20).map(({ time, what, why }) => `\n  ${time.slice(11)} ${what}: ${why}`).join("");
+    return events.slice(-12).map(({ time, what, why }) => `\n  ${time.slice(11)} ${what}: ${why}`).join("");
   }
 }
 

@@ -3,7 +3,7 @@
  * start, whichever role it is for.
  */
 import { assertEquals, assertMatch } from "@std/assert";
-import { Cluster, DATA, MODULE, NODES, PATIENT, story } from "./cluster.ts";
+import { Cluster, DATA, MODULE, NODES, story } from "./cluster.ts";
 import type { NodeName } from "./lab.ts";
 
 /** What a person does in the night: new files, one changed, one gone, one copied with all its attributes. */
@@ -22,7 +22,7 @@ async function stopBoth(cluster: Cluster): Promise<void> {
 }
 
 Deno.test("a stopped copy is read-only; what a person edits in it is found at the next start", async (t) => {
-  await using cluster = await Cluster.up({ prefix: "lt-cover", module: PATIENT });
+  await using cluster = await Cluster.up({ prefix: "lt-cover", patient: true });
   const { lab } = cluster;
   const step = story(t);
   await cluster.startBoth();

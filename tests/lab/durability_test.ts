@@ -3,7 +3,7 @@
  * order. What a node has is read beneath its mounts.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { Cluster, MODULE, NODES, story } from "./cluster.ts";
+import { Cluster, MODULE, NODES, PATIENT_MODULE, story } from "./cluster.ts";
 import { type HostProcess, must, type NodeName, until } from "./lab.ts";
 
 const DIRECTORIES = { each: "each-write", sync: "fsync", lax: "relaxed" } as const;
@@ -29,8 +29,8 @@ for line in orders:
 `;
 
 async function up(prefix: string): Promise<Cluster> {
-  const cluster = await Cluster.up({ prefix, apply: false });
-  const lines = [`module: ${MODULE}`, "kind: directory", "peer_timeout: 15s", "replicate:"];
+  const cluster = await Cluster.up({ prefix, patient: true, apply: false });
+  const lines = [`module: ${MODULE}`, "kind: directory", PATIENT_MODULE, "replicate:"];
   for (const name of NAMES) {
     for (const node of NODES) await cluster.lab.sh(node, `mkdir -p ${path(name)}`);
     lines.push(`  - { path: ${path(name)}, durability: ${DIRECTORIES[name]} }`);

@@ -2,7 +2,7 @@
  * What `exclude` keeps on its node: it is written without the peer, left alone by comparisons, and never crosses the border.
  */
 import { assertEquals, assertMatch } from "@std/assert";
-import { BENEATH, Cluster, DATA, MODULE, PATIENT, story } from "./cluster.ts";
+import { BENEATH, Cluster, DATA, MODULE, story } from "./cluster.ts";
 
 const EXCLUDE = '    exclude: ["*.tmp", "cache/**", "log"]';
 /** What is excluded beneath, on a node's own disk. */
@@ -19,7 +19,7 @@ async function same(cluster: Cluster): Promise<void> {
 }
 
 Deno.test("what is excluded stays on its node, and nothing crosses the border", async (t) => {
-  await using cluster = await Cluster.up({ prefix: "lt-excl", module: PATIENT, apply: false });
+  await using cluster = await Cluster.up({ prefix: "lt-excl", patient: true, apply: false });
   const { lab } = cluster;
   const step = story(t);
   const yaml = cluster.moduleYaml().replace(`- path: ${DATA}`, `- path: ${DATA}\n${EXCLUDE}`);

@@ -4,6 +4,7 @@
  * @module
  */
 import { killAll, populated, processes, removeTree } from "./cgroup.ts";
+import { PATIENCE } from "./process.ts";
 
 /** Most lines kept of one command: a load generator may print for minutes, a runaway must not eat the machine. */
 const LINES_MAX = 1_000_000;
@@ -48,7 +49,8 @@ export class HostProcess implements AsyncDisposable {
    * @param from looks from this line on; `lines.length` means only at what comes.
    */
   async line(matches: (line: string) => boolean, timeoutMs: number, from = 0): Promise<string> {
-    const end = performance.now() + timeoutMs;
+    const limit = timeoutMs * PATIENCE;
+    const end = performance.now() + limit;
     let ended = false;
     const over = (): void => void (ended = true);
     this.#ended.then(over, over);
@@ -58,7 +60,7 @@ export class HostProcess implements AsyncDisposable {
       }
       const left = end - performance.now();
       if (ended || left <= 0) {
-        const why = ended ? "it has ended" : `${timeoutMs} ms have passed`;
+        const why = ended ? "it has ended" : `${limit} ms have passed`;
         throw new Error(`Cannot wait for the line: ${why}; last lines:\n${this.lines.slice(-5).join("\n")}`);
       }
       await this.#something(left);

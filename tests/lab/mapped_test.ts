@@ -4,7 +4,7 @@
  * that cannot hold a copy are refused.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { Cluster, DATA, MODULE, NODES, other, PATIENT, story } from "./cluster.ts";
+import { Cluster, DATA, MODULE, NODES, other, story } from "./cluster.ts";
 
 /** Puts a number into one page after the other, syncs that page, and only then says the number. */
 const WRITE = `import mmap, os, struct, sys
@@ -31,7 +31,7 @@ print(said[-1])
 `;
 
 Deno.test("what was synced through a shared map survives hand-overs under load", async (t) => {
-  await using cluster = await Cluster.up({ prefix: "lt-mapped", module: PATIENT, durability: "fsync" });
+  await using cluster = await Cluster.up({ prefix: "lt-mapped", patient: true, durability: "fsync" });
   const { lab } = cluster;
   const step = story(t);
   await cluster.startBoth();
@@ -58,7 +58,7 @@ Deno.test("what was synced through a shared map survives hand-overs under load",
 });
 
 Deno.test("a secondary whose file system cannot hold a copy is refused by name", async () => {
-  await using cluster = await Cluster.up({ prefix: "lt-noxattr", module: PATIENT, apply: false });
+  await using cluster = await Cluster.up({ prefix: "lt-noxattr", patient: true, apply: false });
   const { lab } = cluster;
   await cluster.prepare();
   await lab.sh("node2", `mount -t ramfs none ${DATA}`);

@@ -5,7 +5,7 @@
  * under load and both of its cables at once.
  */
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
-import { BENEATH, Cluster, DATA, MODULE, other, PATIENT, story, VIP } from "./cluster.ts";
+import { BENEATH, Cluster, DATA, MODULE, other, PATIENT_MODULE, story, VIP } from "./cluster.ts";
 import { type NodeName, until } from "./lab.ts";
 
 /** What the service answers at the virtual address: the node it runs on and its process. */
@@ -41,7 +41,7 @@ Deno.test("a mirror passes the acceptance tests M1 to M9", async (t) => {
     prefix: "lt-mirror",
     service: "http",
     lab: { repl: true },
-    module: PATIENT,
+    module: PATIENT_MODULE,
   });
   const { lab } = cluster;
   const step = story(t);
@@ -232,7 +232,7 @@ Deno.test("a mirror of PostgreSQL loses its primary under load, and both of its 
     prefix: "lt-mirror-pg",
     service: "postgresql",
     lab: { repl: true },
-    module: PATIENT,
+    module: PATIENT_MODULE,
   });
   const { lab } = cluster;
   const step = story(t);

@@ -3,7 +3,7 @@
  * (before Linux 6.9; here the program is told not to ask for it): the application must see a pause at most.
  */
 import { assertEquals } from "@std/assert";
-import { Cluster, MODULE, PATIENT, story } from "./cluster.ts";
+import { Cluster, MODULE, story } from "./cluster.ts";
 import { connected, kill, killKeeper } from "./kills.ts";
 import { endWriter, goesOn, makeWriter, startWriter } from "./writer.ts";
 
@@ -28,7 +28,7 @@ async function inFlight(cluster: Cluster): Promise<unknown> {
 Deno.test("without the kernel's resend, kills of replicator and keeper are a pause to the application too", async (t) => {
   await using cluster = await Cluster.up({
     prefix: "lt-noresend",
-    module: PATIENT,
+    patient: true,
     environment: ["BINOME_RESEND=off"],
   });
   const step = story(t);

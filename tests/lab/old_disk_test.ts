@@ -7,7 +7,7 @@ import { Cluster, DATA, MODULE, story } from "./cluster.ts";
 const FILES = 40;
 
 Deno.test("a new copy on an old disk gives no file the identity of another", async (t) => {
-  await using cluster = await Cluster.up({ prefix: "lt-olddisk" });
+  await using cluster = await Cluster.up({ prefix: "lt-olddisk", patient: true });
   const { lab } = cluster;
   const step = story(t);
   const expected = Array.from({ length: FILES }, (_, i) => `old ${i + 1}\n`).join("");

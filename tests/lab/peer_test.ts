@@ -3,7 +3,7 @@
  * without it; it comes back by itself, when it has held up for long enough.
  */
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
-import { Cluster, DATA, MODULE, NODES, PATIENT, story } from "./cluster.ts";
+import { Cluster, DATA, MODULE, NODES, story } from "./cluster.ts";
 import { endWriter, goesOn, makeWriter, startWriter } from "./writer.ts";
 
 /** How long the application may wait for a peer that does not answer. */
@@ -181,7 +181,7 @@ Deno.test("a replication network that is gone costs no membership: the channel m
 });
 
 Deno.test("a secondary whose disk fails leaves with an alarm, and the primary goes on", async (t) => {
-  await using cluster = await Cluster.up({ prefix: "lt-eio", module: PATIENT });
+  await using cluster = await Cluster.up({ prefix: "lt-eio", patient: true });
   const { lab } = cluster;
   const step = story(t);
   // A disk that has no room for what it promised answers EIO to whatever is to be written there.

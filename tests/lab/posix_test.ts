@@ -7,7 +7,7 @@ import { Cluster, DATA, NODES, other, story } from "./cluster.ts";
 
 for (const durability of ["each-write", "fsync"] as const) {
   Deno.test(`every POSIX check passes over the mount with ${durability}, and both disks end equal`, async (t) => {
-    await using cluster = await Cluster.up({ prefix: `lt-posix-${durability}`, durability });
+    await using cluster = await Cluster.up({ prefix: `lt-posix-${durability}`, durability, patient: true });
     const step = story(t);
     await cluster.startBoth();
     const passed = Object.keys(CHECKS).length;

@@ -3,7 +3,7 @@
  * application writes.
  */
 import { assert, assertEquals } from "@std/assert";
-import { Cluster, DATA, FORGET, MODULE, PATIENT, story } from "./cluster.ts";
+import { Cluster, DATA, FORGET, MODULE, story } from "./cluster.ts";
 import { type NodeName, until } from "./lab.ts";
 
 const FILES = 24_000;
@@ -33,7 +33,7 @@ while not os.path.exists("/run/lab/stop"):
 `;
 
 Deno.test("a comparison that is cut short goes on where it was", async (t) => {
-  await using cluster = await Cluster.up({ prefix: "lt-goes-on", module: PATIENT });
+  await using cluster = await Cluster.up({ prefix: "lt-goes-on", patient: true });
   const { lab } = cluster;
   const step = story(t);
   await lab.write("node1", "/run/lab/shared/make.py", MAKE);
@@ -96,7 +96,7 @@ Deno.test("a comparison that is cut short goes on where it was", async (t) => {
   await step("the copies are equal afterwards", async () => {
     await lab.sh("node1", "touch /run/lab/stop");
     assertEquals(await writer.status(), 0);
-    await cluster.must("node1", ["verify", MODULE, "--wait", "90"], LIMIT_MS);
+    await cluster.must("node1", ["verify", MODULE], LIMIT_MS);
     assertEquals(await cluster.differences(), []);
   });
 });

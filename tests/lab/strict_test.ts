@@ -3,7 +3,7 @@
  * authenticated. What both promise, with the program's parts and the servers being lost.
  */
 import { assertEquals, assertMatch, assertNotEquals } from "@std/assert";
-import { BENEATH, Cluster, DATA, MODULE, PATIENT, story } from "./cluster.ts";
+import { BENEATH, Cluster, DATA, MODULE, PATIENT_MODULE, story } from "./cluster.ts";
 import { until } from "./lab.ts";
 import { endWriter, goesOn, makeWriter, startWriter } from "./writer.ts";
 
@@ -16,7 +16,7 @@ Deno.test("a strict arbiter leaves the takeover to a person; a channel in plain 
     vip: true,
     mode: "strict",
     encryption: false,
-    module: PATIENT,
+    module: PATIENT_MODULE,
   });
   const { lab } = cluster;
   const step = story(t);

@@ -3,7 +3,7 @@
  * most. `writer.c` checks every answer it gets.
  */
 import { assertEquals, assertMatch } from "@std/assert";
-import { Cluster, MODULE, PATIENT, story, VIP } from "./cluster.ts";
+import { Cluster, MODULE, story, VIP } from "./cluster.ts";
 import { connected, kill, killKeeper } from "./kills.ts";
 import { type NodeName, until } from "./lab.ts";
 import { endWriter, goesOn, makeWriter, startWriter } from "./writer.ts";
@@ -33,7 +33,7 @@ Deno.test("kills of replicator, agent and keeper are a pause to the application,
   await using cluster = await Cluster.up({
     prefix: "lt-kill",
     service: "http",
-    module: PATIENT,
+    patient: true,
   });
   const step = story(t);
   await makeWriter(cluster);

@@ -6,7 +6,7 @@ import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import settings from "../../deno.json" with { type: "json" };
 import { PROTOCOL, protocolOf, protocolText } from "../../lib/protocol.ts";
 import { build } from "./build.ts";
-import { Cluster, MODULE, NODES, PATIENT, story } from "./cluster.ts";
+import { Cluster, MODULE, NODES, story } from "./cluster.ts";
 import { type NodeName, until } from "./lab.ts";
 import { endWriter, goesOn, makeWriter, startWriter } from "./writer.ts";
 
@@ -88,7 +88,7 @@ async function standing(cluster: Cluster): Promise<unknown> {
 }
 
 Deno.test("the program is replaced under a pair at work: a pause to the application, and nothing else", async (t) => {
-  await using cluster = await Cluster.up({ prefix: "lt-upgrade", module: PATIENT });
+  await using cluster = await Cluster.up({ prefix: "lt-upgrade", patient: true });
   const step = story(t);
   await makeWriter(cluster);
   await install(cluster);

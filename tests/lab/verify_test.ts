@@ -3,7 +3,7 @@
  * goes on writing; where nothing was, nothing is found.
  */
 import { assertEquals, assertMatch } from "@std/assert";
-import { BENEATH, Cluster, DATA, MODULE, PATIENT, story } from "./cluster.ts";
+import { BENEATH, Cluster, DATA, MODULE, story } from "./cluster.ts";
 import { until } from "./lab.ts";
 
 /** Writes, renames and removes until it is told to stop. */
@@ -42,7 +42,7 @@ const TAMPER: readonly (readonly [script: string, event: RegExp])[] = [
 ];
 
 Deno.test("verify finds and repairs what was changed beneath the secondary", async (t) => {
-  await using cluster = await Cluster.up({ prefix: "lt-verify", module: PATIENT });
+  await using cluster = await Cluster.up({ prefix: "lt-verify", patient: true });
   const { lab } = cluster;
   const step = story(t);
   await cluster.startBoth();
@@ -53,7 +53,7 @@ Deno.test("verify finds and repairs what was changed beneath the secondary", asy
   await step("equal copies are found identical, from either node, while an application writes", async () => {
     for (const node of ["node1", "node2"] as const) {
       const mark = await cluster.mark("node1");
-      const said = await cluster.must(node, ["verify", MODULE, "--wait", "90"], 120_000);
+      const said = await cluster.must(node, ["verify", MODULE], 120_000);
       assertMatch(said, /identical as of [\d-]+ [\d:]+, 0 differences \(\d{3} objects, /);
       await cluster.waitEvent("node1", /The copies are identical: \d+ objects/, mark);
     }
@@ -65,7 +65,7 @@ Deno.test("verify finds and repairs what was changed beneath the secondary", asy
   await step("what was changed on the secondary's disk is named and repaired", async () => {
     const mark = await cluster.mark("node1");
     for (const [script] of TAMPER) await lab.sh("node2", `cd ${BENEATH} && ${script}`);
-    const said = await cluster.must("node1", ["verify", MODULE, "--wait", "90"], 120_000);
+    const said = await cluster.must("node1", ["verify", MODULE], 120_000);
     assertMatch(said, /identical as of .* [1-9]\d* differences, repaired/);
     for (const [script, event] of TAMPER) {
       const found = await cluster.waitEvent("node1", event, mark, 5000).catch((cause) => {
@@ -77,7 +77,7 @@ Deno.test("verify finds and repairs what was changed beneath the secondary", asy
   });
 
   await step("then the copies are identical", async () => {
-    const said = await cluster.must("node1", ["verify", MODULE, "--wait", "90"], 120_000);
+    const said = await cluster.must("node1", ["verify", MODULE], 120_000);
     assertMatch(said, / 0 differences \(/);
     await lab.sh("node1", "touch /run/lab/stop");
     await writer.status();

@@ -3,14 +3,14 @@
  * tree it had before the resync.
  */
 import { assertEquals, assertMatch, assertNotEquals } from "@std/assert";
-import { BENEATH, Cluster, DATA, MODULE, story } from "./cluster.ts";
+import { BENEATH, Cluster, DATA, MODULE, PATIENTLY, story } from "./cluster.ts";
 import { until } from "./lab.ts";
 
 /** How node2 was away, and so what a resync is for it. */
 type Away = "stopped" | "powered off";
 
 /** Slow, so that it is cut in the middle; with a log that holds none of the data. */
-const SLOW = "resync_bandwidth: 1MB/s\nlog_budget: 1MiB\npeer_timeout: 15s";
+const SLOW = "resync_bandwidth: 3MB/s\nlog_budget: 1MiB";
 
 /** What both nodes have: files in several sizes, links, a sparse file, attributes. */
 const COMMON = `cd ${DATA}
@@ -69,7 +69,12 @@ async function part(cluster: Cluster, away: Away): Promise<string> {
 for (const [filesystem, away] of [["ext4", "stopped"], ["xfs", "powered off"]] as const) {
   const name = `lt-wb${filesystem}${away === "stopped" ? "s" : "p"}`;
   Deno.test(`a primary that dies in mid-resync leaves the copy of before, ${filesystem}, node2 was ${away}`, async (t) => {
-    await using cluster = await Cluster.up({ prefix: name, lab: { filesystem }, module: SLOW });
+    await using cluster = await Cluster.up({
+      prefix: name,
+      lab: { filesystem },
+      module: SLOW,
+      patient: true,
+    });
     const { lab } = cluster;
     const step = story(t);
     let before = "";
@@ -124,7 +129,7 @@ for (const [filesystem, away] of [["ext4", "stopped"], ["xfs", "powered off"]] a
         await cluster.agentReady("node1");
         await cluster.waitState("node2", "alone");
         await cluster.binome("node1", ["stop", MODULE], 150_000);
-        await cluster.must("node1", ["start", MODULE, "--as", "secondary"], 150_000);
+        await cluster.must("node1", ["start", MODULE, "--as", "secondary", ...PATIENTLY], 150_000);
         await cluster.waitPair("node2");
         assertEquals(await cluster.differences(), []);
       },
