@@ -39,6 +39,10 @@ export interface VerificationStatus {
   readonly verified: string | null;
   /** Of that one: what the secondary had otherwise, and has as the primary since. */
   readonly differences: number;
+  /** Of that one: ranges that the primary's disk had lost, and that are still as they were. */
+  readonly rotten: number;
+  /** The same, written back from the secondary. */
+  readonly mended: number;
   readonly objects: number;
   readonly bytes: number;
   /** The one that goes on. `part` from 0 to 1. `waiting`: for the secondary to have everything. */

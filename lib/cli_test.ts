@@ -297,6 +297,8 @@ Deno.test("runCli() verify asks the primary, waits, and says as of when the copi
       verification: {
         verified,
         differences: 2,
+        rotten: 0,
+        mended: 0,
         objects: 7,
         bytes: 1024,
         running: running ? { part: 0.5, objects: 3, bytes: 512, differences: 0, waiting: false } : null,

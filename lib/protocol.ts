@@ -23,8 +23,9 @@ export interface Protocol {
  * |       3 | the primary may have the copies verified                                                          |
  * |       4 | a comparison may begin with prints of the objects                                                 |
  * |       5 | what a resync sends may be packed                                                                 |
+ * |       6 | a verification tells apart which disk has rotted                                                  |
  */
-const VERSION = 5;
+const VERSION = 6;
 /** Version 1 was never released. */
 const VERSION_FIRST = 2;
 
@@ -34,6 +35,8 @@ export const VERIFIES = 3;
 export const SURVEYS = 4;
 /** From this version on a secondary takes packed frames. */
 export const PACKS = 5;
+/** From this version on a secondary looks whether it has what the primary's disk has lost. */
+export const WITNESSES = 6;
 
 /** What this program speaks. */
 export const PROTOCOL: Protocol = protocolOf(VERSION);

@@ -28,6 +28,7 @@ import { bootId } from "./system/boot_id.ts";
 import { boottimeMs } from "./system/clock.ts";
 import { backing } from "./system/backing.ts";
 import { type InflightMemory, mapInflight } from "./system/inflight_file.ts";
+import { forgetPages } from "./system/kernel_pages.ts";
 import { openNetwork, type RealNetwork } from "./system/network.ts";
 import {
   delay,
@@ -119,6 +120,7 @@ class Replicator {
       link: this.#link,
       broadcast: (event, body) => this.#server?.broadcast(event, body),
       onGranted: (root, grant) => this.#granted(root, grant),
+      forgetPages,
       die: (reason) => this.#die(reason),
       log: logLine,
     });

@@ -43,6 +43,7 @@ import {
   tellDifference,
   tellFailure,
   tellResync,
+  tellRotten,
   tellTask,
   tellVerified,
   tellWayBack,
@@ -441,6 +442,11 @@ export class ModuleRunner {
         return this.#world.post({ kind: "copy-failed", reason: tellFailure(reason, params) });
       case "difference":
         return this.#tell(tellDifference(params, this.#state.settings.peer), "warning");
+      case "rotten":
+        return this.#tell(
+          tellRotten(params, this.#state.settings.peer),
+          params["outcome"] === "left" ? "error" : "warning",
+        );
       case "verified":
         this.poll();
         return this.#tell(tellVerified(params), params["complete"] === true ? "info" : "error");

@@ -88,6 +88,8 @@ export function verificationOf(status: Fields): VerificationStatus {
   return {
     verified: at === 0 ? null : new Date(at).toISOString(),
     differences: numberOf(verified["differences"]),
+    rotten: numberOf(verified["rotten"]),
+    mended: numberOf(verified["mended"]),
     objects: numberOf(verified["objects"]),
     bytes: numberOf(verified["bytes"]),
     running: typeof running["began"] !== "number" ? null : {

@@ -57,16 +57,44 @@ export function tellFailure(reason: string, event: Fields): string {
 /** Tells what a verification found otherwise on the peer. */
 export function tellDifference(event: Fields, peer: string): Told {
   const { path, what, offset, length, primary, secondary } = event;
-  const range = typeof length === "number" && length > 0
-    ? `, bytes ${String(offset)} to ${Number(offset) + length - 1}`
-    : "";
+  const range = rangeOf(offset, length);
   const hash = what === "content" ? "sha256 " : "";
   return {
-    what: `The copy on ${peer} differs, and is repaired from this one`,
+    what: event["rotten"] === true
+      ? `The disk of ${peer} has lost content that nobody changed: it is repaired from this copy; see dmesg there`
+      : `The copy on ${peer} differs, and is repaired from this one`,
     why: `${String(path)}: ${String(what)}${range}: ${hash}${String(primary)} here, ${hash}${
       String(secondary)
     } on ${peer}`,
   };
+}
+
+/** Tells what a verification found lost on this node's disk. */
+export function tellRotten(event: Fields, peer: string): Told {
+  const { path, offset, length, outcome, why } = event;
+  const place = `${String(path)}: content${rangeOf(offset, length)}`;
+  switch (outcome) {
+    case "repaired":
+      return {
+        what:
+          `The disk here has lost content that nobody changed: it was repaired from the copy on ${peer}; see dmesg`,
+        why: place,
+      };
+    case "read":
+      return { what: "The disk here gave other content than it was given, once; see dmesg", why: place };
+    default:
+      return {
+        what:
+          `The disk here has lost content that nobody changed; the copy on ${peer} has it and was left as it is: ` +
+          `switch over to ${peer}, then verify`,
+        why: `${place}: ${String(why)}`,
+      };
+  }
+}
+
+function rangeOf(offset: unknown, length: unknown): string {
+  if (typeof length !== "number" || length <= 0) return "";
+  return `, bytes ${String(offset)} to ${Number(offset) + length - 1}`;
 }
 
 /** Tells of the way back out of a resync. */
@@ -88,7 +116,7 @@ export function tellWayBack(event: Fields): Told & { readonly level: "info" | "w
 
 /** Tells what came of a verification. */
 export function tellVerified(event: Fields): Told {
-  const { objects, bytes, differences, tookMs, complete } = event;
+  const { objects, bytes, differences, tookMs, complete, rotten = 0, mended = 0 } = event;
   const seconds = Math.max(Number(tookMs), 1) / 1000;
   const rate = formatSize(Math.round(Number(bytes) / seconds));
   const read = `${Number(objects)} objects, ${formatSize(Number(bytes))} of content in ${
@@ -105,8 +133,14 @@ export function tellVerified(event: Fields): Told {
     };
   }
   return {
-    what: differences === 0 ? "The copies are identical" : "The copies are identical again",
-    why: `${read}, ${Number(differences)} difference${differences === 1 ? "" : "s"}`,
+    what: rotten !== 0
+      ? "The copies differ where the disk here has lost content"
+      : differences === 0 && mended === 0
+      ? "The copies are identical"
+      : "The copies are identical again",
+    why: `${read}, ${Number(differences)} difference${differences === 1 ? "" : "s"}${
+      mended === 0 ? "" : `, ${Number(mended)} lost by the disk here and repaired`
+    }${rotten === 0 ? "" : `, ${Number(rotten)} lost by the disk here and left as they are`}`,
   };
 }
 

@@ -33,6 +33,14 @@ export async function verify(args: readonly string[], world: World): Promise<voi
   }
   const result = await waitFor(agent, { name, node, seconds, last }, world);
   world.print(given.flag("json") ? JSON.stringify(result) : `${name}: ${showVerified(result)}`);
+  if (result.rotten > 0) {
+    throw new CliError(
+      EXIT.failed,
+      `Cannot call the copies identical: the disk of ${primary} has lost content, which the other node still has\n` +
+        `  try: binome events, which names the files; binome switchover ${name}, then binome verify ${name} again: ` +
+        `what the other node has is copied back`,
+    );
+  }
 }
 
 async function waitFor(
@@ -81,12 +89,19 @@ function ended(verification: VerificationStatus, last: string | null): Verificat
 }
 
 /** `identical as of 2026-01-01 14:03:22, 0 differences`. */
-export function showVerified({ verified, differences, objects, bytes }: VerificationStatus): string {
+export function showVerified(status: VerificationStatus): string {
+  const { verified, differences, rotten, mended, objects, bytes } = status;
   if (verified === null) return "never verified";
   const repaired = differences === 0 ? "" : ", repaired";
-  return `identical as of ${verified.slice(0, 19).replace("T", " ")}, ${differences} difference${
-    differences === 1 ? "" : "s"
-  }${repaired} (${objects} objects, ${formatSize(bytes)})`;
+  const lost = [
+    mended === 0 ? "" : `, ${mended} lost by the primary's disk, repaired`,
+    rotten === 0 ? "" : `, ${rotten} lost by the primary's disk, LEFT AS THEY ARE`,
+  ].join("");
+  return `${rotten === 0 ? "identical" : "not identical"} as of ${
+    verified.slice(0, 19).replace("T", " ")
+  }, ${differences} difference${differences === 1 ? "" : "s"}${repaired}${lost} (${objects} objects, ${
+    formatSize(bytes)
+  })`;
 }
 
 /** How far the one that goes on is; empty when none does. */

@@ -28,6 +28,10 @@ export interface Verified {
   readonly bytes: number;
   /** What the secondary had otherwise; it has it as the primary since. */
   readonly differences: number;
+  /** Ranges that the primary's disk had lost, and that are still as they were. */
+  readonly rotten: number;
+  /** The same, written back from the secondary. */
+  readonly mended: number;
 }
 
 /** A verification that has not ended: what is done of it need not be done again. */
@@ -40,6 +44,8 @@ export interface Verifying {
   readonly objects: number;
   readonly bytes: number;
   readonly differences: number;
+  readonly rotten: number;
+  readonly mended: number;
   /** How often it went back to look again at what was made equal. */
   readonly repairs: number;
 }
@@ -228,7 +234,7 @@ function readMeta(meta: Fields): Meta {
     suspect: meta["suspect"] === undefined ? false : flag(meta, "suspect"),
     edited: meta["edited"] === undefined ? false : flag(meta, "edited"),
     excluded: meta["excluded"] === undefined ? "" : text(meta, "excluded"),
-    verified: counts(meta, "verified", ["at", "objects", "bytes", "differences"]),
+    verified: counts(meta, "verified", ["at", "objects", "bytes", "differences", ...ROT]),
     verifying: counts(meta, "verifying", [
       "began",
       "next",
@@ -236,6 +242,7 @@ function readMeta(meta: Fields): Meta {
       "objects",
       "bytes",
       "differences",
+      ...ROT,
       "repairs",
     ]),
     asOf: meta["asOf"] === undefined ? 0 : count(meta, "asOf"),
@@ -287,6 +294,9 @@ function count(meta: Fields, key: string): number {
   return value;
 }
 
+/** Counts that files from before they were known do not have. */
+const ROT = ["rotten", "mended"] as const;
+
 /** An object of counts. Files from before it was known do not have it. */
 function counts<const T extends string>(
   meta: Fields,
@@ -295,7 +305,9 @@ function counts<const T extends string>(
 ): Readonly<Record<T, number>> | null {
   if (meta[key] === undefined || meta[key] === null) return null;
   const of = fields(meta[key], key);
-  return Object.fromEntries(names.map((name) => [name, count(of, name)])) as Record<T, number>;
+  const later: readonly string[] = ROT;
+  const read = (name: T): number => of[name] === undefined && later.includes(name) ? 0 : count(of, name);
+  return Object.fromEntries(names.map((name) => [name, read(name)])) as Record<T, number>;
 }
 
 function flag(meta: Fields, key: string): boolean {

@@ -67,8 +67,12 @@ export class AckSender {
 
   /** A text, cut to {@link TEXT_BYTES}. */
   text(kind: number, text: string): void {
-    const bytes = new TextEncoder().encode(text).subarray(0, TEXT_BYTES);
+    this.bytes(kind, 0, 0, new TextEncoder().encode(text).subarray(0, TEXT_BYTES));
+  }
+
+  /** Bytes, at most a mebibyte. */
+  bytes(kind: number, sequence: number, value: number, bytes: Uint8Array): void {
     this.#frame.set(bytes, LITTLE_HEADER);
-    this.emit(kind, 0, 0, bytes.length);
+    this.emit(kind, sequence, value, bytes.length);
   }
 }

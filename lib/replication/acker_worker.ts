@@ -52,7 +52,14 @@ export type AckerMessage =
     readonly late: boolean;
   }
   | { readonly kind: "peer-failed"; readonly session: string; readonly reason: string }
-  | { readonly kind: "difference"; readonly session: string; readonly difference: string };
+  | { readonly kind: "difference"; readonly session: string; readonly difference: string }
+  | {
+    readonly kind: "good";
+    readonly session: string;
+    readonly object: number;
+    readonly block: number;
+    readonly content: Uint8Array;
+  };
 
 /** What it is started with. */
 export interface AckerStart {
@@ -231,6 +238,14 @@ class AckerThread {
           kind: "difference",
           session: this.#peer?.session ?? "",
           difference: bodyText(reader),
+        });
+      case ACK.good:
+        return this.say({
+          kind: "good",
+          session: this.#peer?.session ?? "",
+          object: sequence,
+          block: Number(littleValue(reader.view, reader.offset)),
+          content: reader.bytes.slice(reader.offset + LITTLE_HEADER, reader.offset + reader.length),
         });
       default:
         this.#ask(reader, kind, sequence);

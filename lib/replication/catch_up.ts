@@ -4,7 +4,7 @@
  * @module
  */
 
-import { SURVEYS, VERIFIES } from "../protocol.ts";
+import { SURVEYS, VERIFIES, WITNESSES } from "../protocol.ts";
 import { backing } from "../system/backing.ts";
 import { addressOf } from "../system/libc.ts";
 import { sha256 } from "../system/sha256.ts";
@@ -189,7 +189,9 @@ export class CatchUp {
   #live(resync: Readonly<Record<string, unknown>>): void {
     this.#state = { kind: "live" };
     const { link } = this.#options.sequencer;
-    if (link !== null && this.#version >= VERIFIES) this.#options.verification.attach(link.wire);
+    if (link !== null && this.#version >= VERIFIES) {
+      this.#options.verification.attach(link.wire, this.#version >= WITNESSES);
+    }
     this.#options.sequencer.fsyncs.repeat();
     const { last } = this.#options.copy.journal;
     this.#options.onCaughtUp(last, resync);

@@ -68,6 +68,15 @@ export class Fingerprinter {
     return 0;
   }
 
+  /** As {@link take}, had the object this content. Answers 0 or −errno. */
+  takeWith(state: ObjectState, content: Uint8Array, into: number): number {
+    const at = this.#pack(state);
+    if (at < 0) return at;
+    this.#bytes.set(content, at);
+    this.#options.sha256(this.#address, at + content.length, into);
+    return 0;
+  }
+
   /** The hash of the content of a small file, at `into`. Answers 0 or −errno. */
   content(held: Held, state: ObjectState, into: number): number {
     const failed = this.#content(held, state.size, this.#address);

@@ -78,6 +78,8 @@ export const CONTROL = {
   listed: 78,
   /** Frames in one, compressed. a = their length; see `packing.ts`. */
   packed: 79,
+  /** Of a verification: what the next frame would say had the primary's disk kept it, see `verify_frame.ts`. */
+  expected: 80,
 } as const;
 
 /** Kinds of little frames, secondary → primary. */
@@ -106,6 +108,11 @@ export const ACK = {
   again: 11,
   /** Body: a difference as JSON, see `verify_frame.ts`. */
   difference: 12,
+  /**
+   * sequence = an object, value = a block of it, that {@link CONTROL.expected} named. Body: its content; none: it is not what was
+   * expected.
+   */
+  good: 13,
 } as const;
 
 /** Kinds of entries of the ask ring. */

@@ -54,8 +54,10 @@ import { MOUNTS_MAX, type Shared, WORD } from "./shared.ts";
 import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
 import { Tree } from "./tree.ts";
 import type { Verified } from "../journal/meta.ts";
+import { type Mended, Mender } from "./mend.ts";
 import { Verification } from "./verification.ts";
-import { VerifySource } from "./verify_source.ts";
+import { type Rotten, VerifySource } from "./verify_source.ts";
+import type { Witness } from "./witness.ts";
 import { Wire } from "./wire.ts";
 
 const EAGAIN = 11;
@@ -98,6 +100,16 @@ export type PrimaryMessage =
     readonly resync: Readonly<Record<string, unknown>>;
   }
   | ({ readonly kind: "verified"; readonly tookMs: number; readonly complete: boolean } & Verified)
+  | {
+    readonly kind: "rotten";
+    readonly path: string;
+    readonly offset: number;
+    readonly length: number;
+    readonly outcome: "repaired" | "read" | "left";
+    readonly why: string;
+    /** Where the kernel may have what was there: a descriptor of the mount, the receiver's to close, and the file. */
+    readonly stale: { readonly fd: number; readonly nodeid: number } | null;
+  }
   | { readonly kind: "unmounted"; readonly root: number }
   | { readonly kind: "log"; readonly message: string };
 
@@ -110,6 +122,8 @@ export interface PrimaryWorld {
   readonly keepOrphan: (id: number, fd: number) => boolean;
   readonly dropOrphan: (id: number) => void;
   readonly now: () => Date;
+  /** What both nodes had when they were compared last. */
+  readonly witness: Witness;
   /** A verification begins by itself when the last one is so old; null: none does. */
   readonly scrubMs: number | null;
   /** The most a resync may send, bytes a second; null: no bound. */
@@ -369,14 +383,31 @@ export class PrimaryRole {
   /** The secondary has told of a difference. Answers where, for people. */
   onDifference(id: number): { readonly path: string } {
     this.#verification.onDifference();
+    return { path: this.#pathOf(id) };
+  }
+
+  /** The secondary has told what it has of what the disk here has lost. */
+  onGood(id: number, block: number, content: Uint8Array): void {
+    this.#verification.onGood(id, block, content);
+  }
+
+  #pathOf(id: number): string {
     const held = this.#objects.get(id);
     const root = this.#mounts[held?.root ?? 0];
     const beneath = root === undefined ? undefined : descriptorPath(root.backing);
     const path = held === undefined ? undefined : descriptorPath(held.path);
     if (root === undefined || beneath === undefined || path?.startsWith(beneath) !== true) {
-      return { path: `object ${id} in ${root?.path ?? "an unknown directory"}` };
+      return `object ${id} in ${root?.path ?? "an unknown directory"}`;
     }
-    return { path: root.path + path.slice(beneath.length) };
+    return root.path + path.slice(beneath.length);
+  }
+
+  #tellRotten({ id, offset, length }: Rotten, { outcome, why }: Mended): void {
+    const fuse = this.#mounts[this.#objects.get(id)?.root ?? 0]?.fuse ?? null;
+    // A copy: the mount's own may be closed, and its number another file's, when the message is read.
+    const fd = fuse === null || outcome === "left" ? -1 : backing.dup(fuse);
+    const stale = fd < 0 ? null : { fd, nodeid: id };
+    this.#world.say({ kind: "rotten", path: this.#pathOf(id), offset, length, outcome, why, stale });
   }
 
   /** The peer is no member any more. Whoever waits for it is answered. */
@@ -486,10 +517,15 @@ export class PrimaryRole {
   }
 
   #makeVerification(): Verification {
-    const { copy, now, say, scrubMs } = this.#world;
+    const { copy, now, say, scrubMs, witness } = this.#world;
+    const mender = new Mender({ backing, objects: this.#objects, sha256, addressOf, witness });
+    const wall = (): number => now().getTime();
     return new Verification({
       copy,
-      makeSource: (wire, range) =>
+      witness,
+      mend: (rotten, content) => mender.mend(rotten, content),
+      onRotten: (rotten, result) => this.#tellRotten(rotten, result),
+      makeSource: (wire, range, known) =>
         new VerifySource({
           backing,
           objects: this.#objects,
@@ -498,11 +534,13 @@ export class PrimaryRole {
           sha256,
           exists: (id) => copy.map.get(id) !== undefined,
           tellTime: (id) => this.sequencer.tellTime(id),
+          witness: known,
+          wall,
           ...range,
         }),
       requests: () => this.#requests,
       now: () => bootNanoseconds() / 1e6,
-      wall: () => now().getTime(),
+      wall,
       scrubMs,
       onVerified: (result) => say({ kind: "verified", ...result }),
     });

@@ -30,6 +30,8 @@ import { Refusal } from "./refusal.ts";
 import type { StreamHandle } from "./stream.ts";
 import { openWayBack } from "./way_back/open.ts";
 import type { RoadWayBack, WayBackMessage } from "./way_back/road.ts";
+import { openWitness } from "./copy_witness.ts";
+import type { Witness } from "./witness.ts";
 
 /** Commands to this thread; each is answered by a `reply`. */
 export type RoadCommand =
@@ -68,6 +70,8 @@ export type RoadCommand =
     }
     | { readonly kind: "verify" }
     | { readonly kind: "difference"; readonly object: number }
+    /** What the secondary has of what the disk here has lost, in base64. */
+    | { readonly kind: "good"; readonly object: number; readonly block: number; readonly content: string }
     | { readonly kind: "orphans" }
     | { readonly kind: "doubt" }
     | { readonly kind: "drain" }
@@ -157,6 +161,7 @@ class RoadThread {
   readonly #orphans: OrphanKeeping;
   readonly #authority: Authority;
   readonly #wayBack: RoadWayBack;
+  readonly #witness: Witness;
   #role: PrimaryRole | SecondaryRole | null = null;
   #checkpoint: Checkpoint | null = null;
   #checkpointAt = bootNanoseconds();
@@ -192,6 +197,11 @@ class RoadThread {
       maxBytes: start.wayBackBytes,
       say: (message) => this.say(message),
     });
+    this.#witness = openWitness(
+      this.#copy,
+      `${start.state}/modules/${start.module}`,
+      (message) => this.say({ kind: "log", message }),
+    );
   }
 
   run(): void {
@@ -222,6 +232,7 @@ class RoadThread {
       this.#checkpointStep();
     }
     this.#role?.close();
+    this.#witness.close();
     this.#keeper.close();
   }
 
@@ -291,6 +302,8 @@ class RoadThread {
         return this.#primary().verify();
       case "difference":
         return this.#primary().onDifference(command.object);
+      case "good":
+        return this.#primary().onGood(command.object, command.block, Uint8Array.fromBase64(command.content));
       case "orphans":
         return this.#role?.orphans().map(({ id, fd }) => ({ key: orphanKey(id), fd })) ?? [];
       case "drain":
@@ -346,6 +359,7 @@ class RoadThread {
       keepOrphan: (id, fd) => this.#orphans.keep(id, fd),
       dropOrphan: (id) => this.#orphans.drop(id),
       now: () => new Date(clock.wall()),
+      witness: this.#witness,
       scrubMs: this.#start.scrubMs,
       resyncBandwidth: this.#start.resyncBandwidth,
       resend: this.#start.resend,
@@ -366,6 +380,7 @@ class RoadThread {
       dropOrphan: (id) => this.#orphans.drop(id),
       pause: () => pause(200),
       refusal: this.#refusal,
+      witness: this.#witness,
       wayBack: this.#wayBack.open(command.mounts.map((mount) => mount.backing)),
     });
     return { sequence: this.#copy.journal.last };

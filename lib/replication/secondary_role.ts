@@ -41,6 +41,7 @@ import type { FileSystem } from "./file_system.ts";
 import { Foresight } from "./way_back/foresight.ts";
 import { keepingBacking, notedBacking } from "./way_back/noted_backing.ts";
 import type { WayBack } from "./way_back/way_back.ts";
+import type { Witness } from "./witness.ts";
 import { u64 } from "./bytes.ts";
 import { OFFSET } from "../journal/record.ts";
 
@@ -85,6 +86,8 @@ export interface SecondaryWorld {
   readonly dropOrphan: (id: number) => void;
   readonly pause: () => void;
   readonly refusal: Refusal;
+  /** What both nodes had when they were compared last. */
+  readonly witness: Witness;
   /** Of these directories. */
   readonly wayBack: WayBack;
 }
@@ -211,7 +214,10 @@ export class SecondaryRole {
         detail: (id) => this.#acks.emit(ACK.detail, id),
         again: (id) => this.#acks.emit(ACK.again, id),
         report: (difference) => this.#acks.text(ACK.difference, JSON.stringify(difference)),
+        good: (id, block, content) => this.#acks.bytes(ACK.good, id, block, content),
       },
+      witness: world.witness,
+      wall: () => world.now().getTime(),
     });
     this.#follower = new Follower({
       backing: noted,
@@ -422,6 +428,7 @@ export class SecondaryRole {
       case CONTROL.verifyBlocks:
       case CONTROL.names:
       case CONTROL.detail:
+      case CONTROL.expected:
       case CONTROL.verified:
         return this.#verification(op, reader);
       default:
@@ -437,6 +444,7 @@ export class SecondaryRole {
     if (op !== CONTROL.verified) return this.#verify.frame(op, bytes, view, offset, length);
     const body = new TextDecoder().decode(bytes.subarray(offset + FRAME_HEADER, offset + length));
     this.#copy.meta.update({ verified: readVerified(body), verifying: null });
+    this.#world.witness.finish();
   }
 
   /** This copy is not the primary's: it leaves the set, and what differs is compared before it is a member again. */

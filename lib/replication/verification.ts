@@ -3,18 +3,21 @@
  *
  * A pass is a number, the id reached, kept in `meta.json`: an interrupted one goes on there, also on the other node when
  * the roles were exchanged, since ids are the same. Where a difference was found the secondary leaves the set, is compared
- * as after a power cut, and the pass goes back to before the difference: that it is gone is seen, not believed.
+ * as after a power cut, and the pass goes back to before the difference: that it is gone is seen, not believed. What the
+ * primary's disk has lost is not brought to the secondary: it is written back from there, and looked at again.
  *
  * @module
  */
 
 import type { Verified, Verifying } from "../journal/meta.ts";
 import type { Copy } from "./copy.ts";
+import type { Mended } from "./mend.ts";
 import { CONTROL } from "./mutation.ts";
 import { Pace } from "./pace.ts";
 import type { Ask } from "./shared.ts";
-import type { VerifySource } from "./verify_source.ts";
+import type { Rotten, VerifySource } from "./verify_source.ts";
 import type { Wire } from "./wire.ts";
+import type { Witness } from "./witness.ts";
 
 /** Part of the time beside applications that ask for something all the time. */
 const SHARE = 0.01;
@@ -27,6 +30,8 @@ const STEP_SILENT = 1024 * 1024;
 const SAVE_MS = 30_000;
 /** Differences that come back as often are not made good by comparing. */
 const REPAIRS_MAX = 5;
+/** So long the secondary may take to say what it has of what this node's disk has lost. */
+const GOOD_MS = 60_000;
 
 /** What {@link Verification} needs. */
 export interface VerificationOptions {
@@ -34,7 +39,12 @@ export interface VerificationOptions {
   readonly makeSource: (
     wire: Wire,
     range: { readonly from: number; readonly until: number; readonly saidBefore: number },
+    witness: Witness | null,
   ) => VerifySource;
+  readonly witness: Witness;
+  /** Writes back what this node's disk has lost. */
+  readonly mend: (rotten: Rotten, content: Uint8Array) => Mended;
+  readonly onRotten: (rotten: Rotten, result: Mended) => void;
   /** Requests of applications served so far. */
   readonly requests: () => number;
   /** Monotonic milliseconds. */
@@ -54,6 +64,10 @@ export class Verification {
   #pass: Verifying | null;
   #source: VerifySource | null = null;
   #wire: Wire | null = null;
+  /** The secondary understands what the witness tells. */
+  #witnessed = false;
+  /** When what has rotted began to wait for the secondary; 0: nothing does. */
+  #rottenAt = 0;
   /** Frames of passes that have ended in this session. */
   #saidBefore = 0;
   #waiting = false;
@@ -71,15 +85,16 @@ export class Verification {
   begin(): void {
     if (this.#pass !== null) return;
     const { copy, wall } = this.#options;
-    const zero = { next: 1, objects: 0, bytes: 0, differences: 0, repairs: 0 };
+    const zero = { next: 1, objects: 0, bytes: 0, differences: 0, rotten: 0, mended: 0, repairs: 0 };
     this.#pass = { began: wall(), until: copy.nextId, ...zero };
     this.#save();
     this.#open();
   }
 
-  /** The secondary has everything and hears by this wire. */
-  attach(wire: Wire): void {
+  /** The secondary has everything and hears by this wire. `witnessed`: it understands what the witness tells. */
+  attach(wire: Wire, witnessed: boolean): void {
     this.#wire = wire;
+    this.#witnessed = witnessed;
     this.#open();
   }
 
@@ -100,6 +115,8 @@ export class Verification {
     this.#source.close();
     this.#source = null;
     this.#back = null;
+    this.#rottenAt = 0;
+    this.#options.witness.flush();
     this.#save();
   }
 
@@ -117,9 +134,47 @@ export class Verification {
     this.#pass = { ...this.#pass, differences: this.#pass.differences + 1 };
   }
 
+  /** The secondary has told what it has of what this node's disk has lost; nothing: not what both had. */
+  onGood(id: number, block: number, content: Uint8Array): void {
+    this.#waiting = false;
+    const rotten = this.#source?.settle(id, block);
+    // Where the secondary has something else again, it has told of a difference, or has what is here.
+    if (rotten === undefined || content.length === 0) return;
+    const result = this.#options.mend(rotten, content);
+    if (result.outcome !== "left") this.#source?.recheck(rotten);
+    this.#tell(rotten, result);
+  }
+
+  #tell(rotten: Rotten, result: Mended): void {
+    const { outcome } = result;
+    if (this.#pass !== null) {
+      const { rotten: left, mended } = this.#pass;
+      const counted = outcome === "left" ? { rotten: left + 1 } : { mended: mended + 1 };
+      this.#pass = { ...this.#pass, ...counted };
+    }
+    this.#options.onRotten(rotten, result);
+  }
+
+  /** A secondary that does not answer holds no pass up for ever. */
+  #watchRotten(): void {
+    const waiting = this.#source?.rotten ?? [];
+    const now = this.#options.now();
+    if (waiting.length === 0) this.#rottenAt = 0;
+    else if (this.#rottenAt === 0) this.#rottenAt = now;
+    else if (now - this.#rottenAt >= GOOD_MS) {
+      this.#rottenAt = 0;
+      this.#waiting = false;
+      for (const rotten of waiting) {
+        this.#source?.settle(rotten.id, rotten.block);
+        this.#tell(rotten, { outcome: "left", why: "the other node did not say what it has" });
+      }
+    }
+  }
+
   /** All copies were compared just now, by a resync of everything. */
   compared(result: { readonly objects: number; readonly bytes: number }): void {
-    this.#options.copy.meta.update({ verified: { at: this.#options.wall(), differences: 0, ...result } });
+    const nothing = { differences: 0, rotten: 0, mended: 0 };
+    this.#options.copy.meta.update({ verified: { at: this.#options.wall(), ...nothing, ...result } });
   }
 
   /** Whether a step could be taken at once. */
@@ -136,6 +191,7 @@ export class Verification {
   /** One step. @throws {StreamError} when the secondary is gone, or something cannot be read. */
   step(): void {
     this.#begin();
+    this.#watchRotten();
     const source = this.#source;
     if (source === null || !this.busy) return;
     const began = this.#options.now();
@@ -162,6 +218,8 @@ export class Verification {
         objects: pass.objects + objects,
         bytes: pass.bytes + bytes,
         differences: pass.differences,
+        rotten: pass.rotten,
+        mended: pass.mended,
         part: pass.until <= 1 ? 1 : Math.min(1, (next - 1) / (pass.until - 1)),
         waiting: this.#source === null,
       },
@@ -184,7 +242,7 @@ export class Verification {
       from: pass.next,
       until: pass.until,
       saidBefore: this.#saidBefore,
-    });
+    }, this.#witnessed ? this.#options.witness : null);
   }
 
   #end(complete: boolean): void {
@@ -197,12 +255,15 @@ export class Verification {
       objects: pass.objects + objects,
       bytes: pass.bytes + bytes,
       differences: pass.differences,
+      rotten: pass.rotten,
+      mended: pass.mended,
     };
     this.#source?.close();
     this.#saidBefore += this.#source?.said ?? 0;
     this.#source = null;
     this.#pass = null;
     copy.meta.update(complete ? { verified, verifying: null } : { verifying: null });
+    if (complete) this.#options.witness.finish();
     if (complete) this.#wire?.json(CONTROL.verified, verified);
     onVerified({ ...verified, tookMs: wall() - pass.began, complete });
   }

@@ -6,9 +6,13 @@
  * | ----------- | --------------------------------------- | ------------------------------------------------------- |
  * | fingerprints|                                         | id u64 · fingerprint 32 bytes, for each object          |
  * | blocks      | id, a = offset, b = size, c = length    | a hash for each block                                   |
+ * | expected    |                                         | id u64 · block u32 · 0 u32 · 16 bytes of a hash         |
  * | names       | id, a = {@link NAMES}                   | id u64 · name length u16 · name with its NUL, for each  |
  * | detail      | id                                      | an object frame; its content is the hash of the content |
  * | verified    |                                         | {@link Verified} as JSON: all was said                  |
+ *
+ * `expected` names what of the next frame is not what this disk was given: the hash that both nodes had, as a witness says.
+ * A block of it is answered by {@link ACK.good} once the next frame was worked off.
  *
  * @module
  */
@@ -17,6 +21,7 @@ import type { Verified } from "../journal/meta.ts";
 import { setU64, u64 } from "./bytes.ts";
 import { HASH_BYTES } from "./hashing.ts";
 import { StreamError } from "./stream.ts";
+import { WITNESS_BYTES } from "./witness.ts";
 
 /** Bits of `a` of a frame of names. */
 export const NAMES = { begin: 1, end: 2 } as const;
@@ -37,7 +42,20 @@ export interface Difference {
   /** What each has, in words or as a hash. */
   readonly primary: string;
   readonly secondary: string;
+  /** Nobody changed it on the secondary: its disk did not keep what it was given. */
+  readonly rotten?: boolean;
 }
+
+/** What a block, or {@link WHOLE} small file, was when both nodes were equal. */
+export interface Expected {
+  readonly id: number;
+  readonly block: number;
+  /** The first bytes of a hash. */
+  readonly hash: Uint8Array;
+}
+
+/** Bytes of one entry in a frame of what is expected. */
+export const EXPECTED_BYTES: number = 16 + WITNESS_BYTES;
 
 /** A name in a directory and the object it leads to. */
 export interface NamedId {
@@ -68,6 +86,36 @@ export function readNames(bytes: Uint8Array, view: DataView, start: number, end:
   return found;
 }
 
+/** Puts what is expected into a body; answers its length. */
+export function putExpected(body: Uint8Array, view: DataView, expected: readonly Expected[]): number {
+  expected.forEach(({ id, block, hash }, index) => {
+    const at = index * EXPECTED_BYTES;
+    setU64(view, at, id);
+    setU64(view, at + 8, block);
+    body.set(hash.subarray(0, WITNESS_BYTES), at + 16);
+  });
+  return expected.length * EXPECTED_BYTES;
+}
+
+/** Reads what is expected between two places. */
+export function readExpected(bytes: Uint8Array, view: DataView, start: number, end: number): Expected[] {
+  if ((end - start) % EXPECTED_BYTES !== 0) {
+    throw new StreamError(
+      "protocol",
+      `Cannot read what is expected: ${end - start} bytes are no whole number`,
+    );
+  }
+  const found: Expected[] = [];
+  for (let at = start; at < end; at += EXPECTED_BYTES) {
+    found.push({
+      id: u64(view, at),
+      block: u64(view, at + 8),
+      hash: bytes.slice(at + 16, at + EXPECTED_BYTES),
+    });
+  }
+  return found;
+}
+
 /** Reads what {@link Difference} says; the other node wrote it. */
 export function readDifference(text: string): Difference {
   const of = JSON.parse(text) as Partial<Record<keyof Difference, unknown>>;
@@ -80,6 +128,7 @@ export function readDifference(text: string): Difference {
     length: count(of.length),
     primary: short(of.primary),
     secondary: short(of.secondary),
+    rotten: of.rotten === true,
   };
 }
 
@@ -95,5 +144,7 @@ export function readVerified(text: string): Verified {
     objects: count(of.objects),
     bytes: count(of.bytes),
     differences: count(of.differences),
+    rotten: count(of.rotten ?? 0),
+    mended: count(of.mended ?? 0),
   };
 }

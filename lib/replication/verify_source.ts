@@ -6,6 +6,9 @@
  * after whatever interrupted it. Objects made meanwhile have higher ids than the pass began with; they were made on both
  * nodes by the same record.
  *
+ * What this node's disk did not keep is told by its {@link Witness}: the secondary then hears of both, what is there now and what
+ * both nodes had. Until it has answered, and what it has is written back, the object counts as not looked at.
+ *
  * Invariant: `reached` is an id below which the secondary has looked at everything; `heard <= said`, and at most
  * {@link WINDOW} frames are between them.
  *
@@ -15,7 +18,7 @@
 import type { Backing } from "../system/backing.ts";
 import { Dirents } from "../system/dirents.ts";
 import { O, S_IF, SEEK } from "../system/linux.ts";
-import { setU64 } from "./bytes.ts";
+import { sameBytes, setU64 } from "./bytes.ts";
 import { Fingerprinter, isInline } from "./fingerprint.ts";
 import { BlockHasher, HASH_BYTES, type Sha256 } from "./hashing.ts";
 import { nameKey, OWN_NAMES } from "./limbo.ts";
@@ -25,9 +28,12 @@ import type { ObjectState } from "./object_state.ts";
 import { FIRST_ID, type Held, type Objects } from "./objects.ts";
 import type { Ask } from "./shared.ts";
 import { StreamError } from "./stream.ts";
-import { FINGERPRINT_BYTES, NAMES, putName } from "./verify_frame.ts";
+import { type Expected, FINGERPRINT_BYTES, NAMES, putExpected, putName } from "./verify_frame.ts";
+import { Statx } from "../system/statx.ts";
+import { type Seen, WHOLE, type Witness, WITNESS_BYTES } from "./witness.ts";
 import type { Wire } from "./wire.ts";
 
+const EIO = 5;
 const ENXIO = 6;
 const ESTALE = 116;
 /** Frames that the secondary has not worked off. */
@@ -45,6 +51,18 @@ const LISTING_BYTES = 4096;
 const BODY_BYTES = 64 * 1024;
 /** Read ahead of what is hashed. */
 const AHEAD_BYTES = 4 * 1024 * 1024;
+/** What has rotted and is not settled: the secondary sends a block for each. */
+const ROTTEN_MAX = 64;
+
+/** A block, or {@link WHOLE} small file, that this node's disk did not keep. */
+export interface Rotten extends Expected {
+  readonly seen: Seen;
+  /** Of the file. */
+  readonly offset: number;
+  readonly length: number;
+  /** The first bytes of the hash of what is there now; null: it cannot be read. */
+  readonly actual: Uint8Array | null;
+}
 
 /** What {@link VerifySource} needs. */
 export interface VerifySourceOptions {
@@ -59,6 +77,10 @@ export interface VerifySourceOptions {
   readonly tellTime: (id: number) => void;
   /** Frames that were said in this session before: the secondary counts all of them. */
   readonly saidBefore: number;
+  /** What both nodes had; null: the secondary would not understand. */
+  readonly witness: Witness | null;
+  /** Milliseconds since 1970. */
+  readonly wall: () => number;
   /** First id, and the one after the last. */
   readonly from: number;
   readonly until: number;
@@ -67,6 +89,10 @@ export interface VerifySourceOptions {
 interface FileWork {
   readonly id: number;
   at: number;
+  /** Where to stop, if before the file's end. */
+  readonly until?: number;
+  /** Up to here memory was let go of, and the disk asked. */
+  ahead: number;
 }
 
 interface Listing {
@@ -90,6 +116,12 @@ export class VerifySource {
   readonly #files: FileWork[] = [];
   readonly #directories: number[] = [];
   readonly #details: number[] = [];
+  readonly #stat = new Statx();
+  readonly #witness: Witness | null;
+  /** By {@link keyOf}. */
+  readonly #rotten = new Map<string, Rotten>();
+  /** Small files that were written back. */
+  readonly #again: number[] = [];
   #listing: Listing | null = null;
   #next: number;
   #said = 0;
@@ -108,11 +140,33 @@ export class VerifySource {
     this.#prints = new Fingerprinter(options);
     this.#hasher = new BlockHasher(options.backing, options.sha256, options.addressOf);
     this.#next = this.#reached = options.from;
+    this.#witness = options.witness;
+    this.#witness?.seek(options.from);
   }
 
   /** Below this id everything was looked at on both nodes. */
   get reached(): number {
-    return this.#reached;
+    let reached = this.#reached;
+    for (const { id } of this.#rotten.values()) reached = Math.min(reached, id);
+    return reached;
+  }
+
+  /** What has rotted here and waits for what the secondary has. */
+  get rotten(): readonly Rotten[] {
+    return [...this.#rotten.values()];
+  }
+
+  /** The secondary has answered. Undefined: it was not asked. */
+  settle(id: number, block: number): Rotten | undefined {
+    const found = this.#rotten.get(keyOf(id, block));
+    this.#rotten.delete(keyOf(id, block));
+    return found;
+  }
+
+  /** What was written back is looked at once more. */
+  recheck({ id, block, offset, length }: Rotten): void {
+    if (block === WHOLE) this.#again.push(id);
+    else this.#files.push({ id, at: offset, until: offset + length, ahead: offset });
   }
 
   /** Frames said since this was made. */
@@ -142,14 +196,16 @@ export class VerifySource {
    * @throws {StreamError} when the secondary is gone, or something cannot be read.
    */
   step(budget: number): "busy" | "waiting" | "done" {
-    if (this.#said - this.#heard >= WINDOW) return "waiting";
+    if (this.#said - this.#heard >= WINDOW || this.#rotten.size >= ROTTEN_MAX) return "waiting";
     const detail = this.#details.shift();
+    const again = detail === undefined ? this.#again.shift() : undefined;
     if (detail !== undefined) this.#sendDetail(detail);
+    else if (again !== undefined) this.#sendPrint(again);
     else if (this.#listing !== null) this.#list(this.#listing);
     else if (this.#files[0] !== undefined) this.#sendBlocks(this.#files[0], budget);
     else if (this.#directories.length > 0) this.#open(this.#directories.shift() ?? 0);
     else if (this.#next < this.#options.until) this.#gather(budget);
-    else return this.#said === this.#heard ? "done" : "waiting";
+    else return this.#said === this.#heard && this.#rotten.size === 0 ? "done" : "waiting";
     return "busy";
   }
 
@@ -163,6 +219,7 @@ export class VerifySource {
   #gather(budget: number): void {
     let count = 0;
     let cost = 0;
+    const rotten: Rotten[] = [];
     for (let looks = 0; looks < LOOKS_MAX && count < OBJECTS_MAX && cost < budget; looks++) {
       if (this.#next >= this.#options.until || this.#files.length + this.#directories.length > 0) break;
       const id = this.#next++;
@@ -171,19 +228,76 @@ export class VerifySource {
       const state = this.#state(held);
       // It may have lost its last name by the way it was opened.
       if (state.nlink === 0) continue;
-      const failed = this.#prints.take(held, state, this.#bodyAddress + count * FINGERPRINT_BYTES + 8);
-      if (failed < 0) throw refused(id, "read", failed);
-      setU64(this.#bodyView, count * FINGERPRINT_BYTES, id);
+      const found = this.#takePrint(held, state, count * FINGERPRINT_BYTES);
+      if (found !== null) rotten.push(found);
       count++;
       const inline = isInline(state) ? state.size : 0;
       cost += OBJECT_COST + inline;
       this.#counters.objects++;
       this.#counters.bytes += inline;
       if (held.type === S_IF.DIR) this.#directories.push(id);
-      else if (state.size > inline) this.#files.push({ id, at: 0 });
+      else if (state.size > inline) this.#files.push({ id, at: 0, ahead: 0 });
     }
+    this.#sendExpected(rotten);
     if (count > 0) this.#sendBody(CONTROL.fingerprints, {}, count * FINGERPRINT_BYTES);
     else if (this.#said === this.#heard) this.#reached = this.#here;
+  }
+
+  /** The entry of one object, at a place of the body. Answers what of it has rotted. */
+  #takePrint(held: Held, state: ObjectState, at: number): Rotten | null {
+    const { id } = held;
+    const judged = this.#witness !== null && isInline(state) && state.size > 0;
+    const fd = judged ? this.#objects.io(held) : -1;
+    if (fd >= 0) this.#backing.dropCache(fd);
+    const seen = judged ? this.#see(held) : null;
+    const failed = this.#prints.take(held, state, this.#bodyAddress + at + 8);
+    setU64(this.#bodyView, at, id);
+    const print = this.#body.subarray(at + 8, at + FINGERPRINT_BYTES);
+    const known = seen === null ? null : this.#witness?.known(seen, WHOLE)?.slice() ?? null;
+    const unreadable = failed === -EIO && known !== null;
+    if (failed < 0 && !unreadable) throw refused(id, "read", failed);
+    if (unreadable) print.fill(0);
+    return seen === null ? null : this.#judge(seen, { block: WHOLE, offset: 0, length: state.size }, {
+      known,
+      print,
+      unreadable,
+    });
+  }
+
+  #see(held: Held): Seen | null {
+    return this.#witness?.see(this.#backing, held, this.#stat, this.#options.wall()) ?? null;
+  }
+
+  /** Whether the disk kept what it was given. What it did is noted, and so is still what it did not. */
+  #judge(
+    seen: Seen,
+    range: { readonly block: number; readonly offset: number; readonly length: number },
+    hash: { readonly known: Uint8Array | null; readonly print: Uint8Array; readonly unreadable: boolean },
+  ): Rotten | null {
+    const { known, print, unreadable } = hash;
+    const actual = print.slice(0, WITNESS_BYTES);
+    this.#witness?.keep(seen, range.block, known ?? actual);
+    if (known === null || !unreadable && sameBytes(known, actual)) return null;
+    return { id: seen.id, seen, ...range, hash: known, actual: unreadable ? null : actual };
+  }
+
+  /** One object alone, once more. */
+  #sendPrint(id: number): void {
+    const held = this.#present(id);
+    const state = held === undefined ? undefined : this.#state(held);
+    if (held === undefined || state === undefined || state.nlink === 0) return;
+    const found = this.#takePrint(held, state, 0);
+    if (found !== null) this.#sendExpected([found]);
+    this.#sendBody(CONTROL.fingerprints, {}, FINGERPRINT_BYTES);
+  }
+
+  /** What of the next frame is not what both nodes had. */
+  #sendExpected(rotten: readonly Rotten[]): void {
+    if (rotten.length === 0) return;
+    for (const found of rotten) this.#rotten.set(keyOf(found.id, found.block), found);
+    const length = putExpected(this.#wire.body, this.#wire.bodyView, rotten);
+    // It is worked off with the frame that follows.
+    this.#send(CONTROL.expected, {}, length, this.#marks.at(-1) ?? this.#reached);
   }
 
   /** The object, if it has a name and its attributes are told. */
@@ -211,28 +325,77 @@ export class VerifySource {
     }
     const fd = this.#objects.io(held);
     if (fd < 0) throw refused(held.id, "open", fd);
-    const { size } = state;
+    const size = Math.min(state.size, file.until ?? state.size);
     const start = file.at;
+    if (start >= size) {
+      this.#files.shift();
+      return;
+    }
+    const seen = this.#see(held);
     const data = this.#backing.lseek(fd, start, SEEK.DATA);
     if (data < 0 && data !== -ENXIO) throw refused(held.id, "look for holes in", data);
     const hole = data < 0 ? size : Math.min(size, data - data % BLOCK_BYTES);
     if (hole > start) {
       file.at = hole;
-      return this.#send(CONTROL.verifyBlocks, { id: file.id, a: start, b: size, c: hole - start }, 0);
+      return this.#send(CONTROL.verifyBlocks, { id: file.id, a: start, b: state.size, c: hole - start }, 0);
     }
     const piece = Math.max(BLOCK_BYTES, Math.min(PIECE_BYTES, budget - budget % BLOCK_BYTES));
     const stop = Math.min(size, start + piece);
-    if (start % AHEAD_BYTES === 0) this.#backing.readAhead(fd, stop, AHEAD_BYTES);
-    const count = this.#hasher.hash(fd, start, stop, this.#wire.bodyAddress);
-    if (count < 0) throw refused(held.id, "read", count);
+    this.#readAhead(file, fd, stop);
+    const rotten: Rotten[] = [];
+    const failed = this.#hasher.hash(fd, start, stop, this.#bodyAddress);
+    if (failed < 0 && failed !== -EIO) throw refused(held.id, "read", failed);
+    for (let at = start; at < stop; at += BLOCK_BYTES) {
+      const length = Math.min(BLOCK_BYTES, stop - at);
+      const found = this.#judgeBlock(held.id, { fd, at, length, place: start, seen, failed });
+      if (found !== null) rotten.push(found);
+    }
     file.at = stop;
     this.#counters.bytes += stop - start;
     if (stop >= size) this.#files.shift();
-    this.#send(
-      CONTROL.verifyBlocks,
-      { id: file.id, a: start, b: size, c: stop - start },
-      count * HASH_BYTES,
-    );
+    this.#sendExpected(rotten);
+    const fields = { id: file.id, a: start, b: state.size, c: stop - start };
+    this.#sendBody(CONTROL.verifyBlocks, fields, Math.ceil((stop - start) / BLOCK_BYTES) * HASH_BYTES);
+  }
+
+  /** Whether a block of a frame that begins at `place` has rotted. `failed`: of reading all of them. */
+  #judgeBlock(
+    id: number,
+    of: {
+      readonly fd: number;
+      readonly at: number;
+      readonly length: number;
+      readonly place: number;
+      readonly seen: Seen | null;
+      readonly failed: number;
+    },
+  ): Rotten | null {
+    const { fd, at, length, seen, failed } = of;
+    const block = at / BLOCK_BYTES;
+    const put = (at - of.place) / BLOCK_BYTES * HASH_BYTES;
+    const print = this.#body.subarray(put, put + HASH_BYTES);
+    const known = seen === null ? null : this.#witness?.known(seen, block)?.slice() ?? null;
+    const one = failed < 0 ? this.#hasher.hash(fd, at, at + length, this.#bodyAddress + put) : 0;
+    const unreadable = one === -EIO && known !== null;
+    if (one < 0 && !unreadable) throw refused(id, "read", one);
+    if (unreadable) print.fill(0);
+    return seen === null
+      ? null
+      : this.#judge(seen, { block, offset: at, length }, { known, print, unreadable });
+  }
+
+  /**
+   * Has what comes next fetched from the disk. Where there is a witness, memory lets go of it first: rot is on the disk. What is
+   * not written yet stays, and applications have what they read in the memory of the mount.
+   */
+  #readAhead(file: FileWork, fd: number, stop: number): void {
+    file.ahead = Math.max(file.ahead, file.at);
+    while (file.ahead < stop + AHEAD_BYTES / 2) {
+      if (this.#witness !== null) this.#backing.dropCache(fd, file.ahead, AHEAD_BYTES);
+      const first = Math.max(file.ahead, stop);
+      file.ahead += AHEAD_BYTES;
+      this.#backing.readAhead(fd, first, file.ahead - first);
+    }
   }
 
   #open(id: number): void {
@@ -301,16 +464,25 @@ export class VerifySource {
     );
   }
 
-  #sendBody(op: number, fields: { id?: number; a?: number }, length: number): void {
+  #sendBody(op: number, fields: { id?: number; a?: number; b?: number; c?: number }, length: number): void {
     this.#wire.body.set(this.#body.subarray(0, length));
     this.#send(op, fields, length);
   }
 
-  #send(op: number, fields: { id?: number; a?: number; b?: number; c?: number }, length: number): void {
+  #send(
+    op: number,
+    fields: { id?: number; a?: number; b?: number; c?: number },
+    length: number,
+    mark = this.#here,
+  ): void {
     this.#wire.control(op, fields, length);
     this.#said++;
-    this.#marks.push(this.#here);
+    this.#marks.push(mark);
   }
+}
+
+function keyOf(id: number, block: number): string {
+  return `${id}:${block}`;
 }
 
 function refused(id: number, what: string, result: number): StreamError {

@@ -5,6 +5,9 @@
  *
  * Content is read from the disk: what memory has of a file is let go of first, as nobody reads on a secondary.
  *
+ * What is equal is noted in this node's {@link Witness}; what is not, and was changed by nobody here, has rotted here. Where the
+ * primary says that its disk has lost what both had, this node answers with what it has of it.
+ *
  * @module
  */
 
@@ -24,7 +27,8 @@ import { BLOCK_BYTES, decodeObject } from "./object_frame.ts";
 import type { ObjectState } from "./object_state.ts";
 import { FIRST_ID, type Held, type Objects } from "./objects.ts";
 import { StreamError } from "./stream.ts";
-import { type Difference, FINGERPRINT_BYTES, NAMES, readNames } from "./verify_frame.ts";
+import { type Difference, FINGERPRINT_BYTES, NAMES, readExpected, readNames } from "./verify_frame.ts";
+import { type Seen, WHOLE, type Witness, WITNESS_BYTES } from "./witness.ts";
 
 const EIO = 5;
 const ENOENT = 2;
@@ -45,6 +49,8 @@ export interface VerifyEmit {
   /** The directory has names that were not said: say them again. */
   again(id: number): void;
   report(difference: Difference): void;
+  /** What the primary has lost of an object, or nothing: this node has not what was expected either. */
+  good(id: number, block: number, content: Uint8Array): void;
 }
 
 /** What {@link VerifyTarget} needs. */
@@ -54,6 +60,9 @@ export interface VerifyTargetOptions {
   readonly sha256: Sha256;
   readonly addressOf: (bytes: Uint8Array) => number;
   readonly emit: VerifyEmit;
+  readonly witness: Witness;
+  /** Milliseconds since 1970. */
+  readonly wall: () => number;
 }
 
 /** Compares, and tells. Throws {@link ApplyError} when the disk refuses. */
@@ -73,6 +82,12 @@ export class VerifyTarget {
   #listing: { readonly id: number; readonly names: Set<string> } | null = null;
   /** Directories with names that were not said, and in how many listings. */
   readonly #extra = new Map<number, { readonly names: Set<string>; readonly listings: number }>();
+  /** What both had of what the next frame says, by id and block. */
+  readonly #expected = new Map<string, Uint8Array>();
+  /** Objects whose content this node's disk did not keep. */
+  readonly #rotten = new Set<number>();
+  /** The witness has been asked in this session. */
+  #sought = false;
   #frames = 0;
   #reports = 0;
   /** Objects that differ: to be compared with the primary's. */
@@ -92,6 +107,10 @@ export class VerifyTarget {
   begin(): void {
     this.#listing = null;
     this.#extra.clear();
+    this.#expected.clear();
+    this.#rotten.clear();
+    this.#sought = false;
+    this.#options.witness.flush();
     this.#frames = this.#reports = 0;
     this.differing.clear();
   }
@@ -108,10 +127,60 @@ export class VerifyTarget {
     else if (op === CONTROL.verifyBlocks) this.#blocks(bytes, view, offset, end);
     else if (op === CONTROL.names) this.#names(bytes, view, offset, end);
     else if (op === CONTROL.detail) this.#detail(bytes, view, offset, length);
+    else if (op === CONTROL.expected) this.#expect(bytes, view, start, end);
     else throw new StreamError("protocol", `Cannot take frame ${op}: it does not belong to a verification`);
+    if (op !== CONTROL.expected) this.#answerExpected();
     this.#frames++;
     this.#options.emit.verified(this.#frames);
     this.#objects.trim();
+  }
+
+  #expect(bytes: Uint8Array, view: DataView, start: number, end: number): void {
+    for (const { id, block, hash } of readExpected(bytes, view, start, end)) {
+      this.#expected.set(keyOf(id, block), hash);
+    }
+  }
+
+  /** Each is answered: what was not there to be looked at is not what was expected. */
+  #answerExpected(): void {
+    for (const key of this.#expected.keys()) {
+      const [id = 0, block = 0] = key.split(":").map(Number);
+      this.#options.emit.good(id, block, new Uint8Array(0));
+    }
+    this.#expected.clear();
+  }
+
+  /** Whether the primary has lost what this node has: then it is sent there, and the copy here is as it should be. */
+  #isGood(held: Held, hash: Uint8Array, block: number, range: { offset: number; length: number }): boolean {
+    const key = keyOf(held.id, block);
+    const expected = this.#expected.get(key);
+    if (expected === undefined || !sameBytes(expected, hash.subarray(0, WITNESS_BYTES))) return false;
+    const { offset, length } = range;
+    this.#done("read", held.id, readAll(this.#backing, this.#io(held), this.#blockAddress, length, offset));
+    this.#expected.delete(key);
+    this.#options.emit.good(held.id, block, this.#block.subarray(0, length));
+    return true;
+  }
+
+  #see(held: Held): Seen | null {
+    if (held.type !== S_IF.REG) return null;
+    return this.#options.witness.see(this.#backing, held, this.#stat, this.#options.wall());
+  }
+
+  /** Whether the witness says that content which differs was changed by nobody here. */
+  #hasRotted(seen: Seen | null, block: number, hash: Uint8Array): boolean {
+    const known = seen === null ? null : this.#options.witness.known(seen, block);
+    return known !== null && !sameBytes(known, hash.subarray(0, WITNESS_BYTES));
+  }
+
+  #keep(seen: Seen | null, block: number, hash: Uint8Array): void {
+    if (seen !== null && seen.size > 0) this.#options.witness.keep(seen, block, hash);
+  }
+
+  /** A session begins somewhere, and a pass with the first object. */
+  #seek(id: number): void {
+    if (!this.#sought || id === 1) this.#options.witness.seek(id);
+    this.#sought = true;
   }
 
   #fingerprints(bytes: Uint8Array, view: DataView, start: number, end: number): void {
@@ -121,6 +190,7 @@ export class VerifyTarget {
         `Cannot compare fingerprints: ${end - start} bytes are no whole number`,
       );
     }
+    if (start < end) this.#seek(u64(view, start));
     for (let at = start; at < end; at += FINGERPRINT_BYTES) {
       const id = u64(view, at);
       const held = this.#present(id);
@@ -130,9 +200,16 @@ export class VerifyTarget {
       }
       const state = this.#state(held);
       if (held.type === S_IF.REG && state.size > 0) this.#forget(held);
+      const seen = isInline(state) ? this.#see(held) : null;
       this.#done("read", id, this.#prints.take(held, state, this.#hashesAddress));
       const theirs = bytes.subarray(at + 8, at + FINGERPRINT_BYTES);
-      if (!sameBytes(theirs, this.#hashes.subarray(0, HASH_BYTES))) this.#options.emit.detail(id);
+      const own = this.#hashes.slice(0, HASH_BYTES);
+      if (sameBytes(theirs, own) || this.#isGood(held, own, WHOLE, { offset: 0, length: state.size })) {
+        this.#keep(seen, WHOLE, own);
+        continue;
+      }
+      if (this.#hasRotted(seen, WHOLE, own)) this.#rotten.add(id);
+      this.#options.emit.detail(id);
     }
   }
 
@@ -148,6 +225,7 @@ export class VerifyTarget {
     const count = countHashes(theirs, covered, id);
     const fd = this.#io(held);
     if (start % AHEAD_BYTES === 0) this.#backing.readAhead(fd, start + covered, AHEAD_BYTES);
+    const seen = this.#see(held);
     const own = this.#hasher.hash(fd, start, start + covered, this.#hashesAddress);
     // It is shorter: its fingerprint told.
     if (own === -EIO && this.#state(held).size < start + covered) return;
@@ -156,10 +234,16 @@ export class VerifyTarget {
       const place = block * HASH_BYTES;
       const ours = this.#hashes.subarray(place, place + HASH_BYTES);
       const wanted = theirs.subarray(place, place + HASH_BYTES);
-      if (sameBytes(ours, wanted)) continue;
       const at = start + block * BLOCK_BYTES;
       const length = Math.min(BLOCK_BYTES, start + covered - at);
-      this.#report(id, "content", { offset: at, length, primary: wanted.toHex(), secondary: ours.toHex() });
+      const number = at / BLOCK_BYTES;
+      if (sameBytes(ours, wanted) || this.#isGood(held, ours, number, { offset: at, length })) {
+        this.#keep(seen, number, ours);
+        continue;
+      }
+      const rotten = this.#hasRotted(seen, number, ours);
+      const hashes = { primary: wanted.toHex(), secondary: ours.toHex() };
+      this.#report(id, "content", { offset: at, length, ...hashes, rotten });
     }
   }
 
@@ -268,6 +352,7 @@ export class VerifyTarget {
       length: Math.max(wanted.size, state.size),
       primary: content.toHex(),
       secondary: ours.toHex(),
+      rotten: this.#rotten.has(id),
     });
   }
 
@@ -295,7 +380,7 @@ export class VerifyTarget {
   #report(
     id: number,
     what: string,
-    has: { offset?: number; length?: number; primary: string; secondary: string },
+    has: { offset?: number; length?: number; primary: string; secondary: string; rotten?: boolean },
   ): void {
     this.differing.add(id);
     if (++this.#reports > REPORTS_MAX) return;
@@ -309,6 +394,10 @@ export class VerifyTarget {
   #refuse(what: string, id: number, result: number): never {
     throw new ApplyError(`Cannot verify object ${id}: could not ${what} it: errno ${-result}`, -result);
   }
+}
+
+function keyOf(id: number, block: number): string {
+  return `${id}:${block}`;
 }
 
 /** What two states have otherwise: what it is, here and there. */

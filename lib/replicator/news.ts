@@ -21,6 +21,11 @@ export interface NewsOptions {
   readonly broadcast: (event: string, body: Readonly<Record<string, unknown>>) => void;
   /** What INIT of a directory's mount granted must outlive this process: the kernel says it once. */
   readonly onGranted: (root: number, grant: KeptGrant) => void;
+  /** Has the kernel forget what it has of a range of a file; closes the descriptor. */
+  readonly forgetPages: (
+    fd: number,
+    range: { readonly nodeid: number; readonly offset: number; readonly length: number },
+  ) => Promise<void>;
   /** Ends the process: the next one goes on. */
   readonly die: (reason: string) => void;
   /** One line of log. */
@@ -56,6 +61,8 @@ export class News {
       case "verified":
         log(`the copies were verified: ${JSON.stringify(message)}`);
         return broadcast("verified", { ...message });
+      case "rotten":
+        return void this.#rotten(message);
       case "unmounted":
         return log(`the mount of directory ${message.root} is gone`);
       case "apply-failed":
@@ -79,6 +86,10 @@ export class News {
       const late = message.kind === "peer-lost" && message.late;
       void this.#options.link.partWith(message.session, message.reason, late);
     } else if (message.kind === "difference") void this.#differs(message.session, message.difference);
+    else if (message.kind === "good" && this.#options.link.is(message.session)) {
+      const { object, block, content } = message;
+      this.#options.threads.tell({ kind: "good", object, block, content: content.toBase64() });
+    }
   }
 
   /** From the thread that brings to disk. */
@@ -89,6 +100,15 @@ export class News {
       if (message.failed !== 0) void this.#diskRefused(message.failed);
     } else if (message.kind === "stream-lost") void link.lose(message.session, message.reason);
     else if (message.kind === "disk-error") void this.#diskRefused(message.errno);
+  }
+
+  /** The disk here has lost something: what the kernel has of it may be as rotten. */
+  async #rotten({ kind: _, stale, ...rotten }: Extract<RoadNews, { kind: "rotten" }>): Promise<void> {
+    const { broadcast, forgetPages, log } = this.#options;
+    log(`the disk has lost what it was given: ${JSON.stringify(rotten)}`);
+    const { offset, length } = rotten;
+    if (stale !== null) await forgetPages(stale.fd, { nodeid: stale.nodeid, offset, length });
+    broadcast("rotten", rotten);
   }
 
   /** A verification found something: told before it is repaired. */

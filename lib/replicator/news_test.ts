@@ -22,6 +22,8 @@ class Fake {
     },
     broadcast: (event, body) => void this.seen.push(`event ${event} ${JSON.stringify(body)}`),
     onGranted: (root) => void this.seen.push(`granted ${root}`),
+    forgetPages: (fd, { nodeid, offset, length }) =>
+      this.#link(`forget ${offset} to ${offset + length} of ${nodeid} by ${fd}`),
     die: (reason) => void this.seen.push(`die: ${reason}`),
     log: (line) => void this.seen.push(`log ${line}`),
   });
@@ -52,6 +54,32 @@ Deno.test("News.fromRoad() tells the agent what a secondary cannot apply, and en
     `event failed {"reason":"disk full","errno":28}`,
     "lose any: disk full",
   ]);
+});
+
+Deno.test("News.fromRoad() has the kernel forget what was repaired before it tells of it", async () => {
+  const fake = new Fake();
+  const range = { path: "/srv/f", offset: 4096, length: 100 };
+  fake.news.fromRoad({
+    kind: "rotten",
+    ...range,
+    outcome: "repaired",
+    why: "",
+    stale: { fd: 9, nodeid: 16 },
+  });
+  const told = `{"path":"/srv/f","offset":4096,"length":100,"outcome":"repaired","why":""}`;
+  assertEquals(await fake.all(), [
+    `log the disk has lost what it was given: ${told}`,
+    "forget 4096 to 4196 of 16 by 9",
+    `event rotten ${told}`,
+  ]);
+});
+
+Deno.test("News.fromAcker() passes on what the peer has of what was lost, in this session", () => {
+  const fake = new Fake();
+  const good = { kind: "good", object: 16, block: 3, content: new Uint8Array([1, 2, 3]) } as const;
+  fake.news.fromAcker({ ...good, session: "former" });
+  fake.news.fromAcker({ ...good, session: "s" });
+  assertEquals(fake.seen, [`tell {"kind":"good","object":16,"block":3,"content":"AQID"}`]);
 });
 
 Deno.test("News.fromAcker() parts with a peer that is slow, and says that it was late", () => {

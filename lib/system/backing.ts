@@ -79,8 +79,11 @@ export interface Backing {
   fsync(fd: number): number;
   /** As {@link fsync}, without attributes that reading does not need. */
   fdatasync(fd: number): number;
-  /** Has what the disk holds of a file read from there next time: what is clean leaves memory (`posix_fadvise(2)`). */
-  dropCache(fd: number): number;
+  /**
+   * Has what the disk holds of a file read from there next time: what is clean leaves memory (`posix_fadvise(2)`). All of it, or
+   * `length` bytes from `offset` on.
+   */
+  dropCache(fd: number, offset?: number, length?: number): number;
   /** As {@link readAhead}, as urgently as the reads that follow at once. */
   prefetch(fd: number, offset: number, length: number): void;
   /**
@@ -394,8 +397,8 @@ const direct: Backing = {
   fdatasync(fd) {
     return answer(c.fdatasync(fd));
   },
-  dropCache(fd) {
-    return -c.posix_fadvise(fd, 0n, 0n, FADV_DONTNEED);
+  dropCache(fd, offset = 0, length = 0) {
+    return -c.posix_fadvise(fd, BigInt(offset), BigInt(length), FADV_DONTNEED);
   },
   prefetch(fd, offset, length) {
     c.posix_fadvise(fd, BigInt(offset), BigInt(length), FADV_WILLNEED);

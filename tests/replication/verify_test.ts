@@ -2,122 +2,12 @@
  * Verification on the real disk: equal trees are equal whatever happens meanwhile, and whatever is changed on the target is
  * found and named.
  */
-import { crc32 } from "node:zlib";
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { OFFSET } from "../../lib/journal/record.ts";
 import { ASK_KIND } from "../../lib/replication/mutation.ts";
-import type { Ask } from "../../lib/replication/shared.ts";
-import type { Stream } from "../../lib/replication/stream.ts";
-import type { Difference } from "../../lib/replication/verify_frame.ts";
-import { VerifySource } from "../../lib/replication/verify_source.ts";
-import { VerifyTarget } from "../../lib/replication/verify_target.ts";
-import { Wire } from "../../lib/replication/wire.ts";
 import { backing } from "../../lib/system/backing.ts";
-import { addressOf, memoryAt } from "../../lib/system/libc.ts";
-import { sha256 } from "../../lib/system/sha256.ts";
-import { Actor, dice, Model } from "./chance.ts";
-import { Side } from "./twins.ts";
+import { Pair } from "./verify_pair.ts";
 
 backing.umask(0);
-
-/** Two equal trees, and a verification between them, moved by hand. */
-class Pair implements Disposable {
-  readonly path = Deno.makeTempDirSync({ dir: "/var/tmp", prefix: "verify-" });
-  next = 16;
-  readonly source = new Side(`${this.path}/source`, 1, () => this.next++);
-  readonly target = new Side(`${this.path}/target`, 1, () => {
-    throw new Error("a target gives no ids");
-  });
-  readonly actor: Actor;
-  readonly found: Difference[] = [];
-  readonly asks: Ask[] = [];
-  /** Records and frames on their way, in order: a function applies one on the target. */
-  readonly underway: (() => void)[] = [];
-  readonly verifier: VerifyTarget;
-  readonly #wire: Wire;
-
-  constructor(seed: number) {
-    this.actor = new Actor(this.source, new Model(1), dice(seed), () => this.next++);
-    const ask = (kind: number, id: number, length = 0): void => {
-      this.asks.push({ kind, id, offset: 0, length });
-    };
-    this.verifier = new VerifyTarget({
-      backing,
-      objects: this.target.objects,
-      sha256,
-      addressOf,
-      emit: {
-        verified: (frames) => ask(ASK_KIND.verified, 0, frames),
-        detail: (id) => ask(ASK_KIND.detail, id),
-        again: (id) => ask(ASK_KIND.again, id),
-        report: (difference) => this.found.push(difference),
-      },
-    });
-    const stream: Stream = {
-      fd: -1,
-      label: "memory",
-      writeAll: (address, length) => this.#send(new Uint8Array(memoryAt(address, length).slice(0))),
-      readSome: unused,
-      pending: () => 0,
-      keepUpTo: () => {},
-      kept: 0,
-      sendKept: () => {},
-      setTimeouts: () => {},
-      close: () => {},
-    };
-    this.#wire = new Wire({ stream, crc32, addressOf });
-  }
-
-  #send(frame: Uint8Array<ArrayBuffer>): void {
-    const view = new DataView(frame.buffer);
-    this.underway.push(() => this.verifier.frame(frame[OFFSET.op] ?? 0, frame, view, 0, frame.length));
-  }
-
-  grow(count: number): void {
-    for (let i = 0; i < count; i++) {
-      const mutation = this.actor.act();
-      if (mutation !== undefined) this.target.apply(mutation);
-    }
-  }
-
-  open(from = 1, saidBefore = 0): VerifySource {
-    return new VerifySource({
-      backing,
-      objects: this.source.objects,
-      wire: this.#wire,
-      addressOf,
-      sha256,
-      exists: (id) => this.source.handles.map.has(id),
-      tellTime: () => {},
-      saidBefore,
-      from,
-      until: this.next,
-    });
-  }
-
-  /** Runs to the end; `between` is called between two steps. */
-  run(source = this.open(), between: () => void = () => {}): VerifySource {
-    for (let i = 0; i < 100_000; i++) {
-      for (let ask = this.asks.shift(); ask !== undefined; ask = this.asks.shift()) source.onAsk(ask);
-      const result = source.step(64 * 1024);
-      if (result === "done") return source;
-      between();
-      // The secondary is behind by some frames, as it is with a network between them.
-      if (this.underway.length > 3 || result === "waiting") this.underway.shift()?.();
-    }
-    throw new Error("no end");
-  }
-
-  [Symbol.dispose](): void {
-    this.source.close();
-    this.target.close();
-    Deno.removeSync(this.path, { recursive: true });
-  }
-}
-
-function unused(): never {
-  throw new Error("not used");
-}
 
 /** A file of the target tree with content, by path. */
 function someFile(directory: string, least = 1): string {

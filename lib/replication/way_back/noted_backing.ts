@@ -73,7 +73,7 @@ class Noting {
       lseek: (fd, offset, whence) => raw.lseek(fd, offset, whence),
       fsync: (fd) => raw.fsync(fd),
       fdatasync: (fd) => raw.fdatasync(fd),
-      dropCache: (fd) => raw.dropCache(fd),
+      dropCache: (fd, offset, length) => raw.dropCache(fd, offset, length),
       prefetch: (fd, offset, length) => raw.prefetch(fd, offset, length),
       readAhead: (fd, offset, length) => raw.readAhead(fd, offset, length),
       fstatfs: (fd, into) => raw.fstatfs(fd, into),

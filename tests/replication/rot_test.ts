@@ -1,0 +1,180 @@
+/**
+ * What a disk loses by itself: whichever node it is on, the copy that still has it wins, and where nobody can tell, the
+ * primary's does.
+ */
+import { assert, assertEquals } from "@std/assert";
+import { Pair } from "./verify_pair.ts";
+
+const SMALL = "small";
+const LARGE = "large";
+const LARGE_BYTES = 700_000;
+
+function bytes(length: number, first: number): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from({ length }, (_, index) => (first + index * 7 + (index >> 9)) & 255);
+}
+
+/** Two nodes with a small and a large file among others, compared once. */
+function compared(): Pair {
+  const pair = new Pair(4);
+  pair.grow(40);
+  pair.make(SMALL, bytes(3000, 1));
+  pair.make(LARGE, bytes(LARGE_BYTES, 2));
+  pair.grow(40);
+  pair.pass();
+  assertEquals(pair.found, []);
+  return pair;
+}
+
+const path = (pair: Pair, side: "source" | "target", name: string): string =>
+  `${pair.path}/${side}/root0/${name}`;
+
+function assertContent(pair: Pair, name: string, wanted: Uint8Array): void {
+  for (const side of ["source", "target"] as const) {
+    assertEquals(Deno.readFileSync(path(pair, side, name)), wanted, `${name} on the ${side}`);
+  }
+}
+
+for (
+  const { name, at, wanted, offset } of [
+    { name: SMALL, at: 1234, wanted: bytes(3000, 1), offset: 0 },
+    { name: LARGE, at: 400_000, wanted: bytes(LARGE_BYTES, 2), offset: 393_216 },
+    { name: LARGE, at: LARGE_BYTES - 1, wanted: bytes(LARGE_BYTES, 2), offset: 655_360 },
+  ]
+) {
+  Deno.test(`Verification writes back what the primary's disk has lost, and the secondary is not touched; byte ${at} of a ${name} file`, () => {
+    using pair = compared();
+    const { mtime } = Deno.statSync(path(pair, "source", name));
+    const { ctime } = Deno.statSync(path(pair, "target", name));
+    pair.sourceBacking.rot(path(pair, "source", name), at);
+    pair.pass();
+    assertEquals(pair.found, []);
+    assertEquals(pair.mended.map(({ outcome, offset }) => [outcome, offset]), [["repaired", offset]]);
+    assertContent(pair, name, wanted);
+    assertEquals(Deno.statSync(path(pair, "source", name)).mtime, mtime);
+    assertEquals(Deno.statSync(path(pair, "target", name)).ctime, ctime);
+    pair.pass();
+    assertEquals([pair.mended.length, pair.found.length], [1, 0]);
+  });
+
+  Deno.test(`Verification names what the secondary's disk has lost as that; byte ${at} of a ${name} file`, () => {
+    using pair = compared();
+    pair.targetBacking.rot(path(pair, "target", name), at);
+    pair.pass();
+    assertEquals(pair.mended, []);
+    assertEquals(pair.found.map(({ what, offset, rotten }) => [what, offset, rotten]), [[
+      "content",
+      offset,
+      true,
+    ]]);
+    assertEquals([...pair.verifier.differing].length, 1);
+  });
+
+  Deno.test(`Verification takes what somebody changed beneath for no rot; byte ${at} of a ${name} file`, () => {
+    for (const side of ["source", "target"] as const) {
+      using pair = compared();
+      using file = Deno.openSync(path(pair, side, name), { write: true });
+      const { mtime } = file.statSync();
+      file.seekSync(at, Deno.SeekMode.Start);
+      file.writeSync(new Uint8Array([wanted[at] === 0 ? 1 : 0]));
+      file.utimeSync(mtime ?? 0, mtime ?? 0);
+      pair.pass();
+      assertEquals(pair.mended, []);
+      const content = pair.found.filter(({ what }) => what === "content");
+      assertEquals(content.map(({ offset, rotten }) => [offset, rotten]), [[offset, false]]);
+    }
+  });
+
+  Deno.test(`Verification takes the primary's where neither has what both had; byte ${at} of a ${name} file`, () => {
+    using pair = compared();
+    pair.sourceBacking.rot(path(pair, "source", name), at);
+    pair.targetBacking.rot(path(pair, "target", name), at - 1);
+    pair.pass();
+    assertEquals(pair.mended, []);
+    assertEquals(pair.found.map(({ what, rotten }) => [what, rotten]), [["content", true]]);
+  });
+
+  Deno.test(`Verification finds nothing where both have lost the same; byte ${at} of a ${name} file`, () => {
+    using pair = compared();
+    pair.sourceBacking.rot(path(pair, "source", name), at);
+    pair.targetBacking.rot(path(pair, "target", name), at);
+    pair.pass();
+    assertEquals([pair.mended.length, pair.found.length], [0, 0]);
+  });
+
+  Deno.test(`Verification lets an application's write win over what would be written back; byte ${at} of a ${name} file`, () => {
+    using pair = compared();
+    const id = pair.idOf(name);
+    pair.sourceBacking.rot(path(pair, "source", name), at);
+    const written = wanted.slice();
+    written.fill(9, at - 10, at + 1);
+    pair.beforeMend = () => pair.write(id, written.slice(at - 10, at + 1), at - 10);
+    pair.pass();
+    assertEquals(pair.mended.map(({ outcome }) => outcome), ["left"]);
+    assertContent(pair, name, written);
+    pair.beforeMend = () => {};
+    pair.pass();
+    assertEquals([pair.mended.length, pair.found.length], [1, 0]);
+  });
+
+  Deno.test(`Verification writes back what the primary's disk cannot read; a ${name} file, byte ${at}`, () => {
+    using pair = compared();
+    pair.sourceBacking.lose(path(pair, "source", name));
+    pair.pass();
+    assertEquals(pair.found, []);
+    assert(pair.mended.length > 0 && pair.mended.some(({ outcome }) => outcome === "repaired"));
+    assertContent(pair, name, wanted);
+  });
+}
+
+Deno.test("Verification without a witness takes what the primary has, whoever has lost it", () => {
+  using pair = new Pair(4);
+  pair.make(SMALL, bytes(3000, 1));
+  pair.sourceBacking.rot(path(pair, "source", SMALL), 5);
+  pair.pass();
+  assertEquals(pair.mended, []);
+  assertEquals(pair.found.map(({ what, rotten }) => [what, rotten]), [["content", false]]);
+});
+
+Deno.test("Verification with a secondary that does not know of witnesses says what it said before", () => {
+  using pair = compared();
+  pair.witnessed = false;
+  pair.sourceBacking.rot(path(pair, "source", SMALL), 5);
+  pair.pass();
+  assertEquals(pair.mended, []);
+  assertEquals(pair.found.map(({ what }) => what), ["content"]);
+});
+
+Deno.test("Verification writes back what was lost in many places at once, each in its turn", () => {
+  using pair = compared();
+  for (let i = 0; i < 150; i++) pair.make(`many${i}`, bytes(100 + i, i));
+  pair.pass();
+  for (let i = 0; i < 150; i++) pair.sourceBacking.rot(path(pair, "source", `many${i}`), i % 100);
+  for (let at = 0; at < LARGE_BYTES; at += 131_072) pair.sourceBacking.rot(path(pair, "source", LARGE), at);
+  pair.pass();
+  assertEquals(pair.found, []);
+  assertEquals(pair.mended.length, 150 + 6);
+  assert(pair.mended.every(({ outcome }) => outcome === "repaired"));
+  for (let i = 0; i < 150; i++) assertContent(pair, `many${i}`, bytes(100 + i, i));
+  assertContent(pair, LARGE, bytes(LARGE_BYTES, 2));
+  // What was written back can be lost again.
+  pair.sourceBacking.rot(path(pair, "source", LARGE), 300_000);
+  pair.sourceBacking.rot(path(pair, "source", "many7"), 7);
+  pair.pass();
+  assertEquals(pair.found, []);
+  assertEquals(pair.mended.length, 150 + 6 + 2);
+  assertContent(pair, LARGE, bytes(LARGE_BYTES, 2));
+});
+
+Deno.test("VerifySource counts an object as not looked at until what was lost is settled", () => {
+  using pair = compared();
+  const id = pair.idOf(SMALL);
+  pair.sourceBacking.rot(path(pair, "source", SMALL), 5);
+  pair.verifier.begin();
+  const source = pair.open();
+  for (let i = 0; i < 1000 && source.step(64 * 1024) !== "done"; i++) {
+    while (pair.underway.length > 0) pair.underway.shift()?.();
+    for (let ask = pair.asks.shift(); ask !== undefined; ask = pair.asks.shift()) source.onAsk(ask);
+  }
+  assertEquals(source.reached, id);
+  assertEquals(source.rotten.map((rotten) => rotten.id), [id]);
+});
