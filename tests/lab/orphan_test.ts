@@ -3,7 +3,7 @@
  * once the keeper has recovered.
  */
 import { assertEquals } from "@std/assert";
-import { Cluster, DATA, MODULE, PATIENT, story } from "./cluster.ts";
+import { Cluster, DATA, MODULE, story } from "./cluster.ts";
 import { connected, kill } from "./kills.ts";
 import { until } from "./lab.ts";
 
@@ -23,7 +23,7 @@ async function told(cluster: Cluster, line: string): Promise<number> {
 }
 
 Deno.test("a keeper that hangs costs no file that is open without a name, though the replicator dies after it", async (t) => {
-  await using cluster = await Cluster.up({ prefix: "lt-orphan", module: PATIENT });
+  await using cluster = await Cluster.up({ prefix: "lt-orphan", patient: true });
   const step = story(t);
   await cluster.startBoth();
   const keeper = await cluster.pid("node1", "keeper");
