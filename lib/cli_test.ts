@@ -291,13 +291,13 @@ Deno.test("runCli() shows state, reason and resync in a small table", async () =
 
 Deno.test("runCli() verify asks the primary, waits, and says as of when the copies are identical", async () => {
   const { node1, control } = await running();
-  const module = (verified: string | null, running: boolean) =>
+  const module = (verified: string | null, running: boolean, rotten = 0) =>
     fakeModule("bms", {
       nodes: [fakeInstance("node1", { role: "primary" }), fakeInstance("node2")],
       verification: {
         verified,
         differences: 2,
-        rotten: 0,
+        rotten,
         mended: 0,
         objects: 7,
         bytes: 1024,
@@ -316,6 +316,17 @@ Deno.test("runCli() verify asks the primary, waits, and says as of when the copi
   assertEquals(
     (await node1.run("verify", "bms")).out,
     "bms: identical as of 2026-01-02 14:03:22, 2 differences, repaired (7 objects, 1 KiB)",
+  );
+  control.verify = () => {
+    control.modules = [module("2026-01-03T14:03:22.123Z", false, 1)];
+    return Promise.resolve(control.answer);
+  };
+  const lost = await node1.run("verify", "bms");
+  assertEquals(lost.exit, EXIT.failed);
+  assert(lost.out.startsWith("bms: not identical as of 2026-01-03 14:03:22"), lost.out);
+  assert(
+    lost.err.includes("the disk of node1 has lost content") && lost.err.includes("switchover bms"),
+    lost.err,
   );
   control.verify = () => Promise.resolve(control.answer);
   const { exit, err } = await node1.run("verify", "bms");

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { tellFailure, tellResync, tellTask } from "./telling.ts";
+import { tellDifference, tellFailure, tellResync, tellRotten, tellTask, tellVerified } from "./telling.ts";
 import { parseCluster } from "../config/cluster.ts";
 import { parseModule } from "../config/module.ts";
 
@@ -71,4 +71,55 @@ Deno.test("tellFailure() says what to do where that is known", () => {
     "Cannot apply record 7: errno 28; no space left on device (ENOSPC): make room",
   );
   assertEquals(tellFailure("Cannot apply record 7", {}), "Cannot apply record 7");
+});
+
+Deno.test("tellRotten() tells which disk has lost what, and what a person does where it was not repaired", () => {
+  const range = { path: "/srv/m/f", offset: 131072, length: 131072, why: "it could not be written, errno 5" };
+  assertEquals(tellRotten({ ...range, outcome: "repaired", why: "" }, "b"), {
+    what: "The disk here has lost content that nobody changed: it was repaired from the copy on b; see dmesg",
+    why: "/srv/m/f: content, bytes 131072 to 262143",
+  });
+  assertEquals(tellRotten({ ...range, outcome: "left" }, "b"), {
+    what: "The disk here has lost content that nobody changed; the copy on b has it and was left as it is: " +
+      "switch over to b, then verify",
+    why: "/srv/m/f: content, bytes 131072 to 262143: it could not be written, errno 5",
+  });
+});
+
+Deno.test("tellDifference() tells what a disk has lost from what somebody has changed", () => {
+  const difference = {
+    path: "/srv/m/f",
+    what: "content",
+    offset: 0,
+    length: 9,
+    primary: "aa",
+    secondary: "bb",
+  };
+  const why = "/srv/m/f: content, bytes 0 to 8: sha256 aa here, sha256 bb on b";
+  assertEquals(tellDifference({ ...difference, rotten: false }, "b"), {
+    what: "The copy on b differs, and is repaired from this one",
+    why,
+  });
+  assertEquals(tellDifference({ ...difference, rotten: true }, "b"), {
+    what:
+      "The disk of b has lost content that nobody changed: it is repaired from this copy; see dmesg there",
+    why,
+  });
+});
+
+Deno.test("tellVerified() calls copies identical only where nothing that was lost is left", () => {
+  const event = { objects: 2, bytes: 1024, differences: 0, tookMs: 1000, complete: true };
+  const read = "2 objects, 1 KiB of content in 1.0 s (1 KiB/s), 0 differences";
+  assertEquals(tellVerified({ ...event, rotten: 0, mended: 0 }), {
+    what: "The copies are identical",
+    why: read,
+  });
+  assertEquals(tellVerified({ ...event, rotten: 0, mended: 2 }), {
+    what: "The copies are identical again",
+    why: `${read}, 2 lost by the disk here and repaired`,
+  });
+  assertEquals(tellVerified({ ...event, rotten: 1, mended: 0 }), {
+    what: "The copies differ where the disk here has lost content",
+    why: `${read}, 1 lost by the disk here and left as they are`,
+  });
 });

@@ -18,7 +18,7 @@ import { BlockHasher, HASH_BYTES, type Sha256 } from "./hashing.ts";
 import { type ObjectState, StateKeeper } from "./object_state.ts";
 import { BLOCK_BYTES } from "./object_frame.ts";
 import type { Held, Objects } from "./objects.ts";
-import type { Rotten } from "./verify_source.ts";
+import type { Rotten } from "./rot.ts";
 import { type Seen, WHOLE, type Witness, WITNESS_BYTES } from "./witness.ts";
 
 const EIO = 5;

@@ -56,7 +56,8 @@ import { Tree } from "./tree.ts";
 import type { Verified } from "../journal/meta.ts";
 import { type Mended, Mender } from "./mend.ts";
 import { Verification } from "./verification.ts";
-import { type Rotten, VerifySource } from "./verify_source.ts";
+import type { Rotten } from "./rot.ts";
+import { VerifySource } from "./verify_source.ts";
 import type { Witness } from "./witness.ts";
 import { Wire } from "./wire.ts";
 

@@ -15,7 +15,8 @@ import type { Mended } from "./mend.ts";
 import { CONTROL } from "./mutation.ts";
 import { Pace } from "./pace.ts";
 import type { Ask } from "./shared.ts";
-import type { Rotten, VerifySource } from "./verify_source.ts";
+import type { Rotten } from "./rot.ts";
+import type { VerifySource } from "./verify_source.ts";
 import type { Wire } from "./wire.ts";
 import type { Witness } from "./witness.ts";
 
@@ -33,6 +34,12 @@ const REPAIRS_MAX = 5;
 /** So long the secondary may take to say what it has of what this node's disk has lost. */
 const GOOD_MS = 60_000;
 
+/** What goes through the objects. */
+export type Comparing = Pick<
+  VerifySource,
+  "reached" | "said" | "counters" | "rotten" | "settle" | "recheck" | "onAsk" | "step" | "close"
+>;
+
 /** What {@link Verification} needs. */
 export interface VerificationOptions {
   readonly copy: Copy;
@@ -40,7 +47,7 @@ export interface VerificationOptions {
     wire: Wire,
     range: { readonly from: number; readonly until: number; readonly saidBefore: number },
     witness: Witness | null,
-  ) => VerifySource;
+  ) => Comparing;
   readonly witness: Witness;
   /** Writes back what this node's disk has lost. */
   readonly mend: (rotten: Rotten, content: Uint8Array) => Mended;
@@ -62,7 +69,7 @@ export class Verification {
   readonly #pace = new Pace(SHARE);
   readonly #startedAt: number;
   #pass: Verifying | null;
-  #source: VerifySource | null = null;
+  #source: Comparing | null = null;
   #wire: Wire | null = null;
   /** The secondary understands what the witness tells. */
   #witnessed = false;

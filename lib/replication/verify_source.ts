@@ -18,19 +18,19 @@
 import type { Backing } from "../system/backing.ts";
 import { Dirents } from "../system/dirents.ts";
 import { O, S_IF, SEEK } from "../system/linux.ts";
-import { sameBytes, setU64 } from "./bytes.ts";
-import { Fingerprinter, isInline } from "./fingerprint.ts";
+import { setU64 } from "./bytes.ts";
+import { Fingerprinter, INLINE_BYTES, isInline } from "./fingerprint.ts";
 import { BlockHasher, HASH_BYTES, type Sha256 } from "./hashing.ts";
 import { nameKey, OWN_NAMES } from "./limbo.ts";
 import { ASK_KIND, CONTROL } from "./mutation.ts";
 import { BLOCK_BYTES, encodeObject, setContent } from "./object_frame.ts";
 import type { ObjectState } from "./object_state.ts";
 import { FIRST_ID, type Held, type Objects } from "./objects.ts";
+import { Rot, type Rotten } from "./rot.ts";
 import type { Ask } from "./shared.ts";
 import { StreamError } from "./stream.ts";
-import { type Expected, FINGERPRINT_BYTES, NAMES, putExpected, putName } from "./verify_frame.ts";
-import { Statx } from "../system/statx.ts";
-import { type Seen, WHOLE, type Witness, WITNESS_BYTES } from "./witness.ts";
+import { FINGERPRINT_BYTES, NAMES, putExpected, putName } from "./verify_frame.ts";
+import { type Seen, WHOLE, type Witness } from "./witness.ts";
 import type { Wire } from "./wire.ts";
 
 const EIO = 5;
@@ -51,18 +51,8 @@ const LISTING_BYTES = 4096;
 const BODY_BYTES = 64 * 1024;
 /** Read ahead of what is hashed. */
 const AHEAD_BYTES = 4 * 1024 * 1024;
-/** What has rotted and is not settled: the secondary sends a block for each. */
-const ROTTEN_MAX = 64;
-
-/** A block, or {@link WHOLE} small file, that this node's disk did not keep. */
-export interface Rotten extends Expected {
-  readonly seen: Seen;
-  /** Of the file. */
-  readonly offset: number;
-  readonly length: number;
-  /** The first bytes of the hash of what is there now; null: it cannot be read. */
-  readonly actual: Uint8Array | null;
-}
+/** What the next frame looks at is fetched meanwhile; ids looked at for that. */
+const FETCH_LOOKS_MAX = 256;
 
 /** What {@link VerifySource} needs. */
 export interface VerifySourceOptions {
@@ -116,14 +106,13 @@ export class VerifySource {
   readonly #files: FileWork[] = [];
   readonly #directories: number[] = [];
   readonly #details: number[] = [];
-  readonly #stat = new Statx();
-  readonly #witness: Witness | null;
-  /** By {@link keyOf}. */
-  readonly #rotten = new Map<string, Rotten>();
+  readonly #rot: Rot;
   /** Small files that were written back. */
   readonly #again: number[] = [];
   #listing: Listing | null = null;
   #next: number;
+  /** Below, the content of small files was asked of the disk. */
+  #fetched = 0;
   #said = 0;
   #heard = 0;
   /** Frames under way, and what is reached when each was worked off. */
@@ -140,27 +129,25 @@ export class VerifySource {
     this.#prints = new Fingerprinter(options);
     this.#hasher = new BlockHasher(options.backing, options.sha256, options.addressOf);
     this.#next = this.#reached = options.from;
-    this.#witness = options.witness;
-    this.#witness?.seek(options.from);
+    this.#rot = new Rot(options);
+    options.witness?.seek(options.from);
   }
 
   /** Below this id everything was looked at on both nodes. */
   get reached(): number {
     let reached = this.#reached;
-    for (const { id } of this.#rotten.values()) reached = Math.min(reached, id);
+    for (const { id } of this.#rot.found) reached = Math.min(reached, id);
     return reached;
   }
 
   /** What has rotted here and waits for what the secondary has. */
   get rotten(): readonly Rotten[] {
-    return [...this.#rotten.values()];
+    return this.#rot.found;
   }
 
   /** The secondary has answered. Undefined: it was not asked. */
   settle(id: number, block: number): Rotten | undefined {
-    const found = this.#rotten.get(keyOf(id, block));
-    this.#rotten.delete(keyOf(id, block));
-    return found;
+    return this.#rot.settle(id, block);
   }
 
   /** What was written back is looked at once more. */
@@ -196,7 +183,7 @@ export class VerifySource {
    * @throws {StreamError} when the secondary is gone, or something cannot be read.
    */
   step(budget: number): "busy" | "waiting" | "done" {
-    if (this.#said - this.#heard >= WINDOW || this.#rotten.size >= ROTTEN_MAX) return "waiting";
+    if (this.#said - this.#heard >= WINDOW || this.#rot.full) return "waiting";
     const detail = this.#details.shift();
     const again = detail === undefined ? this.#again.shift() : undefined;
     if (detail !== undefined) this.#sendDetail(detail);
@@ -205,7 +192,7 @@ export class VerifySource {
     else if (this.#files[0] !== undefined) this.#sendBlocks(this.#files[0], budget);
     else if (this.#directories.length > 0) this.#open(this.#directories.shift() ?? 0);
     else if (this.#next < this.#options.until) this.#gather(budget);
-    else return this.#said === this.#heard && this.#rotten.size === 0 ? "done" : "waiting";
+    else return this.#said === this.#heard && this.#rot.none ? "done" : "waiting";
     return "busy";
   }
 
@@ -239,6 +226,7 @@ export class VerifySource {
       else if (state.size > inline) this.#files.push({ id, at: 0, ahead: 0 });
     }
     this.#sendExpected(rotten);
+    this.#fetchAhead(count);
     if (count > 0) this.#sendBody(CONTROL.fingerprints, {}, count * FINGERPRINT_BYTES);
     else if (this.#said === this.#heard) this.#reached = this.#here;
   }
@@ -246,39 +234,33 @@ export class VerifySource {
   /** The entry of one object, at a place of the body. Answers what of it has rotted. */
   #takePrint(held: Held, state: ObjectState, at: number): Rotten | null {
     const { id } = held;
-    const judged = this.#witness !== null && isInline(state) && state.size > 0;
-    const fd = judged ? this.#objects.io(held) : -1;
-    if (fd >= 0) this.#backing.dropCache(fd);
-    const seen = judged ? this.#see(held) : null;
+    const content = isInline(state) && state.size > 0;
+    const fd = content && id >= this.#fetched ? this.#objects.io(held) : -1;
+    if (fd >= 0) this.#rot.letGo(fd, 0, INLINE_BYTES);
+    const seen = content ? this.#rot.see(held) : null;
     const failed = this.#prints.take(held, state, this.#bodyAddress + at + 8);
+    if (failed < 0 && failed !== -EIO) throw refused(id, "read", failed);
     setU64(this.#bodyView, at, id);
     const print = this.#body.subarray(at + 8, at + FINGERPRINT_BYTES);
-    const known = seen === null ? null : this.#witness?.known(seen, WHOLE)?.slice() ?? null;
-    const unreadable = failed === -EIO && known !== null;
-    if (failed < 0 && !unreadable) throw refused(id, "read", failed);
-    if (unreadable) print.fill(0);
-    return seen === null ? null : this.#judge(seen, { block: WHOLE, offset: 0, length: state.size }, {
-      known,
-      print,
-      unreadable,
-    });
+    const found = this.#rot.judge(seen, { block: WHOLE, offset: 0, length: state.size }, print, failed >= 0);
+    if (found === "unreadable") throw refused(id, "read", failed);
+    return found;
   }
 
-  #see(held: Held): Seen | null {
-    return this.#witness?.see(this.#backing, held, this.#stat, this.#options.wall()) ?? null;
-  }
-
-  /** Whether the disk kept what it was given. What it did is noted, and so is still what it did not. */
-  #judge(
-    seen: Seen,
-    range: { readonly block: number; readonly offset: number; readonly length: number },
-    hash: { readonly known: Uint8Array | null; readonly print: Uint8Array; readonly unreadable: boolean },
-  ): Rotten | null {
-    const { known, print, unreadable } = hash;
-    const actual = print.slice(0, WITNESS_BYTES);
-    this.#witness?.keep(seen, range.block, known ?? actual);
-    if (known === null || !unreadable && sameBytes(known, actual)) return null;
-    return { id: seen.id, seen, ...range, hash: known, actual: unreadable ? null : actual };
+  /** Has the content of so many of the small files that come next read meanwhile: applications wait for a step. */
+  #fetchAhead(count: number): void {
+    this.#fetched = Math.max(this.#fetched, this.#next);
+    let left = count;
+    for (let looks = 0; looks < FETCH_LOOKS_MAX && left > 0; looks++) {
+      if (this.#fetched >= this.#options.until) return;
+      const id = this.#fetched++;
+      const held = this.#options.exists(id) ? this.#objects.get(id) : undefined;
+      const fd = held?.type === S_IF.REG && !held.kept && !held.orphan ? this.#objects.io(held) : -1;
+      if (fd < 0) continue;
+      left--;
+      this.#rot.letGo(fd, 0, INLINE_BYTES);
+      this.#backing.readAhead(fd, 0, INLINE_BYTES);
+    }
   }
 
   /** One object alone, once more. */
@@ -294,7 +276,7 @@ export class VerifySource {
   /** What of the next frame is not what both nodes had. */
   #sendExpected(rotten: readonly Rotten[]): void {
     if (rotten.length === 0) return;
-    for (const found of rotten) this.#rotten.set(keyOf(found.id, found.block), found);
+    this.#rot.ask(rotten);
     const length = putExpected(this.#wire.body, this.#wire.bodyView, rotten);
     // It is worked off with the frame that follows.
     this.#send(CONTROL.expected, {}, length, this.#marks.at(-1) ?? this.#reached);
@@ -331,7 +313,7 @@ export class VerifySource {
       this.#files.shift();
       return;
     }
-    const seen = this.#see(held);
+    const seen = this.#rot.see(held);
     const data = this.#backing.lseek(fd, start, SEEK.DATA);
     if (data < 0 && data !== -ENXIO) throw refused(held.id, "look for holes in", data);
     const hole = data < 0 ? size : Math.min(size, data - data % BLOCK_BYTES);
@@ -374,24 +356,18 @@ export class VerifySource {
     const block = at / BLOCK_BYTES;
     const put = (at - of.place) / BLOCK_BYTES * HASH_BYTES;
     const print = this.#body.subarray(put, put + HASH_BYTES);
-    const known = seen === null ? null : this.#witness?.known(seen, block)?.slice() ?? null;
     const one = failed < 0 ? this.#hasher.hash(fd, at, at + length, this.#bodyAddress + put) : 0;
-    const unreadable = one === -EIO && known !== null;
-    if (one < 0 && !unreadable) throw refused(id, "read", one);
-    if (unreadable) print.fill(0);
-    return seen === null
-      ? null
-      : this.#judge(seen, { block, offset: at, length }, { known, print, unreadable });
+    if (one < 0 && one !== -EIO) throw refused(id, "read", one);
+    const found = this.#rot.judge(seen, { block, offset: at, length }, print, one >= 0);
+    if (found === "unreadable") throw refused(id, "read", one);
+    return found;
   }
 
-  /**
-   * Has what comes next fetched from the disk. Where there is a witness, memory lets go of it first: rot is on the disk. What is
-   * not written yet stays, and applications have what they read in the memory of the mount.
-   */
+  /** Has what comes next fetched from the disk. */
   #readAhead(file: FileWork, fd: number, stop: number): void {
     file.ahead = Math.max(file.ahead, file.at);
     while (file.ahead < stop + AHEAD_BYTES / 2) {
-      if (this.#witness !== null) this.#backing.dropCache(fd, file.ahead, AHEAD_BYTES);
+      this.#rot.letGo(fd, file.ahead, AHEAD_BYTES);
       const first = Math.max(file.ahead, stop);
       file.ahead += AHEAD_BYTES;
       this.#backing.readAhead(fd, first, file.ahead - first);
@@ -479,10 +455,6 @@ export class VerifySource {
     this.#said++;
     this.#marks.push(mark);
   }
-}
-
-function keyOf(id: number, block: number): string {
-  return `${id}:${block}`;
 }
 
 function refused(id: number, what: string, result: number): StreamError {

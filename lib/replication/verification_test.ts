@@ -1,0 +1,181 @@
+import { crc32 } from "node:zlib";
+import { assertEquals } from "@std/assert";
+import { MemoryStorage } from "../journal/memory_storage.ts";
+import { Copy } from "./copy.ts";
+import type { Mended } from "./mend.ts";
+import type { Rotten } from "./rot.ts";
+import type { Stream } from "./stream.ts";
+import { type Comparing, Verification } from "./verification.ts";
+import { Wire } from "./wire.ts";
+import { WHOLE, Witness } from "./witness.ts";
+
+function rotten(id: number): Rotten {
+  const seen = { id, ctime: 1n, as: 1n, size: 4, quiet: true };
+  return {
+    id,
+    block: WHOLE,
+    offset: 0,
+    length: 4,
+    seen,
+    hash: new Uint8Array(16),
+    actual: new Uint8Array(16),
+  };
+}
+
+function unused(): never {
+  throw new Error("not used");
+}
+
+/** A verification whose objects are what the test says. */
+class Fake implements Disposable {
+  readonly copy = Copy.open({
+    storage: new MemoryStorage(),
+    cluster: "c",
+    module: "m",
+    node: "n1",
+    bootId: "b",
+    logBudgetBytes: 1 << 20,
+  });
+  now = 1000;
+  result: "busy" | "waiting" | "done" = "busy";
+  waiting: Rotten[] = [];
+  readonly rechecked: number[] = [];
+  readonly told: string[] = [];
+  published = 0;
+  mended: Mended = { outcome: "repaired", why: "" };
+  readonly source: Comparing;
+  readonly verification: Verification;
+
+  constructor() {
+    const settle = (id: number): Rotten | undefined => {
+      const found = this.waiting.find((one) => one.id === id);
+      this.waiting = this.waiting.filter((one) => one !== found);
+      return found;
+    };
+    const reached = (): number => Math.min(50, ...this.waiting.map(({ id }) => id));
+    const waiting = (): readonly Rotten[] => this.waiting;
+    this.source = {
+      get reached() {
+        return reached();
+      },
+      get rotten() {
+        return waiting();
+      },
+      said: 0,
+      counters: { objects: 5, bytes: 10 },
+      settle,
+      recheck: ({ id }) => void this.rechecked.push(id),
+      onAsk: () => {},
+      step: () => this.result,
+      close: () => {},
+    };
+    this.copy.addGeneration({ generation: 1n, epoch: 1, first: 1 });
+    const none = new Uint8Array(0);
+    this.verification = new Verification({
+      copy: this.copy,
+      makeSource: (_wire, _range, witness) => {
+        witness?.seek(1);
+        return this.source;
+      },
+      witness: new Witness({
+        files: {
+          read: () => none,
+          cut: () => {},
+          append: () => {},
+          publish: () => void this.published++,
+          close: () => {},
+        },
+        identity: () => "",
+        isOurs: () => true,
+        log: unused,
+      }),
+      mend: () => this.mended,
+      onRotten: ({ id }, { outcome, why }) =>
+        void this.told.push(`${id} ${outcome}${why === "" ? "" : `: ${why}`}`),
+      requests: () => 0,
+      now: () => this.now,
+      wall: () => 5000,
+      scrubMs: null,
+      onVerified: ({ rotten, mended, complete }) =>
+        void this.told.push(`verified: ${rotten} rotten, ${mended} mended, complete ${complete}`),
+    });
+  }
+
+  /** A pass with a secondary that understands. */
+  begin(): void {
+    const stream: Stream = {
+      fd: -1,
+      label: "memory",
+      writeAll: () => {},
+      readSome: unused,
+      pending: () => 0,
+      keepUpTo: () => {},
+      kept: 0,
+      sendKept: () => {},
+      setTimeouts: () => {},
+      close: () => {},
+    };
+    this.verification.attach(new Wire({ stream, crc32, addressOf: () => 0 }), true);
+    this.verification.begin();
+    this.verification.step();
+  }
+
+  step(): void {
+    this.now += 1000;
+    this.verification.step();
+  }
+
+  [Symbol.dispose](): void {
+    this.copy.close();
+  }
+}
+
+const GOOD = new Uint8Array([1, 2, 3, 4]);
+
+Deno.test("Verification counts what was written back and what was left, tells of each, and looks again at the first", () => {
+  using fake = new Fake();
+  fake.begin();
+  fake.waiting = [rotten(20), rotten(21), rotten(22)];
+  fake.verification.onGood(20, WHOLE, GOOD);
+  fake.mended = { outcome: "left", why: "no" };
+  fake.verification.onGood(21, WHOLE, GOOD);
+  fake.result = "done";
+  fake.verification.onGood(22, WHOLE, new Uint8Array(0));
+  fake.step();
+  assertEquals(fake.told, ["20 repaired", "21 left: no", "verified: 1 rotten, 1 mended, complete true"]);
+  assertEquals(fake.rechecked, [20]);
+  assertEquals(fake.copy.meta.value.verified, {
+    at: 5000,
+    objects: 5,
+    bytes: 10,
+    differences: 0,
+    rotten: 1,
+    mended: 1,
+  });
+  assertEquals(fake.published, 1);
+});
+
+Deno.test("Verification leaves what a secondary says nothing of within a minute, and goes on", () => {
+  using fake = new Fake();
+  fake.begin();
+  fake.waiting = [rotten(20)];
+  fake.result = "waiting";
+  for (let second = 0; second < 59; second++) fake.step();
+  assertEquals(fake.told, []);
+  fake.result = "done";
+  fake.step();
+  fake.step();
+  assertEquals(fake.told[0], "20 left: the other node did not say what it has");
+  assertEquals(fake.told[1], "verified: 1 rotten, 0 mended, complete true");
+});
+
+Deno.test("Verification goes back to what was not settled when the session ended", () => {
+  using fake = new Fake();
+  fake.begin();
+  fake.waiting = [rotten(20)];
+  fake.verification.detach();
+  assertEquals(fake.copy.meta.value.verifying?.next, 20);
+  fake.verification.onGood(20, WHOLE, GOOD);
+  assertEquals(fake.told, []);
+  assertEquals(fake.published, 0);
+});
