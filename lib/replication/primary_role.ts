@@ -273,8 +273,10 @@ export class PrimaryRole {
   serve(index: number): void {
     const server = this.#servers[index];
     if (server === undefined || this.#frozen) return;
-    // Nobody else waits: this request is on its own, and so it goes to the peer; nor is another one likely to be there.
-    const alone = this.#world.shared.repliesWaiting === 0;
+    // Nobody else waits for the peer: this request is on its own, and so it goes there; nor is another one likely to be here.
+    // Who wrote this one may have been answered a moment ago, by a thread that has not said so yet.
+    const unsaid = this.#world.shared.repliesWaiting;
+    const alone = unsaid === 0 || this.sequencer.behind === 0;
     this.sequencer.prompt = alone && !this.outgoing.unhurried;
     this.#served = 0;
     this.#request.root = index;
@@ -298,7 +300,7 @@ export class PrimaryRole {
       this.#request.done();
       // One listing of a large directory opens thousands.
       this.#objects.trim();
-      if (alone && this.#world.shared.repliesWaiting <= 1) return;
+      if (alone && this.#world.shared.repliesWaiting <= unsaid + 1) return;
       if (i % FLUSH_EVERY === FLUSH_EVERY - 1) this.outgoing.flush();
     }
   }

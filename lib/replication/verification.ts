@@ -29,6 +29,8 @@ const STEP_ACTIVE = 128 * 1024;
 const STEP_SILENT = 1024 * 1024;
 /** How often the id reached is written down. */
 const SAVE_MS = 30_000;
+/** Whether it is time for one that nobody asked for is looked at so often: steps come with each request. */
+const DUE_MS = 1000;
 /** Differences that come back as often are not made good by comparing. */
 const REPAIRS_MAX = 5;
 /** So long the secondary may take to say what it has of what this node's disk has lost. */
@@ -79,6 +81,8 @@ export class Verification {
   #saidBefore = 0;
   #waiting = false;
   #savedAt = 0;
+  /** When it was last looked at whether one is due. */
+  #dueAt = -DUE_MS;
   /** Where to go back to: the id reached when the first difference was told. */
   #back: number | null = null;
 
@@ -236,6 +240,9 @@ export class Verification {
   #begin(): void {
     const { copy, scrubMs, wall } = this.#options;
     if (this.#pass !== null || scrubMs === null || this.#wire === null) return;
+    const now = this.#options.now();
+    if (now - this.#dueAt < DUE_MS) return;
+    this.#dueAt = now;
     if (wall() - (copy.meta.value.verified?.at ?? this.#startedAt) >= scrubMs) this.begin();
   }
 
