@@ -18,7 +18,7 @@
 
 import { FRAME_HEADER, FRAME_MAX } from "./frame.ts";
 
-/** Compresses. One per thread. */
+/** Compresses. One for each role. */
 export interface Codec {
   /** Whether {@link pack} can do anything here. */
   readonly packs: boolean;

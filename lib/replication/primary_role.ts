@@ -479,6 +479,7 @@ export class PrimaryRole {
     this.#request.done();
     for (const server of this.#servers) server.close();
     this.#objects.close();
+    this.#zstd.close();
   }
 
   #makeSequencer(command: ServeCommand, resumed: boolean, mountedAt: number): Sequencer {

@@ -404,6 +404,7 @@ export class SecondaryRole {
   close(): void {
     this.detach(this.#link?.session ?? "");
     this.#objects.close();
+    this.#zstd.close();
   }
 
   #take(reader: Unpacking): void {

@@ -1,5 +1,5 @@
 /**
- * zstd by the system's libzstd, with contexts that live as long as the thread; where it is missing, what came is unpacked by
+ * zstd by the system's libzstd, with contexts that live as long as a role; where it is missing, what came is unpacked by
  * node:zlib, slowly, and nothing is packed.
  *
  * @module
@@ -14,6 +14,10 @@ const SYMBOLS = {
   ZSTD_createCCtx: { parameters: [], result: "usize" },
   /** `ZSTD_DCtx *ZSTD_createDCtx(void)` */
   ZSTD_createDCtx: { parameters: [], result: "usize" },
+  /** `size_t ZSTD_freeCCtx(ZSTD_CCtx *)`, for NULL too */
+  ZSTD_freeCCtx: { parameters: ["usize"], result: "usize" },
+  /** `size_t ZSTD_freeDCtx(ZSTD_DCtx *)`, for NULL too */
+  ZSTD_freeDCtx: { parameters: ["usize"], result: "usize" },
   /** `size_t ZSTD_compressCCtx(ZSTD_CCtx *, void *dst, size_t capacity, const void *src, size_t size, int level)` */
   ZSTD_compressCCtx: { parameters: ["usize", "buffer", "usize", "buffer", "usize", "i32"], result: "usize" },
   /** `size_t ZSTD_decompressDCtx(ZSTD_DCtx *, void *dst, size_t capacity, const void *src, size_t size)` */
@@ -29,12 +33,12 @@ const NAME = "libzstd.so.1";
 /** Opened while the program is loaded, which is when nobody waits: it takes 2 ms, and a role begins with applications waiting. */
 const SYSTEM = open(NAME);
 
-/** One per thread. */
+/** One for each role, which closes it. */
 export class Zstd implements Codec {
   readonly #library: Symbols<typeof SYMBOLS> | null;
   // Made when first needed: a megabyte each, and most threads never do.
-  #packing = 0;
-  #unpacking = 0;
+  #packing = 0n;
+  #unpacking = 0n;
 
   /** @param library another one, or null: none, for tests. */
   constructor(library: string | null = NAME) {
@@ -48,9 +52,9 @@ export class Zstd implements Codec {
   pack(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): number {
     const library = this.#library;
     if (library === null) return -1;
-    if (this.#packing === 0) this.#packing = Number(library.ZSTD_createCCtx());
+    if (this.#packing === 0n) this.#packing = BigInt(library.ZSTD_createCCtx());
     // No memory: libzstd would look into a context that is not there.
-    if (this.#packing === 0) return -1;
+    if (this.#packing === 0n) return -1;
     const room = BigInt(into.length);
     const size = BigInt(from.length);
     const length = library.ZSTD_compressCCtx(this.#packing, into, room, from, size, LEVEL);
@@ -60,12 +64,19 @@ export class Zstd implements Codec {
   unpack(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): number {
     const library = this.#library;
     if (library === null) return unpackSlowly(from, into);
-    if (this.#unpacking === 0) this.#unpacking = Number(library.ZSTD_createDCtx());
-    if (this.#unpacking === 0) return unpackSlowly(from, into);
+    if (this.#unpacking === 0n) this.#unpacking = BigInt(library.ZSTD_createDCtx());
+    if (this.#unpacking === 0n) return unpackSlowly(from, into);
     const room = BigInt(into.length);
     const size = BigInt(from.length);
     const length = library.ZSTD_decompressDCtx(this.#unpacking, into, room, from, size);
     return library.ZSTD_isError(length) === 0 ? Number(length) : -1;
+  }
+
+  /** Gives its memory back; what is packed or unpacked afterwards takes new. */
+  close(): void {
+    this.#library?.ZSTD_freeCCtx(this.#packing);
+    this.#library?.ZSTD_freeDCtx(this.#unpacking);
+    this.#packing = this.#unpacking = 0n;
   }
 }
 

@@ -56,3 +56,27 @@ Deno.test("Zstd packs nothing without the library", () => {
   const zstd = new Zstd("libno-such-thing.so.1");
   assertEquals([zstd.packs, zstd.pack(TEXT, new Uint8Array(TEXT.length))], [false, -1]);
 });
+
+Deno.test("Zstd.close() gives back what packing and unpacking took, and may be followed by either", () => {
+  const block = new Uint8Array(256 << 10).map((_, at) => at % 251);
+  const into = new Uint8Array(block.length);
+  const roles = (count: number): void => {
+    for (let role = 0; role < count; role++) {
+      const zstd = new Zstd();
+      const length = zstd.pack(block, into);
+      assert(length > 0 && zstd.unpack(into.slice(0, length), into) === block.length);
+      zstd.close();
+      zstd.close();
+    }
+  };
+  roles(8);
+  const before = Deno.memoryUsage().rss;
+  roles(256);
+  const grown = Deno.memoryUsage().rss - before;
+  // 30 MiB, were it kept.
+  assert(grown < 8 << 20, `${grown} bytes more`);
+  const zstd = new Zstd();
+  zstd.close();
+  assert(zstd.pack(block, into) > 0);
+  zstd.close();
+});
