@@ -21,18 +21,22 @@ const ENODATA = 61;
 /** Names removed in one step: some milliseconds. */
 const SLICE = 64;
 
+/** What goes to quarantine before it is deleted: all that the source does not have, or what was never replicated. */
+export interface Keeping {
+  readonly what: "all" | "own";
+  readonly quarantine: Quarantine;
+}
+
 /** What {@link Sweeper} needs. */
 export interface SweeperOptions {
   readonly backing: Backing;
   readonly objects: Objects;
   readonly limbo: Limbo;
-  /** Where things go before they are deleted, if they must be kept. */
-  readonly quarantine: Quarantine | null;
   /**
-   * Where, in any case, what was never replicated goes, when it lay in a directory that the primary has no more. Null: everything
-   * is replicated.
+   * `own`: when it lay in a directory that the primary has no more. Null: nothing is kept, since nobody wrote here alone and
+   * everything is replicated.
    */
-  readonly own: Quarantine | null;
+  readonly keeping: Keeping | null;
 }
 
 interface Level {
@@ -53,6 +57,10 @@ interface Level {
 export class Sweeper {
   readonly #options: SweeperOptions;
   readonly #backing: Backing;
+  /** Where everything goes; null where {@link Sweeper.#own} is not, or nothing is kept. */
+  readonly #all: Quarantine | null;
+  /** Where what was never replicated goes, of everything else nothing. */
+  readonly #own: Quarantine | null;
   readonly #entries = new Dirents(8192);
   readonly #stat = new Statx();
   readonly #levels: Level[] = [];
@@ -65,7 +73,10 @@ export class Sweeper {
   constructor(options: SweeperOptions) {
     this.#options = options;
     this.#backing = options.backing;
-    options.quarantine?.settle();
+    const { keeping } = options;
+    this.#all = keeping?.what === "all" ? keeping.quarantine : null;
+    this.#own = keeping?.what === "own" ? keeping.quarantine : null;
+    this.#all?.settle();
   }
 
   /**
@@ -95,7 +106,7 @@ export class Sweeper {
   }
 
   #nextRoot(): Level | undefined {
-    const { limbo, objects, quarantine } = this.#options;
+    const { limbo, objects } = this.#options;
     while (this.#root < objects.rootCount) {
       const fd = limbo.directories.open(this.#root, false);
       if (fd === -ENOENT) {
@@ -103,7 +114,7 @@ export class Sweeper {
         continue;
       }
       this.#done("open", fd);
-      const into = quarantine === null ? -1 : quarantine.deletedFolder();
+      const into = this.#all === null ? -1 : this.#all.deletedFolder();
       const level: Level = { fd, into, names: [], empty: false, own: false, self: null };
       this.#done("read", this.#backing.seekdir(fd, 0n));
       this.#levels.push(level);
@@ -162,8 +173,9 @@ export class Sweeper {
       return true;
     }
     let finished = true;
-    if (this.#isOwn(level, name, held) && this.#keepsOwn(level)) {
-      finished = this.#keepOwn(level, { name, held });
+    // It comes into limbo with its directory only.
+    if (this.#own !== null && level.self !== null && this.#isOwn(level, name, held)) {
+      finished = this.#keepOwn(this.#own, level, { name, held });
     } else if (nlink === 1) finished = this.#bury(level, { name, kept, held });
     else this.#done("delete", this.#backing.unlinkat(level.fd, name, 0));
     this.#backing.close(fd);
@@ -173,10 +185,10 @@ export class Sweeper {
   }
 
   #bury(level: Level, { name, kept, held }: { name: Uint8Array; kept: Uint8Array; held: Held }): boolean {
-    const { limbo, quarantine } = this.#options;
+    const { limbo } = this.#options;
     // What was made equal in this session and lost its name since was deleted by the application.
-    if (quarantine !== null && !limbo.finished.has(held.id)) {
-      if (!quarantine.take({ dirfd: level.fd, name }, level.into, kept, held)) return false;
+    if (this.#all !== null && !limbo.finished.has(held.id)) {
+      if (!this.#all.take({ dirfd: level.fd, name }, level.into, kept, held)) return false;
     }
     if (held.id > 0) this.#done("keep open", limbo.keepIfOpen(held.id, held.path));
     const removed = this.#backing.unlinkat(level.fd, name, 0);
@@ -193,15 +205,8 @@ export class Sweeper {
       this.#options.objects.mayExclude(this.#root, withoutNul(name));
   }
 
-  #keepsOwn(level: Level): boolean {
-    const { own, quarantine } = this.#options;
-    return own !== null && quarantine === null && level.self !== null;
-  }
-
   /** A name of it: where it has others, each of them is kept. */
-  #keepOwn(level: Level, { name, held }: { name: Uint8Array; held: Held }): boolean {
-    const { own } = this.#options;
-    if (own === null) return true;
+  #keepOwn(own: Quarantine, level: Level, { name, held }: { name: Uint8Array; held: Held }): boolean {
     if (this.#ownInto < 0) this.#ownInto = own.deletedFolder();
     if (!own.take({ dirfd: level.fd, name }, this.#ownInto, name, held)) return false;
     own.settle();
@@ -212,9 +217,8 @@ export class Sweeper {
   }
 
   #enter(level: Level, { name, kept, held }: { name: Uint8Array; kept: Uint8Array; held: Held }): void {
-    const { quarantine } = this.#options;
     const fd = this.#done("read", this.#backing.reopen(held.path, O.RDONLY | O.DIRECTORY));
-    const into = quarantine === null ? -1 : quarantine.makeFolder(level.into, kept, held);
+    const into = this.#all === null ? -1 : this.#all.makeFolder(level.into, kept, held);
     const own = level.self !== null && this.#isOwn(level, name, held);
     this.#levels.push({ fd, into, names: [], empty: false, own, self: { dirfd: level.fd, name, held } });
   }

@@ -23,7 +23,7 @@ import { FRAME_HEADER } from "./frame.ts";
 import type { Sha256 } from "./hashing.ts";
 import type { Lenient } from "./lenient.ts";
 import type { Limbo } from "./limbo.ts";
-import { Sweeper } from "./limbo_sweep.ts";
+import { type Keeping, Sweeper } from "./limbo_sweep.ts";
 import { namesBut } from "./names_beneath.ts";
 import { CONTROL, Mutation, type ReconcileBegin } from "./mutation.ts";
 import { costOf, decodeObject, type Entry, type ObjectFrame, PART } from "./object_frame.ts";
@@ -96,8 +96,7 @@ export class ReconcileTarget {
   #inFrame = false;
   #worked = 0;
   #told = 0;
-  #quarantine: Quarantine | null = null;
-  #own: Quarantine | null = null;
+  #keeping: Keeping | null = null;
   #sweeper: Sweeper | null = null;
   #syncing = -1;
   #complete = false;
@@ -127,6 +126,11 @@ export class ReconcileTarget {
     return this.#complete;
   }
 
+  /** Where what is overwritten goes first; null: it need not be kept. */
+  get #overwritten(): Quarantine | null {
+    return this.#keeping?.what === "all" ? this.#keeping.quarantine : null;
+  }
+
   /** Objects worked off, and bytes written because they differed. */
   get progress(): { readonly objects: number; readonly bytes: number } {
     return { objects: this.#objectsDone + this.#survey.equal, bytes: this.#content.written };
@@ -136,23 +140,15 @@ export class ReconcileTarget {
    * A comparison begins.
    *
    * @param compared where it goes on, written down already; null: at the beginning.
-   * @param quarantine where what is overwritten goes first, or null when it need not be kept.
-   * @param own where what was never replicated goes, when its directory goes; null: everything is replicated.
+   * @param keeping `all`: also what is overwritten is saved first.
    */
-  begin(
-    begin: ReconcileBegin,
-    quarantine: Quarantine | null,
-    compared: Compared | null,
-    own: Quarantine | null = null,
-  ): void {
+  begin(begin: ReconcileBegin, compared: Compared | null, keeping: Keeping | null): void {
     this.abort();
-    this.#own = own;
-    own?.join(this.#limbo);
     this.#done("look into limbo for", 0, this.#limbo.begin(begin.whole, compared?.from ?? 0));
     this.#place.begin(compared);
-    this.#quarantine = quarantine;
-    quarantine?.join(this.#limbo);
-    this.#limbo.guard = quarantine;
+    this.#keeping = keeping;
+    keeping?.quarantine.join(this.#limbo);
+    this.#limbo.guard = this.#overwritten;
     this.#objectsDone = this.#content.written = this.#survey.equal = 0;
     this.#inFrame = true;
     for (const id of compared?.open ?? []) this.missing(id);
@@ -164,9 +160,8 @@ export class ReconcileTarget {
   abort(): void {
     this.#sweeper?.close();
     this.#sweeper = null;
-    this.#quarantine?.abort();
-    this.#own?.abort();
-    this.#quarantine = this.#own = null;
+    this.#keeping?.quarantine.abort();
+    this.#keeping = null;
     this.#limbo.end();
     this.#reported.clear();
     this.#pending = [];
@@ -254,8 +249,8 @@ export class ReconcileTarget {
       this.#objects.remove(id);
       this.#options.dropOrphan(id);
     }
-    const saved = this.#quarantine?.close() ?? this.#own?.close() ?? null;
-    this.#quarantine = this.#own = null;
+    const saved = this.#keeping?.quarantine.close() ?? null;
+    this.#keeping = null;
     this.abort();
     return saved;
   }
@@ -310,8 +305,7 @@ export class ReconcileTarget {
       backing: this.#backing,
       objects: this.#objects,
       limbo: this.#limbo,
-      quarantine: this.#quarantine,
-      own: this.#own,
+      keeping: this.#keeping,
     });
   }
 
@@ -365,7 +359,7 @@ export class ReconcileTarget {
     const held = this.#usable(state) ?? this.#make(state);
     this.#limbo.seen.add(id);
     if (held.type === S_IF.DIR) this.#limbo.listing = { id, names: new Set() };
-    this.#attributes.begin(held, state, this.#quarantine);
+    this.#attributes.begin(held, state, this.#overwritten);
     if (held.type === S_IF.REG && this.#options.suspect()) this.#content.forget(held);
     if (held.type === S_IF.REG) this.#resize(held, state, (parts & PART.content) === 0);
     return held;

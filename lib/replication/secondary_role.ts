@@ -495,9 +495,9 @@ export class SecondaryRole {
     this.#acknowledged = begin.sequence;
     this.#follower.lenient = true;
     this.#follower.repeat = false;
-    const quarantine = begin.preserve ? this.#openQuarantine() : null;
-    const own = !begin.preserve && this.#objects.bordered ? this.#openQuarantine() : null;
-    this.#target.begin(begin, quarantine, compared, own);
+    const what = begin.preserve ? "all" : this.#objects.bordered ? "own" : null;
+    const keeping = what === null ? null : { what, quarantine: this.#openQuarantine() } as const;
+    this.#target.begin(begin, compared, keeping);
     this.#reconciling = true;
   }
 

@@ -259,12 +259,16 @@ export class Session {
       saveEvery: 1,
     });
     const preserve = options.quarantine !== undefined;
-    const quarantine = options.quarantine === undefined ? null : Quarantine.open({
-      directory: options.quarantine,
-      at: new Date(),
-      backing: options.quarantineBacking ?? backing,
-      addressOf,
-    });
+    const directory = options.quarantine ?? options.own;
+    const keeping = directory === undefined ? null : {
+      what: preserve ? "all" : "own",
+      quarantine: Quarantine.open({
+        directory,
+        at: new Date(),
+        backing: options.quarantineBacking ?? backing,
+        addressOf,
+      }),
+    } as const;
     const { whole, compared, changed = [] } = options;
     const begin = {
       whole,
@@ -278,10 +282,7 @@ export class Session {
     this.compared = compared === undefined
       ? null
       : { from: compared.from, open: [...new Set([...compared.open, ...changed])] };
-    const own = options.own === undefined
-      ? null
-      : Quarantine.open({ directory: options.own, at: new Date(), backing, addressOf });
-    this.target.begin(begin, quarantine, this.compared, own);
+    this.target.begin(begin, this.compared, keeping);
   }
 
   /** Sends a mutation that was executed on the source, with its measured times. */
