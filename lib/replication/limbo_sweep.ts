@@ -14,12 +14,15 @@ import { cbytes, withoutNul } from "./bytes.ts";
 import { ApplyError } from "./follower.ts";
 import type { Limbo } from "./limbo.ts";
 import type { Held, Objects } from "./objects.ts";
+import { OwnBatch } from "./own_batch.ts";
 import type { Quarantine } from "./quarantine.ts";
 
 const ENOENT = 2;
 const ENODATA = 61;
 /** Names removed in one step: some milliseconds. */
 const SLICE = 64;
+/** In place of a name: all that is left of the directory waits to be saved. */
+const WAITS = "waits";
 
 /** What goes to quarantine before it is deleted: all that the source does not have, or what was never replicated. */
 export interface Keeping {
@@ -47,6 +50,8 @@ interface Level {
   names: Uint8Array<ArrayBuffer>[];
   /** Nothing was found since the directory was last read from its start. */
   empty: boolean;
+  /** Something in it waits to be saved, so that it is not empty yet. */
+  waits: boolean;
   /** All in it was never replicated. */
   readonly own: boolean;
   /** Where it lies itself; null for limbo. */
@@ -60,13 +65,11 @@ export class Sweeper {
   /** Where everything goes; null where {@link Sweeper.#own} is not, or nothing is kept. */
   readonly #all: Quarantine | null;
   /** Where what was never replicated goes, of everything else nothing. */
-  readonly #own: Quarantine | null;
+  readonly #own: OwnBatch | null;
   readonly #entries = new Dirents(8192);
   readonly #stat = new Statx();
   readonly #levels: Level[] = [];
   #root = 0;
-  /** Folder for what was never replicated, −1 before there is any. */
-  #ownInto = -1;
   /** How many names were removed. */
   removed = 0;
 
@@ -75,7 +78,7 @@ export class Sweeper {
     this.#backing = options.backing;
     const { keeping } = options;
     this.#all = keeping?.what === "all" ? keeping.quarantine : null;
-    this.#own = keeping?.what === "own" ? keeping.quarantine : null;
+    this.#own = keeping?.what === "own" ? new OwnBatch(keeping.quarantine) : null;
     this.#all?.settle();
   }
 
@@ -86,13 +89,19 @@ export class Sweeper {
    */
   step(): boolean {
     for (let i = 0; i < SLICE; i++) {
+      if (this.#own?.full === true) {
+        if (!this.#keepOwn(this.#own)) return true;
+        continue;
+      }
       const level = this.#levels.at(-1) ?? this.#nextRoot();
       if (level === undefined) {
         this.close();
         return false;
       }
       const name = this.#nextName(level);
-      if (name === undefined) this.#leave(level);
+      if (name === WAITS) {
+        if (!this.#postpone(level)) return true;
+      } else if (name === undefined) this.#leave(level);
       else if (!this.#remove(level, name)) return true;
     }
     return true;
@@ -101,8 +110,12 @@ export class Sweeper {
   /** It is cut short: what is left stays in limbo. */
   close(): void {
     for (const level of this.#levels.splice(0)) this.#close(level);
-    if (this.#ownInto >= 0) this.#backing.close(this.#ownInto);
-    this.#ownInto = -1;
+    const cut = this.#own?.close();
+    for (const { dirfd, held } of cut?.waiting ?? []) {
+      this.#backing.close(dirfd);
+      this.#backing.close(held.path);
+    }
+    if (cut !== undefined && cut.into >= 0) this.#backing.close(cut.into);
   }
 
   #nextRoot(): Level | undefined {
@@ -115,7 +128,7 @@ export class Sweeper {
       }
       this.#done("open", fd);
       const into = this.#all === null ? -1 : this.#all.deletedFolder();
-      const level: Level = { fd, into, names: [], empty: false, own: false, self: null };
+      const level: Level = { fd, into, names: [], empty: false, waits: false, own: false, self: null };
       this.#done("read", this.#backing.seekdir(fd, 0n));
       this.#levels.push(level);
       return level;
@@ -123,7 +136,7 @@ export class Sweeper {
     return undefined;
   }
 
-  #nextName(level: Level): Uint8Array<ArrayBuffer> | undefined {
+  #nextName(level: Level): Uint8Array<ArrayBuffer> | typeof WAITS | undefined {
     for (;;) {
       const name = level.names.pop();
       if (name !== undefined) return name;
@@ -134,11 +147,31 @@ export class Sweeper {
         continue;
       }
       if (got > 0) continue;
+      if (level.waits) return WAITS;
       // Removing while reading may hide names from the reader: only a reading that finds nothing proves it empty.
       if (level.empty) return undefined;
       level.empty = true;
       this.#done("read", this.#backing.seekdir(level.fd, 0n));
     }
+  }
+
+  /**
+   * A directory whose files wait comes again when the one above is read again, so that the files of many are saved together.
+   * False: more of a file has to be saved first.
+   */
+  #postpone(level: Level): boolean {
+    if (this.#own?.waiting === true) {
+      const above = this.#levels.at(-2);
+      if (above === undefined) return this.#keepOwn(this.#own);
+      above.waits = true;
+      this.#levels.pop();
+      this.#close(level);
+      if (level.self !== null) this.#backing.close(level.self.held.path);
+      return true;
+    }
+    level.waits = level.empty = false;
+    this.#done("read", this.#backing.seekdir(level.fd, 0n));
+    return true;
   }
 
   #leave(level: Level): void {
@@ -172,11 +205,14 @@ export class Sweeper {
       this.#enter(level, { name, kept, held });
       return true;
     }
-    let finished = true;
     // It comes into limbo with its directory only.
     if (this.#own !== null && level.self !== null && this.#isOwn(level, name, held)) {
-      finished = this.#keepOwn(this.#own, level, { name, held });
-    } else if (nlink === 1) finished = this.#bury(level, { name, kept, held });
+      this.#own.add({ dirfd: this.#done("open", this.#backing.dup(level.fd)), name, held });
+      level.waits = true;
+      return true;
+    }
+    let finished = true;
+    if (nlink === 1) finished = this.#bury(level, { name, kept, held });
     else this.#done("delete", this.#backing.unlinkat(level.fd, name, 0));
     this.#backing.close(fd);
     if (finished) this.removed++;
@@ -205,14 +241,17 @@ export class Sweeper {
       this.#options.objects.mayExclude(this.#root, withoutNul(name));
   }
 
-  /** A name of it: where it has others, each of them is kept. */
-  #keepOwn(own: Quarantine, level: Level, { name, held }: { name: Uint8Array; held: Held }): boolean {
-    if (this.#ownInto < 0) this.#ownInto = own.deletedFolder();
-    if (!own.take({ dirfd: level.fd, name }, this.#ownInto, name, held)) return false;
-    own.settle();
-    const removed = this.#backing.unlinkat(level.fd, name, 0);
+  /** A name of one that waits: where it has others, each of them is kept. False: more of it has to be saved first. */
+  #keepOwn(own: OwnBatch): boolean {
+    const owned = own.next();
+    if (owned === null) return false;
+    const { dirfd, name, held } = owned;
+    const removed = this.#backing.unlinkat(dirfd, name, 0);
     if (removed !== -ENOENT) this.#done("delete", removed);
     if (held.id > 0) this.#options.limbo.buried(held.id, held.path);
+    this.#backing.close(dirfd);
+    this.#backing.close(held.path);
+    this.removed++;
     return true;
   }
 
@@ -220,7 +259,8 @@ export class Sweeper {
     const fd = this.#done("read", this.#backing.reopen(held.path, O.RDONLY | O.DIRECTORY));
     const into = this.#all === null ? -1 : this.#all.makeFolder(level.into, kept, held);
     const own = level.self !== null && this.#isOwn(level, name, held);
-    this.#levels.push({ fd, into, names: [], empty: false, own, self: { dirfd: level.fd, name, held } });
+    const self = { dirfd: level.fd, name, held };
+    this.#levels.push({ fd, into, names: [], empty: false, waits: false, own, self });
   }
 
   #describe(path: number, type: number): Held {

@@ -19,7 +19,7 @@
 import type { Backing } from "../system/backing.ts";
 import { AT, O, S_IF, SEEK } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
-import { cbytes } from "./bytes.ts";
+import { cbytes, withoutNul } from "./bytes.ts";
 import { ApplyError } from "./follower.ts";
 import { IdSet } from "./id_set.ts";
 import type { Guard, Limbo } from "./limbo.ts";
@@ -34,6 +34,8 @@ const ENOENT = 2;
 const EXDEV = 18;
 const ENODATA = 61;
 const PIECE_BYTES = 1024 * 1024;
+/** Of ext4, xfs and btrfs alike. */
+const NAME_MAX = 255;
 const ID_NAME = cbytes(ID_XATTR);
 const NEW_FILE = O.CREAT | O.EXCL | O.RDWR | O.NOFOLLOW;
 
@@ -76,6 +78,8 @@ export class Quarantine implements Guard {
   readonly #described = new IdSet();
   /** Where folders made here lie, by descriptor. */
   readonly #places = new Map<number, string>();
+  /** Places of what is announced and not moved yet. */
+  readonly #announced = new Set<string>();
   #paths: Pick<Limbo, "pathOf"> | null = null;
   #folder = -1;
   #manifest = -1;
@@ -168,14 +172,33 @@ export class Quarantine implements Guard {
     name: Uint8Array,
     held: Held,
   ): boolean {
+    // The one that is being copied has its place.
+    const place = this.#copying === null ? this.announce(into, name, held) : name;
+    return this.move(from, into, place, held);
+  }
+
+  /** Finds a place for what {@link move} is to move, and writes it into the manifest, which may be settled in between. */
+  announce(into: number, name: Uint8Array, held: Held): Uint8Array {
+    const free = this.#freeName(into, name, held.id);
+    this.#describeDeleted(held, into, free);
+    this.#announced.add(keyOf(into, free));
+    return free;
+  }
+
+  /** As {@link take}, to the place that {@link announce} answered. */
+  move(
+    from: { readonly dirfd: number; readonly name: Uint8Array },
+    into: number,
+    place: Uint8Array,
+    held: Held,
+  ): boolean {
     if (this.#copying === null) {
-      const free = this.#freeName(into, name, held.id);
-      this.#describeDeleted(held, into, free);
-      const moved = this.#backing.renameat2(from.dirfd, from.name, into, free, 0);
+      this.#announced.delete(keyOf(into, place));
+      const moved = this.#backing.renameat2(from.dirfd, from.name, into, place, 0);
       if (moved >= 0) return this.#moved(held);
       if (moved !== -EXDEV) this.#fail("move", held.id, moved);
-      if (held.type !== S_IF.REG) return this.#remake(held, into, free);
-      this.#copying = this.#beginCopy(held, into, free);
+      if (held.type !== S_IF.REG) return this.#remake(held, into, place);
+      this.#copying = this.#beginCopy(held, into, place);
     }
     return this.#copyPiece(held, this.#copying);
   }
@@ -320,18 +343,27 @@ export class Quarantine implements Guard {
     return true;
   }
 
-  /** Inode numbers are given again once their file is gone: what was saved under one before stays. */
+  /**
+   * Inode numbers are given again once their file is gone, and many directories have a file of one name: what was saved
+   * under it before stays. Numbers are given one after the other, so that where they end is found by halving.
+   */
   #freeName(into: number, name: Uint8Array, id: number): Uint8Array {
-    const stem = name.subarray(0, name.indexOf(0) < 0 ? name.length : name.indexOf(0));
-    for (let copy = 0;; copy++) {
-      const suffix = cbytes(copy === 0 ? "" : `.${copy}`);
-      const candidate = new Uint8Array(stem.length + suffix.length);
-      candidate.set(stem);
-      candidate.set(suffix, stem.length);
-      const found = this.#backing.statxAt(into, candidate, this.#stat);
-      if (found === -ENOENT) return candidate;
-      this.#done("find a name for", id, found);
+    if (!this.#isTaken(into, numbered(name, 0), id)) return numbered(name, 0);
+    let [taken, free] = [0, 1];
+    while (this.#isTaken(into, numbered(name, free), id)) [taken, free] = [free, free * 2];
+    while (free - taken > 1) {
+      const middle = Math.floor((taken + free) / 2);
+      if (this.#isTaken(into, numbered(name, middle), id)) taken = middle;
+      else free = middle;
     }
+    return numbered(name, free);
+  }
+
+  #isTaken(into: number, name: Uint8Array, id: number): boolean {
+    if (this.#announced.has(keyOf(into, name))) return true;
+    const found = this.#backing.statxAt(into, name, this.#stat);
+    if (found !== -ENOENT) this.#done("find a name for", id, found);
+    return found !== -ENOENT;
   }
 
   #beginCopy(held: Held, into: number, name: Uint8Array): Copying {
@@ -463,4 +495,19 @@ export class Quarantine implements Guard {
       result === -ENOENT ? 5 : -result,
     );
   }
+}
+
+/** A name with its number, NUL behind it; the first has none. Cut where it would be longer than a file system takes. */
+function numbered(name: Uint8Array, number: number): Uint8Array {
+  const suffix = cbytes(number === 0 ? "" : `.${number}`);
+  const stem = withoutNul(name).subarray(0, NAME_MAX + 1 - suffix.length);
+  const bytes = new Uint8Array(stem.length + suffix.length);
+  bytes.set(stem);
+  bytes.set(suffix, stem.length);
+  return bytes;
+}
+
+/** Which name of which folder. */
+function keyOf(folder: number, name: Uint8Array): string {
+  return `${folder}/${String.fromCharCode(...name)}`;
 }

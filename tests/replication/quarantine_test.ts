@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ApplyError } from "../../lib/replication/follower.ts";
-import { backing } from "../../lib/system/backing.ts";
+import { type Backing, backing } from "../../lib/system/backing.ts";
 import { S_IF } from "../../lib/system/linux.ts";
 import { OP } from "../../lib/journal/record.ts";
 import { LOCAL_FIRST } from "../../lib/replication/border.ts";
@@ -313,6 +313,115 @@ for (const gone of ["while it was away", "before its eyes"]) {
       source.close();
       target.close();
       Deno.removeSync(path, { recursive: true });
+    }
+  });
+}
+
+/** The backing, watched: what of the manifest is on disk when a file leaves its place for quarantine. */
+function watched(): { readonly backing: Backing; readonly seen: Seen } {
+  const seen = { lines: 0, synced: 0, syncs: 0, early: 0, looks: 0 };
+  const manifests = new Set<number>();
+  return {
+    seen,
+    backing: {
+      ...backing,
+      openat: (dirfd, name, flags, mode) => {
+        const fd = backing.openat(dirfd, name, flags, mode);
+        if (typeof name !== "number" && new TextDecoder().decode(name).startsWith("manifest")) {
+          manifests.add(fd);
+        }
+        return fd;
+      },
+      pwrite: (fd, address, count, offset) => {
+        if (manifests.has(fd)) seen.lines++;
+        return backing.pwrite(fd, address, count, offset);
+      },
+      fdatasync: (fd) => {
+        if (manifests.has(fd)) {
+          seen.syncs++;
+          seen.synced = seen.lines;
+        }
+        return backing.fdatasync(fd);
+      },
+      statxAt: (dirfd, name, into) => {
+        seen.looks++;
+        return backing.statxAt(dirfd, name, into);
+      },
+      renameat2: (from, name, to, other, flags) => {
+        if (seen.synced < seen.lines) seen.early++;
+        return backing.renameat2(from, name, to, other, flags);
+      },
+    },
+  };
+}
+
+interface Seen {
+  readonly lines: number;
+  readonly syncs: number;
+  readonly early: number;
+  readonly looks: number;
+}
+
+for (const [where, place] of [["on the same", "/var/tmp"], ["on another", "/dev/shm"]] as const) {
+  Deno.test(`Quarantine ${where} file system has many excluded files of one name, and syncs once for dozens of them`, () => {
+    const path = Deno.makeTempDirSync({ dir: "/var/tmp", prefix: "quarantine-" });
+    const kept = Deno.makeTempDirSync({ dir: place, prefix: "quarantine-" });
+    let next = 16;
+    const source = new Side(`${path}/source`, 1, () => next++, undefined, ["*.tmp"]);
+    const target = new Side(`${path}/target`, 1, () => LOCAL_FIRST + next++, undefined, ["*.tmp"]);
+    try {
+      const mutation = new Mutation();
+      const make = (op: number, parent: number, name: string, id: number): void => {
+        mutation.reset(op, id);
+        mutation.a = 0o755;
+        mutation.c = parent;
+        mutation.name = terminated(name);
+        ok(source.mutate(mutation));
+        target.apply(mutation);
+      };
+      const gone = next++;
+      make(OP.mkdir, 1, "gone", gone);
+      const beneath = `${path}/target/root0/gone`;
+      const expected = new Set<string>();
+      const put = (folder: string, name: string): void => {
+        Deno.writeTextFileSync(`${beneath}/${folder}${name}`, `${folder}${name}`);
+        expected.add(`${folder}${name}`);
+      };
+      for (let i = 0; i < 100; i++) {
+        make(OP.mkdir, gone, `d${i}`, next++);
+        make(OP.mkdir, next - 1, "deep", next++);
+        put(`d${i}/`, "same.tmp");
+        put(`d${i}/deep/`, "same.tmp");
+        put("", `${i}.tmp`);
+      }
+      Deno.mkdirSync(`${beneath}/d0/mine.tmp`);
+      put("d0/mine.tmp/", "inside");
+      const long = `${"l".repeat(251)}.tmp`;
+      for (let i = 0; i < 3; i++) put(`d${i}/`, long);
+      Deno.removeSync(`${path}/source/root0/gone`, { recursive: true });
+      source.objects.remove(gone);
+      const { backing: quarantineBacking, seen } = watched();
+      const session = new Session(source, target, { whole: true, ids: [], own: kept, quarantineBacking });
+      session.run();
+      while (session.receive());
+      assertEquals([...Deno.readDirSync(`${path}/target/root0`)], []);
+      const { folder, lines } = open(kept);
+      const found = lines.filter(({ what }) => what === "deleted").map(({ saved }) =>
+        Deno.readTextFileSync(`${folder}/${saved}`)
+      );
+      assertEquals(new Set(found), expected);
+      assertEquals(found.length, expected.size);
+      assertEquals(seen.early, 0, "no file leaves its place before its line is on disk");
+      assert(
+        seen.syncs <= 2 * Math.ceil(expected.size / 64),
+        `${seen.syncs} syncs for ${expected.size} files`,
+      );
+      assert(seen.looks <= expected.size * 20, `${seen.looks} looks for ${expected.size} names`);
+    } finally {
+      source.close();
+      target.close();
+      Deno.removeSync(path, { recursive: true });
+      Deno.removeSync(kept, { recursive: true });
     }
   });
 }
