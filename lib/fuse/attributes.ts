@@ -21,8 +21,8 @@ const CAPABILITY = cbytes("security.capability");
 const FLUSHED_TIMES = FATTR.MTIME | FATTR.CTIME | FATTR.FH;
 const OWN_PREFIX = cbytes(OWN_XATTR_PREFIX).subarray(0, OWN_XATTR_PREFIX.length);
 
-/** Bits of a SETATTR that set nothing. */
-const NOTHING = FATTR.FH | FATTR.LOCKOWNER;
+/** Bits of a SETATTR that set nothing, ctime not either: it is the disk's. */
+const NOTHING = FATTR.FH | FATTR.LOCKOWNER | FATTR.CTIME;
 /** Setgid of a program; without the group's x it is another thing. */
 const RUN_AS_GROUP = S_IS.GID | 0o010;
 /** By the group, which an ACL's mask shows as too, or by all: of whom a request names but one group. */
@@ -45,7 +45,7 @@ export class Attributes {
     const request = this.#exchange.request;
     const valid = request.u32(SETATTR_IN.valid);
     const mutation = this.#exchange.mutation.reset(OP.setattr, held.id);
-    const kill = (valid & ~NOTHING) === 0 ? this.#toKill(held) : 0;
+    const kill = (valid & ~NOTHING) === 0 ? this.#toKill(held, (valid & FATTR.CTIME) !== 0) : 0;
     if (kill < 0) return this.#exchange.fail(kill);
     mutation.a = kill | valid & (SETATTR_BITS.mode | SETATTR_BITS.uid | SETATTR_BITS.gid | SETATTR_BITS.size |
           SETATTR_BITS.atime | SETATTR_BITS.mtime | SETATTR_BITS.killSuidgid);
@@ -56,6 +56,13 @@ export class Attributes {
     blob.setBigUint64(SETATTR.size, request.view.getBigUint64(request.body + SETATTR_IN.size, true), true);
     blob.setBigInt64(SETATTR.atime, this.#time(SETATTR_IN.atime, SETATTR_IN.atimensec), true);
     blob.setBigInt64(SETATTR.mtime, this.#time(SETATTR_IN.mtime, SETATTR_IN.mtimensec), true);
+    const left = (mutation.a & SETATTR_BITS.killSuidgid) === 0 || (mutation.a & SETATTR_BITS.mode) !== 0
+      ? -1
+      : this.#exchange.modeLeft(held);
+    if (left >= 0) {
+      mutation.a |= SETATTR_BITS.mode;
+      blob.setUint32(SETATTR.mode, left, true);
+    }
     mutation.name = this.#blob;
     if (!Number.isSafeInteger(request.number(SETATTR_IN.size))) return this.#exchange.fail(-ERRNO.EFBIG);
     const result = this.#exchange.mutate(mutation);
@@ -67,17 +74,19 @@ export class Attributes {
    * To set nothing is the kernel's word for: a process without CAP_FSETID changes the content, so setuid and setgid must go
    * (`file_remove_privs`). WRITE says so by itself too; FALLOCATE and COPY_FILE_RANGE have no bit for it. `chown(path, -1, -1)`
    * comes as the same request, from anybody, and on a disk takes them away as well, root's too; but who can neither write the file
-   * nor owns it is refused there, and a directory keeps its setgid. Answers a bit of {@link SETATTR_BITS}, 0, or −errno.
+   * nor owns it is refused there, and a directory keeps its setgid. Where the kernel keeps the times, it names a ctime with that
+   * chown alone (`surely`), and none but the owner may do it. Answers a bit of {@link SETATTR_BITS}, 0, or −errno.
    */
-  #toKill(held: Held): number {
+  #toKill(held: Held, surely: boolean): number {
     const { request, stat } = this.#exchange;
     const failed = this.#exchange.look(held);
     if (failed < 0) return failed;
     const { mode, uid } = stat;
-    const set = (mode & S_IS.UID) !== 0 || (mode & RUN_AS_GROUP) === RUN_AS_GROUP;
+    const set = (mode & S_IS.UID) !== 0 || (mode & RUN_AS_GROUP) === RUN_AS_GROUP ||
+      this.#exchange.modeWithoutSetgid() >= 0;
     if ((mode & S_IF.MT) !== S_IF.REG || !set) return 0;
-    const stranger = request.uid !== 0 && request.uid !== uid && (mode & WRITABLE_BY_OTHERS) === 0;
-    return stranger ? -ERRNO.EPERM : SETATTR_BITS.killSuidgid;
+    const stranger = request.uid !== uid && (surely || (mode & WRITABLE_BY_OTHERS) === 0);
+    return stranger && !this.#exchange.isAsOwner() ? -ERRNO.EPERM : SETATTR_BITS.killSuidgid;
   }
 
   #time(seconds: number, rest: number): bigint {

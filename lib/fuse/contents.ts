@@ -58,6 +58,11 @@ export class Contents {
     const mutation = this.#exchange.mutation.reset(OP.setattr, held.id);
     mutation.a = SETATTR_BITS.size | (kill ? SETATTR_BITS.killSuidgid : 0);
     this.#blob.fill(0);
+    const left = kill ? this.#exchange.modeLeft(held) : -1;
+    if (left >= 0) {
+      mutation.a |= SETATTR_BITS.mode;
+      new DataView(this.#blob.buffer).setUint32(SETATTR.mode, left, true);
+    }
     mutation.name = this.#blob;
     return this.#exchange.mutate(mutation);
   }

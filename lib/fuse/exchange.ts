@@ -25,6 +25,7 @@ import { FOPEN } from "./opcode.ts";
 import { attrOut, createOut, entryOut, outHeader, type Validity } from "./reply.ts";
 import type { Request } from "./request.ts";
 import type { Road } from "./road.ts";
+import { CAP_FOWNER, hasCapability, modeWithout, type StatusOf } from "./setgid.ts";
 import { Writers } from "./writers.ts";
 
 /** We alone change the tree, so what the kernel was told stays true: an hour, whole seconds. */
@@ -47,6 +48,8 @@ export interface ExchangeOptions {
   /** What a call that returns promises; `each-write` where nothing is said. */
   readonly durability?: Durability;
   readonly log: (message: string) => void;
+  /** What is known of who asks; left out: nothing. */
+  readonly statusOf?: StatusOf;
   /** Where the reply buffer lies; a test has its own memory. */
   readonly addressOf?: (bytes: Uint8Array<ArrayBuffer>) => number;
 }
@@ -76,6 +79,7 @@ export class Exchange {
   readonly mutation: Mutation = new Mutation();
   readonly nameless: Nameless;
   readonly writers: Writers = new Writers();
+  readonly #statusOf: StatusOf;
   /** The mutation of this request was of what stays on this node: nobody else is waited for. */
   #local = false;
 
@@ -92,6 +96,7 @@ export class Exchange {
     this.durability = options.durability ?? "each-write";
     this.relaxed = this.durability === "relaxed";
     this.granted = options.granted;
+    this.#statusOf = options.statusOf ?? (() => null);
     this.replyAddress = (options.addressOf ?? addressOf)(this.reply);
     this.nameless = new Nameless(this, options.granted !== undefined);
   }
@@ -211,6 +216,27 @@ export class Exchange {
     const failed = this.backing.statx(held.path, this.stat);
     if (failed >= 0 && this.nameless.has(held.id)) this.stat.view.setUint32(STATX.nlink, 0, true);
     return failed;
+  }
+
+  /**
+   * The mode a file gets when setuid and setgid go from it, where `killSuidgid` takes less than the kernel would; −1: it does
+   * not. Who cannot be looked at is told so by what is done to it.
+   */
+  modeLeft(held: Held): number {
+    return this.look(held) < 0 ? -1 : this.modeWithoutSetgid();
+  }
+
+  /** Whether who asks may do what is the owner's to do. */
+  isAsOwner(): boolean {
+    const { pid, uid } = this.request;
+    if (uid === 0) return true;
+    const status = this.#statusOf(pid);
+    return status !== null && hasCapability(status, CAP_FOWNER);
+  }
+
+  /** The same of the object that was just looked at. */
+  modeWithoutSetgid(): number {
+    return modeWithout(this.request, this.stat, this.#statusOf);
   }
 
   /** The reply to a mutation: the attributes. `flushed` as in {@link commit}. */

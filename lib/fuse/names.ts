@@ -12,6 +12,7 @@ import type { Held } from "../replication/objects.ts";
 import { O, RENAME, S_IF, S_IS } from "../system/linux.ts";
 import { inheritAcl } from "./acl.ts";
 import type { Contents } from "./contents.ts";
+import { OPEN_KILL_SUIDGID } from "./opcode.ts";
 import { ERRNO } from "./errno.ts";
 import type { Exchange } from "./exchange.ts";
 import { CREATE_IN, LINK_IN, RENAME_IN } from "./layout.ts";
@@ -153,7 +154,8 @@ export class Names {
     const fd = this.#exchange.objects.io(held);
     if (fd < 0) return this.#exchange.fail(fd);
     if (flags & O.TRUNC) {
-      const result = this.#contents.truncate(held, true);
+      const kill = (this.#exchange.request.u32(CREATE_IN.openFlags) & OPEN_KILL_SUIDGID) !== 0;
+      const result = this.#contents.truncate(held, kill);
       if (result < 0) return this.#exchange.fail(result);
     }
     this.#exchange.opened(held, flags);

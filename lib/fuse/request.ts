@@ -50,6 +50,11 @@ export class Request {
   /** A former process had read this request and did not answer. */
   inherited = false;
 
+  /** Who asks, as the process that mounted sees it; 0: it cannot. */
+  get pid(): number {
+    return this.view.getUint32(REQUEST_AT + IN_HEADER.pid, true);
+  }
+
   /** @param bytes {@link REQUEST_BYTES} of them. */
   constructor(
     of: (bytes: Uint8Array<ArrayBuffer>) => number = addressOf,

@@ -206,17 +206,71 @@ Deno.test("FuseServer takes setuid and setgid away when the kernel sets nothing,
     assertEquals(mode(uid, FATTR.ATIME), 0o6777, "something is set");
     assertEquals(mode(uid, FATTR.FH), 0o777);
   }
+  kernel.call(OPCODE.SETATTR, file, setattr(FATTR.MODE, 0o6777));
+  assertEquals(mode(0, FATTR.CTIME), 0o777, "where the kernel keeps the times");
   pair.settle();
   assertEquals(pair.a.fs.snapshot(), pair.b.fs.snapshot());
+});
+
+Deno.test("FuseServer takes setgid of no program from who is neither of the group nor may do as if, as a disk does", () => {
+  const { pair, kernel, file } = ground();
+  const setattr = (valid: number, mode = 0, gid = 0): Uint8Array =>
+    body(valid, 0, 0n, 0n, 0n, 0n, 0n, 0n, 0, 0, 0, mode, 0, 0, gid, 0);
+  const status = (groups: string, capabilities = "0000000000000000") =>
+    `Name:\tsh\nUid:\t1000\t1000\t1000\t1000\nGid:\t1000\t1000\t1000\t1000\nGroups:\t${groups}\n` +
+    `CapEff:\t${capabilities}\nSeccomp:\t0\n`;
+  const changes: Record<string, () => Reply> = {
+    truncate: () =>
+      kernel.call(OPCODE.SETATTR, file, setattr(FATTR.SIZE | FATTR.KILL_SUIDGID), { uid: 1000 }),
+    "O_TRUNC": () => kernel.call(OPCODE.OPEN, file, body(0o1001, 1), { uid: 1000 }),
+    chown: () =>
+      kernel.call(OPCODE.SETATTR, file, setattr(FATTR.GID | FATTR.KILL_SUIDGID, 0, 2000), { uid: 1000 }),
+    "what the kernel says before it writes": () =>
+      kernel.call(OPCODE.SETATTR, file, setattr(0), { uid: 1000 }),
+  };
+  for (const [change, make] of Object.entries(changes)) {
+    const after = (who: string | null, mode = 0o6766): string => {
+      kernel.call(OPCODE.SETATTR, file, setattr(FATTR.MODE | FATTR.GID, mode, 2000));
+      kernel.status = who;
+      const { error } = make();
+      const { body: now } = kernel.call(OPCODE.GETATTR, file, body(0, 0, 0n));
+      const left = new DataView(now.buffer, now.byteOffset).getUint32(16 + ATTR.mode, true) & 0o7777;
+      return `${error} ${left.toString(8)}`;
+    };
+    assertEquals(after(status("24 1000")), "0 766", `${change}: of another group`);
+    assertEquals(after(status("24 2000")), "0 2766", `${change}: of the group`);
+    assertEquals(after(status("", "0000000000000010")), "0 2766", `${change}: CAP_FSETID`);
+    assertEquals(after(null), "0 2766", `${change}: cannot be seen`);
+    assertEquals(after(status("24 2000"), 0o6776), "0 776", `${change}: of a program`);
+  }
+  pair.settle();
+  assertEquals(pair.a.fs.snapshot(), pair.b.fs.snapshot());
+});
+
+Deno.test("FuseServer takes setuid from a file that appeared before its create where the kernel asks for it, not from root's", () => {
+  const { kernel, file } = ground();
+  const setattr = body(FATTR.MODE, 0, 0n, 0n, 0n, 0n, 0n, 0n, 0, 0, 0, 0o6777, 0, 0, 0, 0);
+  for (const [openFlags, left] of [[0, 0o6777], [1, 0o777]] as const) {
+    kernel.call(OPCODE.SETATTR, file, setattr);
+    // O_CREAT | O_TRUNC | O_RDWR
+    const made = kernel.call(OPCODE.CREATE, 1, body(0o1102, 0o100644, 0, openFlags, "f"));
+    assertEquals(idOf(made), file);
+    const { body: now } = kernel.call(OPCODE.GETATTR, file, body(0, 0, 0n));
+    const view = new DataView(now.buffer, now.byteOffset);
+    assertEquals([view.getUint32(16 + ATTR.mode, true) & 0o7777, view.getBigUint64(16 + 8, true)], [
+      left,
+      0n,
+    ]);
+  }
 });
 
 Deno.test("FuseServer lets nobody take setuid and setgid away by a chown of nothing who could not change the content", () => {
   const { kernel, file, directory } = ground();
   const setattr = (valid: number, mode = 0): Uint8Array =>
     body(valid, 0, 0n, 0n, 0n, 0n, 0n, 0n, 0, 0, 0, mode, 0, 0, 0, 0);
-  const after = (node: number, mode: number, uid: number) => {
+  const after = (node: number, mode: number, uid: number, valid = 0) => {
     kernel.call(OPCODE.SETATTR, node, setattr(FATTR.MODE, mode));
-    const { error } = kernel.call(OPCODE.SETATTR, node, setattr(0), { uid });
+    const { error } = kernel.call(OPCODE.SETATTR, node, setattr(valid), { uid });
     const { body: now } = kernel.call(OPCODE.GETATTR, node, body(0, 0, 0n));
     const left = new DataView(now.buffer, now.byteOffset).getUint32(16 + ATTR.mode, true) & 0o7777;
     return { error, mode: left };
@@ -224,6 +278,14 @@ Deno.test("FuseServer lets nobody take setuid and setgid away by a chown of noth
 
   assertEquals(after(file, 0o4755, 1000), { error: -ERRNO.EPERM, mode: 0o4755 }, "a stranger");
   assertEquals(after(file, 0o4755, 0), { error: 0, mode: 0o755 }, "root, as on a disk");
+  assertEquals(
+    after(file, 0o4777, 1000, FATTR.CTIME),
+    { error: -ERRNO.EPERM, mode: 0o4777 },
+    "surely a chown",
+  );
+  kernel.status = "CapEff:\t0000000000000008\n";
+  assertEquals(after(file, 0o4777, 1000, FATTR.CTIME), { error: 0, mode: 0o777 }, "CAP_FOWNER");
+  kernel.status = null;
   assertEquals(after(file, 0o4775, 1000), { error: 0, mode: 0o775 }, "perhaps of the group");
   assertEquals(after(file, 0o2745, 1000), { error: 0, mode: 0o2745 }, "setgid of no program");
   assertEquals(after(file, 0o755, 1000), { error: 0, mode: 0o755 }, "nothing to take away");

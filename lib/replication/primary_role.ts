@@ -16,7 +16,7 @@ import { addressOf } from "../system/libc.ts";
 import { lineSpeed } from "../system/socket.ts";
 import { sha256 } from "../system/sha256.ts";
 import { descriptorPath } from "../system/descriptor_path.ts";
-import { cachedFilesMax } from "../system/process.ts";
+import { cachedFilesMax, statusOf } from "../system/process.ts";
 import { openStream } from "../system/stream.ts";
 import {
   type Authority,
@@ -587,6 +587,7 @@ export class PrimaryRole {
         request: this.#request,
         durability: mount.durability,
         resend: this.#world.resend,
+        statusOf,
         ...granted,
         onGranted: (result) => this.#world.say({ kind: "granted", root, grant: keptGrant(result) }),
         log: (message) => this.#world.say({ kind: "log", message }),

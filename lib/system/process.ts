@@ -166,6 +166,16 @@ export function startTime(pid: number): string | null {
   }
 }
 
+/** `/proc/PID/status`; null: there is no such process here. It waits for nothing that the process waits for. */
+export function statusOf(pid: number): string | null {
+  try {
+    return Deno.readTextFileSync(`/proc/${pid}/status`);
+  } catch (error) {
+    if (isGone(error)) return null;
+    throw error;
+  }
+}
+
 /** `ESRCH`, which a process that ends while it is looked at gives. */
 export function isGone(error: unknown): boolean {
   return error instanceof Error && /os error 3\)|os error 2\)/.test(error.message);

@@ -36,6 +36,8 @@ export class Kernel {
   readonly primary: Primary;
   readonly server: FuseServer;
   readonly logs: string[] = [];
+  /** What `/proc/PID/status` says of whoever asks; null: it cannot be seen. */
+  status: string | null = null;
   #unique = 2;
 
   /**
@@ -60,6 +62,7 @@ export class Kernel {
       durability: flags === undefined ? "each-write" : "fsync",
       onGranted: () => {},
       log: (message) => this.logs.push(message),
+      statusOf: () => this.status,
       addressOf: node.memory.addressOf,
     });
   }
