@@ -209,6 +209,7 @@ export class CatchUp {
       whole: plan.whole,
       ids: plan.whole ? [] : ids,
       known: plan.whole ? this.#options.copy.map.count() : 0,
+      lost: (held, block, hash) => this.#options.verification.lost(held, block, hash),
       survey: this.#version >= SURVEYS && plan.survey ? this.#survey(from) : null,
     });
     wire.json(CONTROL.reconcile, {

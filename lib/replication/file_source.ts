@@ -40,6 +40,10 @@ export interface FileSourceOptions {
   readonly io: (held: Held) => number;
   /** Where the body of the next frame is put. */
   readonly bodyAddress: () => number;
+  /** The same, as bytes. */
+  readonly body: () => Uint8Array;
+  /** The hash of a block that this node's disk has lost since it was given it; null: it has not, or nobody knows. */
+  readonly lost?: (held: Held, block: number, hash: Uint8Array) => Uint8Array | null;
   readonly send: (
     op: number,
     fields: { id?: number; a?: number; b?: number; c?: number },
@@ -87,6 +91,7 @@ export class FileSource {
     fetchAhead(this.#backing, fd, start, stop);
     const count = this.#hasher.hash(fd, start, stop, this.#options.bodyAddress());
     if (count < 0) throw refused(file.id, "read", count);
+    this.#sayWhatWas(held, start, count);
     file.hashAt = stop;
     this.compared += stop - start;
     this.#options.send(
@@ -94,6 +99,20 @@ export class FileSource {
       { id: file.id, a: start, b: file.size, c: stop - start },
       count * HASH_BYTES,
     );
+  }
+
+  /**
+   * Of what the disk here has lost, the hash of what it was given is said: where the target still has that, it asks for nothing, and
+   * is not given what is worse.
+   */
+  #sayWhatWas(held: Held, start: number, count: number): void {
+    const { body, lost } = this.#options;
+    if (lost === undefined) return;
+    for (let index = 0; index < count; index++) {
+      const hash = body().subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES);
+      const was = lost(held, start / BLOCK_BYTES + index, hash);
+      if (was !== null) hash.set(was);
+    }
   }
 
   /** Sends the first piece of a range as it is now, and takes it off the range. */

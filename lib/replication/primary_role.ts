@@ -13,6 +13,7 @@ import { Request, REQUEST_AT, REQUEST_MAX } from "../fuse/request.ts";
 import { backing } from "../system/backing.ts";
 import { randomIncarnation } from "../system/clock.ts";
 import { addressOf } from "../system/libc.ts";
+import { Statx } from "../system/statx.ts";
 import { lineSpeed } from "../system/socket.ts";
 import { sha256 } from "../system/sha256.ts";
 import { descriptorPath } from "../system/descriptor_path.ts";
@@ -385,7 +386,7 @@ export class PrimaryRole {
 
   /** The secondary has told of a difference. Answers where, for people. */
   onDifference(id: number): { readonly path: string } {
-    this.#verification.onDifference();
+    this.#verification.onDifference(id);
     return { path: this.#pathOf(id) };
   }
 
@@ -524,9 +525,11 @@ export class PrimaryRole {
     const { copy, now, say, scrubMs, witness } = this.#world;
     const mender = new Mender({ backing, objects: this.#objects, sha256, addressOf, witness });
     const wall = (): number => now().getTime();
+    const stat = new Statx();
     return new Verification({
       copy,
       witness,
+      see: (held) => witness.see(backing, held, stat, wall()),
       mend: (rotten, content) => mender.mend(rotten, content),
       onRotten: (rotten, result) => this.#tellRotten(rotten, result),
       makeSource: (wire, range, known) =>

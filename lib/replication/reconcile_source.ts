@@ -14,7 +14,7 @@ import { Dirents } from "../system/dirents.ts";
 import { O, S_IF } from "../system/linux.ts";
 import { Statx } from "../system/statx.ts";
 import { setU64 } from "./bytes.ts";
-import { FileSource, type FileWork, PIECE_BYTES, refused } from "./file_source.ts";
+import { FileSource, type FileSourceOptions, type FileWork, PIECE_BYTES, refused } from "./file_source.ts";
 import { readAll, type Sha256 } from "./hashing.ts";
 import { IdSet } from "./id_set.ts";
 import { nameKey, OWN_NAMES } from "./limbo.ts";
@@ -44,6 +44,8 @@ export interface ReconcileSourceOptions {
   readonly wire: Wire;
   readonly addressOf: (bytes: Uint8Array) => number;
   readonly sha256: Sha256;
+  /** See {@link FileSourceOptions.lost}. */
+  readonly lost?: NonNullable<FileSourceOptions["lost"]>;
   /** Everything, from the roots down. */
   readonly whole: boolean;
   /** The objects that may differ. */
@@ -115,6 +117,7 @@ export class ReconcileSource {
       ...options,
       io: (held) => this.#io(held),
       bodyAddress: () => this.#wire.bodyAddress,
+      body: () => this.#wire.body,
       send: (op, fields, length) => this.#control(op, fields, length),
     });
     this.#offered = new Set(options.ids);

@@ -27,7 +27,7 @@ export interface BlockPlace {
 /** A block that this node's disk did not keep. */
 export interface Rotten extends Expected, BlockPlace {
   readonly seen: Seen;
-  /** The first bytes of the hash of what is there now; null: it cannot be read. */
+  /** The hash of what is there now; null: it cannot be read. */
   readonly actual: Uint8Array | null;
 }
 

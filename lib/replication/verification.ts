@@ -15,10 +15,12 @@ import type { Mended } from "./mend.ts";
 import { CONTROL } from "./mutation.ts";
 import { Pace } from "./pace.ts";
 import type { Ask } from "./shared.ts";
+import { sameBytes } from "./bytes.ts";
+import type { Held } from "./objects.ts";
 import type { Rotten } from "./rot.ts";
 import type { VerifySource } from "./verify_source.ts";
 import type { Wire } from "./wire.ts";
-import type { Witness } from "./witness.ts";
+import type { Seen, Witness } from "./witness.ts";
 
 /** Part of the time beside applications that ask for something all the time. */
 const SHARE = 0.01;
@@ -51,6 +53,8 @@ export interface VerificationOptions {
     witness: Witness | null,
   ) => Comparing;
   readonly witness: Witness;
+  /** Looks at a file as the witness does. */
+  readonly see: (held: Held) => Seen | null;
   /** Writes back what this node's disk has lost. */
   readonly mend: (rotten: Rotten, content: Uint8Array) => Mended;
   readonly onRotten: (rotten: Rotten, result: Mended) => void;
@@ -75,6 +79,8 @@ export class Verification {
   #wire: Wire | null = null;
   /** The secondary understands what the witness tells. */
   #witnessed = false;
+  /** What the secondary has told of in this pass. */
+  readonly #differing = new Set<number>();
   /** When what has rotted began to wait for the secondary; 0: nothing does. */
   #rottenAt = 0;
   /** Frames of passes that have ended in this session. */
@@ -137,9 +143,21 @@ export class Verification {
     this.#source?.onAsk(ask);
   }
 
+  /**
+   * What a block was before the disk here has lost it; null: it has not. Only of what the secondary is about to be given anew for
+   * differing elsewhere: the pass then comes to that block, and writes it back.
+   */
+  lost(held: Held, block: number, hash: Uint8Array): Uint8Array | null {
+    if (this.#pass === null || !this.#witnessed || !this.#differing.has(held.id)) return null;
+    const seen = this.#options.see(held);
+    const known = seen === null ? null : this.#options.witness.recall(seen, block);
+    return known === null || sameBytes(known, hash) ? null : known;
+  }
+
   /** The secondary has told of a difference. */
-  onDifference(): void {
+  onDifference(id: number): void {
     if (this.#pass === null || this.#source === null) return;
+    this.#differing.add(id);
     this.#back ??= this.#source.reached;
     this.#pace.share = SHARE_DIFFERS;
     this.#pass = { ...this.#pass, differences: this.#pass.differences + 1 };
@@ -276,6 +294,7 @@ export class Verification {
     this.#saidBefore += this.#source?.said ?? 0;
     this.#source = null;
     this.#pass = null;
+    this.#differing.clear();
     copy.meta.update(complete ? { verified, verifying: null } : { verifying: null });
     if (complete) this.#options.witness.finish();
     if (complete) this.#wire?.json(CONTROL.verified, verified);

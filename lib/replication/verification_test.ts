@@ -17,8 +17,8 @@ function rotten(id: number): Rotten {
     offset: 0,
     length: 4,
     seen,
-    hash: new Uint8Array(16),
-    actual: new Uint8Array(16),
+    hash: new Uint8Array(32),
+    actual: new Uint8Array(32),
   };
 }
 
@@ -89,6 +89,7 @@ class Fake implements Disposable {
         isOurs: () => true,
         log: unused,
       }),
+      see: () => null,
       mend: () => this.mended,
       onRotten: ({ id }, { outcome, why }) =>
         void this.told.push(`${id} ${outcome}${why === "" ? "" : `: ${why}`}`),

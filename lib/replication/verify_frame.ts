@@ -6,7 +6,7 @@
  * | ----------- | --------------------------------------- | ------------------------------------------------------- |
  * | fingerprints|                                         | id u64 · fingerprint 32 bytes, for each object          |
  * | blocks      | id, a = offset, b = size, c = length    | a hash for each block                                   |
- * | expected    |                                         | id u64 · block u32 · 0 u32 · 16 bytes of a hash         |
+ * | expected    |                                         | id u64 · block u32 · 0 u32 · hash 32 bytes              |
  * | names       | id, a = {@link NAMES}                   | id u64 · name length u16 · name with its NUL, for each  |
  * | detail      | id                                      | an object frame; its content is the hash of the content |
  * | verified    |                                         | {@link Verified} as JSON: all was said                  |
@@ -50,7 +50,6 @@ export interface Difference {
 export interface Expected {
   readonly id: number;
   readonly block: number;
-  /** The first bytes of a hash. */
   readonly hash: Uint8Array;
 }
 

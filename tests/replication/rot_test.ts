@@ -3,7 +3,25 @@
  * primary's does.
  */
 import { assert, assertEquals } from "@std/assert";
+import { Verification } from "../../lib/replication/verification.ts";
+import { Statx } from "../../lib/system/statx.ts";
+import { Session } from "./twins.ts";
 import { Pair } from "./verify_pair.ts";
+
+function unused(): never {
+  throw new Error("not used");
+}
+
+/** What a verification that makes no step needs none of. */
+const UNUSED = {
+  mend: unused,
+  onRotten: unused,
+  requests: () => 0,
+  now: () => 0,
+  wall: () => 0,
+  scrubMs: null,
+  onVerified: unused,
+};
 
 const SMALL = "small";
 const LARGE = "large";
@@ -162,6 +180,33 @@ Deno.test("Verification writes back what was lost in many places at once, each i
   pair.pass();
   assertEquals(pair.found, []);
   assertEquals(pair.mended.length, 150 + 6 + 2);
+  assertContent(pair, LARGE, bytes(LARGE_BYTES, 2));
+});
+
+Deno.test("A comparison of a file that has rotted on both nodes brings the target what it has lost, and nothing that the source has lost", () => {
+  using pair = compared();
+  const id = pair.idOf(LARGE);
+  pair.sourceBacking.rot(path(pair, "source", LARGE), 600_000);
+  pair.targetBacking.rot(path(pair, "target", LARGE), 10);
+  const verification = new Verification({
+    ...UNUSED,
+    copy: pair.copy,
+    witness: pair.sourceWitness,
+    see: (held) => pair.sourceWitness.see(pair.sourceBacking.backing, held, new Statx(), 0),
+    makeSource: () => pair.open(),
+  });
+  verification.attach(pair.wire, true);
+  verification.begin();
+  verification.onDifference(id);
+  new Session(pair.source, pair.target, {
+    whole: false,
+    ids: [id],
+    lost: (held, block, hash) => verification.lost(held, block, hash),
+  }).run();
+  assertEquals(Deno.readFileSync(path(pair, "target", LARGE)), bytes(LARGE_BYTES, 2));
+  pair.underway.length = 0;
+  pair.pass();
+  assertEquals(pair.mended.map(({ outcome, offset }) => [outcome, offset]), [["repaired", 524_288]]);
   assertContent(pair, LARGE, bytes(LARGE_BYTES, 2));
 });
 

@@ -10,6 +10,7 @@ import type { Compared } from "../../lib/journal/meta.ts";
 import { OFFSET, OP, type RecordFields } from "../../lib/journal/record.ts";
 import { Aside } from "../../lib/replication/aside.ts";
 import { borderOf } from "../../lib/replication/border.ts";
+import type { FileSourceOptions } from "../../lib/replication/file_source.ts";
 import { Lenient } from "../../lib/replication/lenient.ts";
 import { Limbo } from "../../lib/replication/limbo.ts";
 import { ASK_KIND, CONTROL, decodeMutation, fillFields, Mutation } from "../../lib/replication/mutation.ts";
@@ -141,6 +142,8 @@ export interface SessionOptions {
   readonly quarantineBacking?: Backing;
   /** Where what was never replicated goes; left out: everything is replicated. */
   readonly own?: string;
+  /** What the source's disk has lost. */
+  readonly lost?: NonNullable<FileSourceOptions["lost"]>;
 }
 
 /** One session between two sides: every move is made by hand. */
@@ -207,6 +210,7 @@ export class Session {
         this.hashedBytes += length;
         sha256(address, length, into);
       },
+      ...(options.lost === undefined ? {} : { lost: options.lost }),
       whole: options.whole,
       ids: options.ids,
       known: options.whole ? sourceSide.handles.map.size : 0,

@@ -6,6 +6,8 @@
 
 import { crc32 } from "node:zlib";
 import { OFFSET, OP } from "../../lib/journal/record.ts";
+import { MemoryStorage } from "../../lib/journal/memory_storage.ts";
+import { Copy } from "../../lib/replication/copy.ts";
 import { type Mended, Mender } from "../../lib/replication/mend.ts";
 import { ASK_KIND, Mutation } from "../../lib/replication/mutation.ts";
 import type { Ask } from "../../lib/replication/shared.ts";
@@ -139,7 +141,15 @@ export class Pair implements Disposable {
   /** Records and frames on their way, in order: a function applies one on the target. */
   readonly underway: (() => void)[] = [];
   readonly verifier: VerifyTarget;
-  readonly #wire: Wire;
+  readonly wire: Wire;
+  readonly copy: Copy = Copy.open({
+    storage: new MemoryStorage(),
+    cluster: "c",
+    module: "m",
+    node: "n",
+    bootId: "b",
+    logBudgetBytes: 1 << 20,
+  });
 
   constructor(seed: number) {
     this.actor = new Actor(this.source, new Model(1), dice(seed), () => this.next++);
@@ -180,7 +190,7 @@ export class Pair implements Disposable {
       setTimeouts: () => {},
       close: () => {},
     };
-    this.#wire = new Wire({ stream, crc32, addressOf });
+    this.wire = new Wire({ stream, crc32, addressOf });
   }
 
   #send(frame: Uint8Array<ArrayBuffer>): void {
@@ -199,7 +209,7 @@ export class Pair implements Disposable {
     return new VerifySource({
       backing: this.sourceBacking.backing,
       objects: this.source.objects,
-      wire: this.#wire,
+      wire: this.wire,
       addressOf,
       sha256,
       exists: (id) => this.source.handles.map.has(id),
@@ -278,6 +288,7 @@ export class Pair implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.copy.close();
     this.source.close();
     this.target.close();
     Deno.removeSync(this.path, { recursive: true });
