@@ -125,4 +125,17 @@ Deno.test("verify keeps what one disk has lost from the other node, and repairs 
     assertMatch(await verify(cluster), / 0 differences, 3 lost by the primary's disk, repaired \(/);
     await assertGood("node2");
   });
+
+  await step(
+    "of a file that both disks have lost parts of, each node gives the other what it has",
+    async () => {
+      await rot(cluster, "node1", "large", 100_000);
+      await rot(cluster, "node2", "large", 2_900_000);
+      assertMatch(
+        await verify(cluster),
+        / 1 difference, repaired, 1 lost by the primary's disk, repaired \(/,
+      );
+      await assertGood("node2");
+    },
+  );
 });
