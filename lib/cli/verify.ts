@@ -90,7 +90,8 @@ function ended(verification: VerificationStatus, last: string | null): Verificat
 
 /** `identical as of 2026-01-01 14:03:22, 0 differences`. */
 export function showVerified(status: VerificationStatus): string {
-  const { verified, differences, rotten, mended, objects, bytes } = status;
+  // A node that is one version behind tells nothing of what disks have lost.
+  const { verified, differences, rotten = 0, mended = 0, objects, bytes } = status;
   if (verified === null) return "never verified";
   const repaired = differences === 0 ? "" : ", repaired";
   const lost = [
