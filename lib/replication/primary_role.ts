@@ -16,7 +16,6 @@ import { addressOf } from "../system/libc.ts";
 import { Statx } from "../system/statx.ts";
 import { lineSpeed } from "../system/socket.ts";
 import { sha256 } from "../system/sha256.ts";
-import { descriptorPath } from "../system/descriptor_path.ts";
 import { cachedFilesMax, statusOf } from "../system/process.ts";
 import { openStream } from "../system/stream.ts";
 import {
@@ -30,13 +29,15 @@ import {
 } from "../system/worker_io.ts";
 import { Zstd } from "../system/zstd.ts";
 import { PACKS } from "../protocol.ts";
+import { lookBeneath } from "./before_serving.ts";
 import { CatchUp } from "./catch_up.ts";
 import type { Copy } from "./copy.ts";
 import { differenceOf, type FileSystem } from "./file_system.ts";
-import { forgetForeignIds, handleMap, rebuildMap } from "./ids_beneath.ts";
+import { handleMap } from "./ids_beneath.ts";
 import { Objects } from "./objects.ts";
 import { Outgoing } from "./outgoing.ts";
 import { Packing } from "./packing.ts";
+import { type KernelPlace, Places } from "./places.ts";
 import type { Plan } from "./position.ts";
 import { Room } from "./room.ts";
 import {
@@ -110,7 +111,7 @@ export type PrimaryMessage =
     readonly outcome: "repaired" | "read" | "left";
     readonly why: string;
     /** Where the kernel may have what was there: a descriptor of the mount, the receiver's to close, and the file. */
-    readonly stale: { readonly fd: number; readonly nodeid: number } | null;
+    readonly stale: KernelPlace | null;
   }
   | { readonly kind: "unmounted"; readonly root: number }
   | { readonly kind: "log"; readonly message: string };
@@ -155,6 +156,7 @@ export class PrimaryRole {
   /** No request is read any more. */
   #frozen = false;
   readonly #mounts: readonly Mount[];
+  readonly #places: Places;
   readonly #verification: Verification;
   readonly #catchUp: CatchUp;
   /** Of applications, since the beginning. */
@@ -182,11 +184,11 @@ export class PrimaryRole {
       settled: true,
     });
     this.#tree = new Tree({ backing, objects: this.#objects });
+    this.#places = new Places(this.#objects, command.mounts);
     // Whoever goes on after a death is not held up: it was looked at when the mount was made.
     if (!resumed) checkFileSystems(command.mounts);
     checkRoots(command.mounts, world.copy);
-    if (world.copy.edited || world.copy.fresh) this.#believeIds(command);
-    if (world.copy.crashed) this.#afterCrash(command);
+    lookBeneath(world.copy, this.#objects, rootsOf(command.mounts));
     const marked = this.#objects.markRoots();
     if (marked < 0) throw new Error(rootRefused(marked));
     // A log that ends with the process ends this mount's numbering; a resumed mount goes on where it began.
@@ -387,7 +389,7 @@ export class PrimaryRole {
   /** The secondary has told of a difference. Answers where, for people. */
   onDifference(id: number): { readonly path: string } {
     this.#verification.onDifference(id);
-    return { path: this.#pathOf(id) };
+    return { path: this.#places.pathOf(id) };
   }
 
   /** The secondary has told what it has of what the disk here has lost. */
@@ -395,23 +397,10 @@ export class PrimaryRole {
     this.#verification.onGood(id, block, content);
   }
 
-  #pathOf(id: number): string {
-    const held = this.#objects.get(id);
-    const root = this.#mounts[held?.root ?? 0];
-    const beneath = root === undefined ? undefined : descriptorPath(root.backing);
-    const path = held === undefined ? undefined : descriptorPath(held.path);
-    if (root === undefined || beneath === undefined || path?.startsWith(beneath) !== true) {
-      return `object ${id} in ${root?.path ?? "an unknown directory"}`;
-    }
-    return root.path + path.slice(beneath.length);
-  }
-
   #tellRotten({ id, offset, length }: Rotten, { outcome, why }: Mended): void {
-    const fuse = this.#mounts[this.#objects.get(id)?.root ?? 0]?.fuse ?? null;
-    // A copy: the mount's own may be closed, and its number another file's, when the message is read.
-    const fd = fuse === null || outcome === "left" ? -1 : backing.dup(fuse);
-    const stale = fd < 0 ? null : { fd, nodeid: id };
-    this.#world.say({ kind: "rotten", path: this.#pathOf(id), offset, length, outcome, why, stale });
+    const path = this.#places.pathOf(id);
+    const stale = outcome === "left" ? null : this.#places.inKernel(id);
+    this.#world.say({ kind: "rotten", path, offset, length, outcome, why, stale });
   }
 
   /** The peer is no member any more. Whoever waits for it is answered. */
@@ -551,27 +540,6 @@ export class PrimaryRole {
       scrubMs,
       onVerified: (result) => say({ kind: "verified", ...result }),
     });
-  }
-
-  /** An id that an object beneath has already is not given to another one. */
-  #believeIds(command: ServeCommand): void {
-    const { copy } = this.#world;
-    const { fresh, nextId } = copy;
-    const believed = forgetForeignIds(backing, this.#objects, {
-      roots: rootsOf(command.mounts),
-      nextId,
-      fresh,
-    });
-    copy.reserve(believed.nextId);
-  }
-
-  /** After a power cut the disk is a mix of times: no log can bring another node to it, only a comparison. */
-  #afterCrash(command: ServeCommand): void {
-    const { copy } = this.#world;
-    const roots = rootsOf(command.mounts);
-    rebuildMap(backing, this.#objects, roots);
-    // One sequence is left out: a secondary that stands at the last one must not be taken for one that has all of it.
-    copy.journal.reset(copy.journal.last + 2);
   }
 
   #openServer(mount: Mount, root: number, grant: KeptGrant | null): void {
