@@ -8,7 +8,8 @@
  * @module
  */
 import { beside } from "./bench_beside.ts";
-import { Cluster, DATA, FORGET, MODULE } from "./cluster.ts";
+import { BENEATH, Cluster, DATA, FORGET, MODULE, NODES } from "./cluster.ts";
+import type { NodeName } from "./lab.ts";
 
 const HELP = `scripts/bench resync [--json FILE] [--mib N] [--files N] [--seconds N]
 
@@ -95,6 +96,10 @@ class Bench {
     await lab.sh("node2", FORGET);
     await this.#comeBack("comparison, nothing to send", (s) => [mb / s, "MB/s"]);
     await this.#leave();
+    await lab.sh("node2", FORGET);
+    await this.#cold(mb);
+    await this.#comeBack("comparison from cold disks, nothing to send", (s) => [mb / s, "MB/s"]);
+    await this.#leave();
     await this.#beside(mb);
     await this.#comeBack("comparison after that, nothing to send", (s) => [mb / s, "MB/s"]);
     const verifySeconds = await this.#timed(() =>
@@ -146,6 +151,24 @@ class Bench {
     });
     const differences = await this.#cluster.differences(LIMIT_MS);
     if (differences.length > 0) throw new Error(`The copies differ: ${differences.slice(0, 5).join("; ")}`);
+  }
+
+  /** Memory forgets what the disks have. Both nodes' disks are files of one: what it gives two readers at once bounds a comparison. */
+  async #cold(mb: number): Promise<void> {
+    const { lab } = this.#cluster;
+    const forget = (): Promise<unknown> => lab.sh("node1", "sync; echo 3 > /proc/sys/vm/drop_caches");
+    await forget();
+    const read = (node: NodeName): Promise<unknown> =>
+      lab.sh(node, `dd if=${BENEATH}/large of=/dev/null bs=1M status=none`, { timeoutMs: LIMIT_MS });
+    const seconds = await this.#timed(() => Promise.all(NODES.map(read)));
+    this.#put({
+      case: "dd of both copies at once, cold",
+      seconds,
+      figure: mb / seconds,
+      unit: "MB/s each",
+      moved: null,
+    });
+    await forget();
   }
 
   /** What travels packed where the line is slow: programs and texts of this machine, which are as usual as any. */
