@@ -10,6 +10,7 @@
 import { crc32 } from "node:zlib";
 import { addressOf, memoryAt } from "../system/libc.ts";
 import { openStream } from "../system/stream.ts";
+import { nameThread } from "../system/thread_name.ts";
 import { Authority, bootNanoseconds, drainWake, PollSet, wake, writeFrom } from "../system/worker_io.ts";
 import { Acknowledgement } from "./acknowledgement.ts";
 import {
@@ -122,6 +123,7 @@ class AckerThread {
   }
 
   run(): void {
+    nameThread("acker");
     this.say({ kind: "acker-ready" });
     while (this.#shared.get(WORD.stopping) === 0) {
       this.#command();

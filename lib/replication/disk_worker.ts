@@ -12,6 +12,7 @@ import { backing } from "../system/backing.ts";
 import { addressOf, memoryAt } from "../system/libc.ts";
 import { openStream } from "../system/stream.ts";
 import { syncfs } from "../system/syncfs.ts";
+import { nameThread } from "../system/thread_name.ts";
 import { drainWake, PollSet, wake } from "../system/worker_io.ts";
 import { encodeLittle, LITTLE_HEADER } from "./frame.ts";
 import { INFLIGHT } from "./inflight.ts";
@@ -63,6 +64,7 @@ class DiskThread {
   }
 
   run(): void {
+    nameThread("disk");
     this.say({ kind: "disk-ready" });
     while (this.#shared.get(WORD.stopping) === 0) {
       this.#command();

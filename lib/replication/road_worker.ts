@@ -16,6 +16,7 @@ import { backing } from "../system/backing.ts";
 import { clock } from "../system/clock.ts";
 import { memoryAt } from "../system/libc.ts";
 import { O } from "../system/linux.ts";
+import { nameThread } from "../system/thread_name.ts";
 import { Authority, bootNanoseconds, drainWake, pause, PollSet, wake } from "../system/worker_io.ts";
 import { Copy, CopyError } from "./copy.ts";
 import { readFileSystems } from "./file_system.ts";
@@ -205,6 +206,7 @@ class RoadThread {
   }
 
   run(): void {
+    nameThread("road");
     backing.umask(0);
     this.say({ kind: "road-ready", recovered: this.#copy.crashed ? "after a power cut" : "in order" });
     const wakeFd = this.#start.memory.wake.road;

@@ -142,6 +142,10 @@ export function ratiosOf(rows: readonly Row[]): Record<string, number | null> {
   ratios["each_write_4k_d1_vs_limit"] = fuse === undefined || wire === undefined || ours === undefined
     ? null
     : thousandths((fuse["p50_us"] + wire["p50_us"]) / ours["p50_us"]);
+  // What a write could be beside bindfs if nothing but those two round trips took time.
+  ratios["limit_4k_d1_vs_bindfs"] = fuse === undefined || wire === undefined
+    ? null
+    : thousandths(fuse["p50_us"] / (fuse["p50_us"] + wire["p50_us"]));
   return ratios;
 }
 

@@ -39,6 +39,7 @@ Deno.test("ratiosOf() sets each of our systems beside the one its name says", ()
     "pgbench_vs_native": 0.7,
     "each_write_pgbench_vs_native": 0.3,
     "each_write_4k_d1_vs_limit": 0.5,
+    "limit_4k_d1_vs_bindfs": 0.6,
   });
 });
 
@@ -47,6 +48,7 @@ Deno.test("ratiosOf() answers null for what was not measured", () => {
   assertEquals(ratios["create_vs_bindfs"], 0.5);
   assertEquals(ratios["create_vs_gluster"], null);
   assertEquals(ratios["each_write_4k_d1_vs_limit"], null);
+  assertEquals(ratios["limit_4k_d1_vs_bindfs"], null);
 });
 
 Deno.test("table() leaves a figure that a case does not have empty", () => {

@@ -262,7 +262,7 @@ Deno.test("an fsync that hangs on the secondary is waited for once, though write
     await using writer = await startWriter(cluster, "hung");
     const since = await cluster.mark("node1");
     const pid = await cluster.pid("node2", "replicator");
-    const held = lab.spawn("node2", ["timeout", "120", "python3", "-c", HOLD_THREAD, `${pid}`, "worker-3"]);
+    const held = lab.spawn("node2", ["timeout", "120", "python3", "-c", HOLD_THREAD, `${pid}`, "disk"]);
     await held.line((line) => line === "held", 30_000);
     const began = performance.now();
     await lab.sh("node1", `echo synced > ${DATA}/synced; sync ${DATA}/synced`, { timeoutMs: 120_000 });
