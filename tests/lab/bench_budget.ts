@@ -94,7 +94,7 @@ async function countsOf(cluster: Cluster, threads: readonly Thread[]): Promise<C
   }));
 }
 
-/** Instructions in user mode and in the kernel within `ms`; null where they are not counted. */
+/** Instructions in user mode and in the kernel for each millisecond on a processor; null where they are not counted. */
 async function instructions(
   cluster: Cluster,
   thread: Thread,
@@ -105,7 +105,7 @@ async function instructions(
     "stat",
     "-x,",
     "-e",
-    "instructions:u,instructions:k",
+    "instructions:u,instructions:k,task-clock",
     "-t",
     `${thread.tid}`,
     "--timeout",
@@ -113,7 +113,12 @@ async function instructions(
   ], { timeoutMs: ms + 60_000 });
   const counted = (event: string): number =>
     Number(stderr.split("\n").find((line) => line.includes(`,${event},`))?.split(",")[0]);
-  const [user, kernel] = [counted("instructions:u"), counted("instructions:k")];
+  // It counts from a moment of its own on.
+  const onMs = counted("task-clock");
+  const [user, kernel] = [
+    counted("instructions:u") / onMs,
+    counted("instructions:k") / onMs,
+  ];
   return Number.isFinite(user) && Number.isFinite(kernel) ? { user, kernel } : null;
 }
 
@@ -155,7 +160,7 @@ async function budget(cluster: Cluster, seconds: number): Promise<void> {
     const user = b.userTicks - a.userTicks;
     const share = user / Math.max(1, user + b.systemTicks - a.systemTicks);
     const done = counted[at];
-    const perWrite = (n: number): string => Math.round(n / (iops * measuredMs / 1000)).toLocaleString("en");
+    const perWrite = (n: number): string => Math.round(n * on / 1000).toLocaleString("en");
     const row = [
       `${thread.node === "node1" ? "primary" : "secondary"}, ${thread.name}`.padEnd(20),
       on.toFixed(1).padStart(18),
