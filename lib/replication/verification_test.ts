@@ -37,6 +37,9 @@ class Fake implements Disposable {
     logBudgetBytes: 1 << 20,
   });
   now = 1000;
+  /** Of the wall's clock. */
+  date = 5000;
+  dates = 0;
   result: "busy" | "waiting" | "done" = "busy";
   waiting: Rotten[] = [];
   readonly rechecked: number[] = [];
@@ -46,7 +49,7 @@ class Fake implements Disposable {
   readonly source: Comparing;
   readonly verification: Verification;
 
-  constructor() {
+  constructor(scrubMs: number | null = null) {
     const settle = (id: number): Rotten | undefined => {
       const found = this.waiting.find((one) => one.id === id);
       this.waiting = this.waiting.filter((one) => one !== found);
@@ -95,8 +98,11 @@ class Fake implements Disposable {
         void this.told.push(`${id} ${outcome}${why === "" ? "" : `: ${why}`}`),
       requests: () => 0,
       now: () => this.now,
-      wall: () => 5000,
-      scrubMs: null,
+      wall: () => {
+        this.dates++;
+        return this.date;
+      },
+      scrubMs,
       onVerified: ({ rotten, mended, complete }) =>
         void this.told.push(`verified: ${rotten} rotten, ${mended} mended, complete ${complete}`),
     });
@@ -104,6 +110,12 @@ class Fake implements Disposable {
 
   /** A pass with a secondary that understands. */
   begin(): void {
+    this.attach();
+    this.verification.begin();
+    this.verification.step();
+  }
+
+  attach(): void {
     const stream: Stream = {
       fd: -1,
       label: "memory",
@@ -117,8 +129,6 @@ class Fake implements Disposable {
       close: () => {},
     };
     this.verification.attach(new Wire({ stream, crc32, addressOf: () => 0 }), true);
-    this.verification.begin();
-    this.verification.step();
   }
 
   step(): void {
@@ -179,4 +189,16 @@ Deno.test("Verification goes back to what was not settled when the session ended
   fake.verification.onGood(20, WHOLE, GOOD);
   assertEquals(fake.told, []);
   assertEquals(fake.published, 0);
+});
+
+Deno.test("Verification looks once a second whether one is due, however many requests come, and begins it then", () => {
+  using fake = new Fake(60_000);
+  fake.attach();
+  fake.dates = 0;
+  for (let requests = 0; requests < 1000; requests++) fake.verification.step();
+  assertEquals(fake.dates, 1);
+  assertEquals(fake.verification.running, false);
+  fake.date += 60_000;
+  fake.step();
+  assertEquals(fake.verification.running, true);
 });
