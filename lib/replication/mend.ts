@@ -61,6 +61,8 @@ export class Mender {
 
   /** Writes `content` where `rotten` is, and syncs it. */
   mend(rotten: Rotten, content: Uint8Array): Mended {
+    // To write it once more would have no end.
+    if (rotten.again) return left("what was written back is lost again: the disk does not keep it");
     const held = this.#options.objects.get(rotten.id);
     const state = held === undefined ? -1 : this.#prints.state(held);
     if (held === undefined || typeof state === "number" || state.nlink === 0) {

@@ -22,6 +22,8 @@ export interface BlockPlace {
   /** Of the file. */
   readonly offset: number;
   readonly length: number;
+  /** It is looked at once more, after it was written back. */
+  readonly again: boolean;
 }
 
 /** A block that this node's disk did not keep. */

@@ -16,6 +16,7 @@ function rotten(id: number): Rotten {
     block: WHOLE,
     offset: 0,
     length: 4,
+    again: false,
     seen,
     hash: new Uint8Array(32),
     actual: new Uint8Array(32),

@@ -232,7 +232,7 @@ export class VerifySource {
   }
 
   /** The entry of one object, at a place of the body. Answers what of it has rotted. */
-  #takePrint(held: Held, state: ObjectState, at: number): Rotten | null {
+  #takePrint(held: Held, state: ObjectState, at: number, again = false): Rotten | null {
     const { id } = held;
     const content = isInline(state) && state.size > 0;
     const fd = content && id >= this.#fetched ? this.#objects.io(held) : -1;
@@ -242,7 +242,8 @@ export class VerifySource {
     if (failed < 0 && failed !== -EIO) throw refused(id, "read", failed);
     setU64(this.#bodyView, at, id);
     const print = this.#body.subarray(at + 8, at + FINGERPRINT_BYTES);
-    const found = this.#rot.judge(seen, { block: WHOLE, offset: 0, length: state.size }, print, failed >= 0);
+    const place = { block: WHOLE, offset: 0, length: state.size, again };
+    const found = this.#rot.judge(seen, place, print, failed >= 0);
     if (found === "unreadable") throw refused(id, "read", failed);
     return found;
   }
@@ -268,7 +269,7 @@ export class VerifySource {
     const held = this.#present(id);
     const state = held === undefined ? undefined : this.#state(held);
     if (held === undefined || state === undefined || state.nlink === 0) return;
-    const found = this.#takePrint(held, state, 0);
+    const found = this.#takePrint(held, state, 0, true);
     if (found !== null) this.#sendExpected([found]);
     this.#sendBody(CONTROL.fingerprints, {}, FINGERPRINT_BYTES);
   }
@@ -329,7 +330,8 @@ export class VerifySource {
     if (failed < 0 && failed !== -EIO) throw refused(held.id, "read", failed);
     for (let at = start; at < stop; at += BLOCK_BYTES) {
       const length = Math.min(BLOCK_BYTES, stop - at);
-      const found = this.#judgeBlock(held.id, { fd, at, length, place: start, seen, failed });
+      const again = file.until !== undefined;
+      const found = this.#judgeBlock(held.id, { fd, at, length, again, place: start, seen, failed });
       if (found !== null) rotten.push(found);
     }
     file.at = stop;
@@ -347,18 +349,19 @@ export class VerifySource {
       readonly fd: number;
       readonly at: number;
       readonly length: number;
+      readonly again: boolean;
       readonly place: number;
       readonly seen: Seen | null;
       readonly failed: number;
     },
   ): Rotten | null {
-    const { fd, at, length, seen, failed } = of;
+    const { fd, at, length, again, seen, failed } = of;
     const block = at / BLOCK_BYTES;
     const put = (at - of.place) / BLOCK_BYTES * HASH_BYTES;
     const print = this.#body.subarray(put, put + HASH_BYTES);
     const one = failed < 0 ? this.#hasher.hash(fd, at, at + length, this.#bodyAddress + put) : 0;
     if (one < 0 && one !== -EIO) throw refused(id, "read", one);
-    const found = this.#rot.judge(seen, { block, offset: at, length }, print, one >= 0);
+    const found = this.#rot.judge(seen, { block, offset: at, length, again }, print, one >= 0);
     if (found === "unreadable") throw refused(id, "read", one);
     return found;
   }

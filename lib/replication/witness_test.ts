@@ -108,6 +108,17 @@ Deno.test("Witness.known() tells nothing of a file that was changed since, nor o
   assertEquals(witness.known(seen(3000), WHOLE), null);
 });
 
+Deno.test("Witness.known() tells of what it has passed, too", () => {
+  const { witness } = witnessOn(filled());
+  witness.seek(1);
+  assert(witness.known(seen(2001), WHOLE) !== null);
+  for (const [id, block] of [[50, 149], [50, 3], [16, WHOLE]] as const) {
+    assertEquals(witness.known(seen(id), block), hashOf(id, block));
+  }
+  assertEquals(witness.known(seen(16, { ctime: 1n }), WHOLE), null);
+  assertEquals(witness.known(seen(2002), WHOLE), hashOf(2002, WHOLE));
+});
+
 Deno.test("Witness.recall() tells in any order what known() tells, while a pass goes on", () => {
   const { witness } = witnessOn(filled());
   witness.seek(1);

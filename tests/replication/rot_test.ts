@@ -134,6 +134,18 @@ for (
     assertEquals([pair.mended.length, pair.found.length], [1, 0]);
   });
 
+  Deno.test(`Verification brings nothing to the secondary where the primary's disk loses again what was written back; byte ${at} of a ${name} file`, () => {
+    using pair = compared();
+    const { ctime } = Deno.statSync(path(pair, "target", name));
+    pair.sourceBacking.rot(path(pair, "source", name), at);
+    pair.afterMend = () => pair.sourceBacking.rot(path(pair, "source", name), at);
+    pair.pass();
+    assertEquals(pair.found, []);
+    assertEquals(pair.mended.map(({ outcome }) => outcome), ["repaired", "left"]);
+    assertEquals(Deno.readFileSync(path(pair, "target", name)), wanted);
+    assertEquals(Deno.statSync(path(pair, "target", name)).ctime, ctime);
+  });
+
   Deno.test(`Verification writes back what the primary's disk cannot read; a ${name} file, byte ${at}`, () => {
     using pair = compared();
     pair.sourceBacking.lose(path(pair, "source", name));

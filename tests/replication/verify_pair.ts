@@ -131,6 +131,8 @@ export class Pair implements Disposable {
   readonly mended: (Mended & { readonly id: number; readonly offset: number })[] = [];
   /** Called before anything is written back. */
   beforeMend: () => void = () => {};
+  /** Called after anything was written back. */
+  afterMend: () => void = () => {};
   /** Whether the target understands what the source's witness tells. */
   witnessed = true;
   readonly sourceBacking = new LyingBacking();
@@ -251,7 +253,9 @@ export class Pair implements Disposable {
       this.beforeMend();
       const result = this.#mender.mend(rotten, good.content);
       this.mended.push({ id: rotten.id, offset: rotten.offset, ...result });
-      if (result.outcome !== "left") source.recheck(rotten);
+      if (result.outcome === "left") continue;
+      this.afterMend();
+      source.recheck(rotten);
     }
   }
 
