@@ -148,10 +148,15 @@ export class Verification {
    * differing elsewhere: the pass then comes to that block, and writes it back.
    */
   lost(held: Held, block: number, hash: Uint8Array): Uint8Array | null {
-    if (this.#pass === null || !this.#witnessed || !this.#differing.has(held.id)) return null;
+    if (this.#pass === null || !this.#witnessed || !this.#isGivenAnew(held.id, this.#pass.next)) return null;
     const seen = this.#options.see(held);
     const known = seen === null ? null : this.#options.witness.recall(seen, block);
     return known === null || sameBytes(known, hash) ? null : known;
+  }
+
+  /** It tells not of all that differs: of a name it tells for the directory, and of so many only. */
+  #isGivenAnew(id: number, next: number): boolean {
+    return this.#differing.has(id) || this.#differing.size > 0 && id >= (this.#back ?? next);
   }
 
   /** The secondary has told of a difference. */
@@ -167,6 +172,8 @@ export class Verification {
   onGood(id: number, block: number, content: Uint8Array): void {
     this.#waiting = false;
     const rotten = this.#source?.settle(id, block);
+    // It answers: the others wait for their turn.
+    if (rotten !== undefined) this.#rottenAt = 0;
     // Where the secondary has something else again, it has told of a difference, or has what is here.
     if (rotten === undefined || content.length === 0) return;
     const result = this.#options.mend(rotten, content);

@@ -181,6 +181,17 @@ Deno.test("Verification leaves what a secondary says nothing of within a minute,
   assertEquals(fake.told[1], "verified: 1 rotten, 0 mended, complete true");
 });
 
+Deno.test("Verification leaves nothing to a secondary that answers, however long there is something to be answered", () => {
+  using fake = new Fake();
+  fake.begin();
+  for (let id = 20; id < 30; id++) {
+    fake.waiting = [rotten(id), rotten(id + 1)];
+    for (let second = 0; second < 40; second++) fake.step();
+    fake.verification.onGood(id, WHOLE, GOOD);
+  }
+  assertEquals(fake.told, Array.from({ length: 10 }, (_, index) => `${20 + index} repaired`));
+});
+
 Deno.test("Verification goes back to what was not settled when the session ended", () => {
   using fake = new Fake();
   fake.begin();
