@@ -3,7 +3,7 @@
  *
  * It is no mutation: nothing of it is logged or sent, since it makes the directory what log and secondary say it is. The one
  * thread that executes mutations does it, between two of them, and only while the range is still what was found rotten: what
- * an application has written meanwhile wins. A power cut in the middle leaves the range rotten or whole; the file's change
+ * an application has written meanwhile wins, also where it wrote just what was there. A power cut in the middle leaves the range rotten or whole; the file's change
  * time tells no more then, so it counts as any difference.
  *
  * @module
@@ -36,6 +36,8 @@ export interface MenderOptions {
   readonly sha256: Sha256;
   readonly addressOf: (bytes: Uint8Array) => number;
   readonly witness: Witness;
+  /** Whether an application has written there since it was found. */
+  readonly writtenSince: (rotten: Rotten) => boolean;
 }
 
 /** See the file's head. */
@@ -76,8 +78,8 @@ export class Mender {
     if (now === "known") {
       return { outcome: "read", why: "the disk gave back what it was given when asked again" };
     }
-    if (now === "other") return left("it was written to meanwhile");
     const before = this.#see(held);
+    if (now === "other" || this.#isWritten(rotten, before)) return left("it was written to meanwhile");
     const failed = this.#write(held, state, rotten.offset, content.length);
     if (failed < 0) return left(`it could not be written, errno ${-failed}`);
     const after = this.#see(held);
@@ -113,6 +115,11 @@ export class Mender {
     if (failed < 0) return "other";
     if (this.#isHash(rotten.hash)) return "known";
     return actual !== null && this.#isHash(actual) ? "rotten" : "other";
+  }
+
+  /** Also where what was written is just what was found: zeros where the disk had lost all, for one. */
+  #isWritten(rotten: Rotten, now: Seen | null): boolean {
+    return now?.ctime !== rotten.seen.ctime && this.#options.writtenSince(rotten);
   }
 
   /** Synced at once: should the disk refuse, the copy here must not pass for the good one. */

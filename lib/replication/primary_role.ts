@@ -62,6 +62,7 @@ import type { Rotten } from "./rot.ts";
 import { VerifySource } from "./verify_source.ts";
 import type { Witness } from "./witness.ts";
 import { Wire } from "./wire.ts";
+import { isWrittenSince } from "./written_since.ts";
 
 const EAGAIN = 11;
 const EINTR = 4;
@@ -512,7 +513,14 @@ export class PrimaryRole {
 
   #makeVerification(): Verification {
     const { copy, now, say, scrubMs, witness } = this.#world;
-    const mender = new Mender({ backing, objects: this.#objects, sha256, addressOf, witness });
+    const mender = new Mender({
+      backing,
+      objects: this.#objects,
+      sha256,
+      addressOf,
+      witness,
+      writtenSince: (rotten) => isWrittenSince(copy.journal, rotten),
+    });
     const wall = (): number => now().getTime();
     const stat = new Statx();
     return new Verification({
@@ -532,6 +540,7 @@ export class PrimaryRole {
           tellTime: (id) => this.sequencer.tellTime(id),
           witness: known,
           wall,
+          sequence: () => copy.journal.last,
           ...range,
         }),
       requests: () => this.#requests,

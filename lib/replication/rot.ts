@@ -31,6 +31,8 @@ export interface Rotten extends Expected, BlockPlace {
   readonly seen: Seen;
   /** The hash of what is there now; null: it cannot be read. */
   readonly actual: Uint8Array | null;
+  /** Of the last record when it was found. */
+  readonly sequence: number;
 }
 
 /** What {@link Rot} needs. */
@@ -40,6 +42,8 @@ export interface RotOptions {
   readonly witness: Witness | null;
   /** Milliseconds since 1970. */
   readonly wall: () => number;
+  /** Of the last record. */
+  readonly sequence: () => number;
 }
 
 /** See the file's head. */
@@ -102,7 +106,8 @@ export class Rot {
     const actual = print.slice(0, WITNESS_BYTES);
     witness?.keep(seen, place.block, known ?? actual);
     if (known === null || readable && sameBytes(known, actual)) return null;
-    return { id: seen.id, seen, ...place, hash: known, actual: readable ? actual : null };
+    const found = { id: seen.id, seen, ...place, hash: known, actual: readable ? actual : null };
+    return { ...found, sequence: this.#options.sequence() };
   }
 
   /** The secondary is asked. */

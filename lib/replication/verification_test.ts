@@ -20,6 +20,7 @@ function rotten(id: number): Rotten {
     seen,
     hash: new Uint8Array(32),
     actual: new Uint8Array(32),
+    sequence: 0,
   };
 }
 

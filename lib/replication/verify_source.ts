@@ -71,6 +71,8 @@ export interface VerifySourceOptions {
   readonly witness: Witness | null;
   /** Milliseconds since 1970. */
   readonly wall: () => number;
+  /** Of the last record. */
+  readonly sequence: () => number;
   /** First id, and the one after the last. */
   readonly from: number;
   readonly until: number;

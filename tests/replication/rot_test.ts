@@ -134,6 +134,17 @@ for (
     assertEquals([pair.mended.length, pair.found.length], [1, 0]);
   });
 
+  Deno.test(`Verification leaves what an application wrote though it is just what was found; byte ${at} of a ${name} file`, () => {
+    using pair = compared();
+    const id = pair.idOf(name);
+    pair.sourceBacking.rot(path(pair, "source", name), at);
+    const written = Deno.readFileSync(path(pair, "source", name));
+    pair.beforeMend = () => pair.write(id, written.slice(at - 10, at + 1), at - 10);
+    pair.pass();
+    assertEquals(pair.mended.map(({ outcome }) => outcome), ["left"]);
+    assertContent(pair, name, written);
+  });
+
   Deno.test(`Verification brings nothing to the secondary where the primary's disk loses again what was written back; byte ${at} of a ${name} file`, () => {
     using pair = compared();
     const { ctime } = Deno.statSync(path(pair, "target", name));
@@ -155,6 +166,16 @@ for (
     assertContent(pair, name, wanted);
   });
 }
+
+Deno.test("Verification writes back though an application writes elsewhere", () => {
+  using pair = compared();
+  const id = pair.idOf(LARGE);
+  pair.sourceBacking.rot(path(pair, "source", LARGE), 400_000);
+  pair.beforeMend = () => pair.write(id, bytes(10, 2), 0);
+  pair.pass();
+  assertEquals(pair.mended.map(({ outcome }) => outcome), ["repaired"]);
+  assertContent(pair, LARGE, bytes(LARGE_BYTES, 2));
+});
 
 Deno.test("Verification without a witness takes what the primary has, whoever has lost it", () => {
   using pair = new Pair(4);

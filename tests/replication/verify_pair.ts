@@ -5,11 +5,12 @@
  */
 
 import { crc32 } from "node:zlib";
+import { emptyFields, KEEP } from "../../lib/journal/mod.ts";
 import { OFFSET, OP } from "../../lib/journal/record.ts";
 import { MemoryStorage } from "../../lib/journal/memory_storage.ts";
 import { Copy } from "../../lib/replication/copy.ts";
 import { type Mended, Mender } from "../../lib/replication/mend.ts";
-import { ASK_KIND, Mutation } from "../../lib/replication/mutation.ts";
+import { ASK_KIND, fillFields, Mutation } from "../../lib/replication/mutation.ts";
 import type { Ask } from "../../lib/replication/shared.ts";
 import type { Stream } from "../../lib/replication/stream.ts";
 import type { Difference } from "../../lib/replication/verify_frame.ts";
@@ -17,6 +18,7 @@ import { VerifySource } from "../../lib/replication/verify_source.ts";
 import { VerifyTarget } from "../../lib/replication/verify_target.ts";
 import { Wire } from "../../lib/replication/wire.ts";
 import { Witness } from "../../lib/replication/witness.ts";
+import { isWrittenSince } from "../../lib/replication/written_since.ts";
 import { type Backing, backing } from "../../lib/system/backing.ts";
 import { addressOf, memoryAt } from "../../lib/system/libc.ts";
 import { sha256 } from "../../lib/system/sha256.ts";
@@ -164,6 +166,7 @@ export class Pair implements Disposable {
       sha256,
       addressOf,
       witness: this.sourceWitness,
+      writtenSince: (rotten) => isWrittenSince(this.copy.journal, rotten),
     });
     this.verifier = new VerifyTarget({
       backing: this.targetBacking.backing,
@@ -219,6 +222,7 @@ export class Pair implements Disposable {
       saidBefore,
       witness: this.witnessed ? this.sourceWitness : null,
       wall: later,
+      sequence: () => this.copy.journal.last,
       from,
       until: this.next,
     });
@@ -287,6 +291,16 @@ export class Pair implements Disposable {
 
   both(mutation: Mutation): void {
     while (this.underway.length > 0) this.underway.shift()?.();
+    const { journal } = this.copy;
+    const fields = {
+      ...emptyFields(),
+      op: mutation.op,
+      sequence: journal.last + 1,
+      epoch: 1,
+      generation: 1n,
+    };
+    fillFields(fields, mutation);
+    journal.append(fields, null, null, KEEP.no);
     ok(this.source.mutate(mutation));
     this.target.apply(mutation);
   }
