@@ -81,9 +81,10 @@ export class Mender {
     const before = this.#see(held);
     if (now === "other" || this.#isWritten(rotten, before)) return left("it was written to meanwhile");
     const failed = this.#write(held, state, rotten.offset, content.length);
-    if (failed < 0) return left(`it could not be written, errno ${-failed}`);
     const after = this.#see(held);
+    // Where the disk refused, too: the time has changed, and what is known must go on telling that this copy is the bad one.
     if (before?.as === rotten.seen.as && after !== null) this.#options.witness.mended(before, after.ctime);
+    if (failed < 0) return left(`it could not be written, errno ${-failed}`);
     return { outcome: "repaired", why: "" };
   }
 

@@ -116,7 +116,7 @@ export class Witness {
     return { id, ctime, as: mended?.ctime === ctime ? mended.as : ctime, size, quiet };
   }
 
-  /** What was lost of a file was written back, nothing else: what is known of its other blocks stays so. */
+  /** What was lost of a file was written back, as far as the disk took it, and nothing else: what is known of its other blocks stays so. */
   mended({ id, as }: Seen, ctime: bigint): void {
     if (this.#mended.size < MENDED_MAX) this.#mended.set(id, { ctime, as });
   }

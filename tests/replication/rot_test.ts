@@ -157,6 +157,18 @@ for (
     assertEquals(Deno.statSync(path(pair, "target", name)).ctime, ctime);
   });
 
+  Deno.test(`Verification brings nothing to the secondary where the primary's disk takes nothing any more, in this pass or the next; byte ${at} of a ${name} file`, () => {
+    using pair = compared();
+    pair.sourceBacking.broken = true;
+    for (const outcomes of [["left"], ["left", "left"]]) {
+      pair.sourceBacking.rot(path(pair, "source", name), at);
+      pair.pass();
+      assertEquals(pair.found, []);
+      assertEquals(pair.mended.map(({ outcome }) => outcome), outcomes);
+      assertEquals(Deno.readFileSync(path(pair, "target", name)), wanted);
+    }
+  });
+
   Deno.test(`Verification writes back what the primary's disk cannot read; a ${name} file, byte ${at}`, () => {
     using pair = compared();
     pair.sourceBacking.lose(path(pair, "source", name));

@@ -58,6 +58,8 @@ export class LyingBacking {
   readonly #shown = new Map<number, { readonly real: bigint; readonly shown: bigint }>();
   /** Inodes whose content cannot be read. */
   readonly unreadable = new Set<number>();
+  /** No sync succeeds. */
+  broken = false;
   readonly #stat = new Statx();
 
   readonly backing: Backing = {
@@ -80,6 +82,7 @@ export class LyingBacking {
       this.unreadable.delete(this.#stat.ino);
       return backing.pwrite(fd, address, length, offset);
     },
+    fsync: (fd) => this.broken ? -5 : backing.fsync(fd),
   };
 
   /** Turns a bit of a file. */
@@ -107,7 +110,9 @@ export class LyingBacking {
     ok(backing.statx(fd, after));
     ok(backing.close(fd));
     if (ino === null || mtime === null) throw new Error(`${path} has no times`);
-    this.#shown.set(ino, { real: after.ctime, shown: this.#shown.get(ino)?.shown ?? before.ctime });
+    const former = this.#shown.get(ino);
+    const shown = former?.real === before.ctime ? former.shown : before.ctime;
+    this.#shown.set(ino, { real: after.ctime, shown });
   }
 
   /** Makes a file's content unreadable until somebody writes it. */
