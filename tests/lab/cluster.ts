@@ -341,13 +341,17 @@ export class Cluster implements AsyncDisposable {
   /** Waits for an event whose `what: why` matches; answers it. An agent that does not answer is asked again. */
   async waitEvent(node: NodeName, matches: RegExp, since = 0, timeoutMs = STATE_MS): Promise<EventRow> {
     let found: EventRow | undefined;
-    await until(`an event ${matches} on ${node}`, async () => {
-      const { code, stdout } = await this.api(node, `/events?since=${since}&limit=1000`);
-      if (code !== 0) return false;
-      const { events } = JSON.parse(stdout) as { events: EventRow[] };
-      found = events.find(({ what, why }) => matches.test(`${what}: ${why}`));
-      return found !== undefined;
-    }, { timeoutMs, everyMs: 50 });
+    try {
+      await until(`an event ${matches} on ${node}`, async () => {
+        const { code, stdout } = await this.api(node, `/events?since=${since}&limit=1000`);
+        if (code !== 0) return false;
+        const { events } = JSON.parse(stdout) as { events: EventRow[] };
+        found = events.find(({ what, why }) => matches.test(`${what}: ${why}`));
+        return found !== undefined;
+      }, { timeoutMs, everyMs: 50 });
+    } catch (cause) {
+      throw new Error(`${(cause as Error).message}; its last:${await this.#lastEvents(node)}`, { cause });
+    }
     if (found === undefined) throw new Error("unreachable: an event has matched");
     return found;
   }
