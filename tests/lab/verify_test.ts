@@ -24,7 +24,9 @@ setfattr -n user.colour -v blue tree/a/f2 2>/dev/null || true; sync -f .`;
 /** What somebody does to the secondary's disk, past Binome, and what the events must say of it. */
 const TAMPER: readonly (readonly [script: string, event: RegExp])[] = [
   [
-    "printf x | dd of=tree/b/large bs=1 seek=1000000 conv=notrunc status=none",
+    // Another byte than the random one that is there.
+    `byte=$(od -An -tu1 -j 1000000 -N 1 tree/b/large)
+    printf "\\\\$(printf %03o $(((byte + 1) % 256)))" | dd of=tree/b/large bs=1 seek=1000000 conv=notrunc status=none`,
     /content, bytes 917504 to 1048575: sha256/,
   ],
   [
