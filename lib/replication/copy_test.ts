@@ -2,12 +2,13 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { KEEP, OP, STATE } from "../journal/mod.ts";
 import { MemoryStorage } from "../journal/memory_storage.ts";
 import { emptyFields } from "../journal/record.ts";
+import { memoryCopy } from "../../tests/sim/memory_copy.ts";
 import { Copy, CopyError } from "./copy.ts";
 import { EDITED_MARK } from "./edited_mark.ts";
 import { positionOf } from "./position.ts";
 
 function open(storage: MemoryStorage, bootId = "boot-1"): Copy {
-  return Copy.open({ storage, cluster: "c", module: "m", node: "n1", bootId, logBudgetBytes: 1 << 20 });
+  return memoryCopy(storage, { bootId });
 }
 
 Deno.test("Copy.checkServable() refuses a copy in mid-comparison, also after a restart, unless a person forces it", () => {

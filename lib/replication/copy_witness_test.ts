@@ -1,15 +1,10 @@
 import { assert, assertFalse } from "@std/assert";
 import { MemoryStorage } from "../journal/memory_storage.ts";
-import { Copy } from "./copy.ts";
+import { memoryCopy } from "../../tests/sim/memory_copy.ts";
 import { identityOf, isOfCopy } from "./copy_witness.ts";
 
-function open(storage = new MemoryStorage(), names: { module?: string; node?: string } = {}): Copy {
-  const { module = "m", node = "n1" } = names;
-  return Copy.open({ storage, cluster: "c", module, node, bootId: "boot-1", logBudgetBytes: 1 << 20 });
-}
-
 Deno.test("isOfCopy() takes what was noted in the line of history that goes on", () => {
-  const copy = open();
+  const copy = memoryCopy();
   copy.addGeneration({ generation: 7n, epoch: 1, first: 1 });
   const identity = identityOf(copy);
   copy.addGeneration({ generation: 8n, epoch: 2, first: 5 });
@@ -19,7 +14,7 @@ Deno.test("isOfCopy() takes what was noted in the line of history that goes on",
 });
 
 Deno.test("isOfCopy() refuses what was noted in another line of history, by another module or node, or of nothing", () => {
-  const copy = open();
+  const copy = memoryCopy();
   assertFalse(isOfCopy(copy, identityOf(copy)));
   copy.addGeneration({ generation: 7n, epoch: 1, first: 1 });
   const identity = identityOf(copy);
@@ -28,7 +23,7 @@ Deno.test("isOfCopy() refuses what was noted in another line of history, by anot
   assertFalse(isOfCopy(copy, ""));
   copy.close();
   for (const names of [{ module: "other" }, { node: "n2" }]) {
-    const another = open(new MemoryStorage(), names);
+    const another = memoryCopy(new MemoryStorage(), names);
     another.addGeneration({ generation: 7n, epoch: 1, first: 1 });
     assertFalse(isOfCopy(another, identity));
     another.close();

@@ -192,16 +192,19 @@ export class Verification {
   }
 
   /** A secondary that does not answer holds no pass up for ever. */
-  #watchRotten(): void {
-    const waiting = this.#source?.rotten ?? [];
+  #watchRotten(source: Comparing): void {
+    const waiting = source.rotten;
+    if (waiting.length === 0) {
+      this.#rottenAt = 0;
+      return;
+    }
     const now = this.#options.now();
-    if (waiting.length === 0) this.#rottenAt = 0;
-    else if (this.#rottenAt === 0) this.#rottenAt = now;
+    if (this.#rottenAt === 0) this.#rottenAt = now;
     else if (now - this.#rottenAt >= GOOD_MS) {
       this.#rottenAt = 0;
       this.#waiting = false;
       for (const rotten of waiting) {
-        this.#source?.settle(rotten.id, rotten.block);
+        source.settle(rotten.id, rotten.block);
         this.#tell(rotten, { outcome: "left", why: "the other node did not say what it has" });
       }
     }
@@ -227,9 +230,13 @@ export class Verification {
   /** One step. @throws {StreamError} when the secondary is gone, or something cannot be read. */
   step(): void {
     this.#begin();
-    this.#watchRotten();
     const source = this.#source;
-    if (source === null || !this.busy) return;
+    if (source === null) {
+      this.#rottenAt = 0;
+      return;
+    }
+    this.#watchRotten(source);
+    if (!this.busy) return;
     const began = this.#options.now();
     const result = source.step(this.#pace.active(began) ? STEP_ACTIVE : STEP_SILENT);
     const now = this.#options.now();

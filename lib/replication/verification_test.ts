@@ -1,10 +1,9 @@
 import { crc32 } from "node:zlib";
 import { assertEquals } from "@std/assert";
-import { MemoryStorage } from "../journal/memory_storage.ts";
-import { Copy } from "./copy.ts";
+import { memoryCopy } from "../../tests/sim/memory_copy.ts";
+import { oneWay, unused } from "../../tests/sim/one_way.ts";
 import type { Mended } from "./mend.ts";
 import type { Rotten } from "./rot.ts";
-import type { Stream } from "./stream.ts";
 import { type Comparing, Verification } from "./verification.ts";
 import { Wire } from "./wire.ts";
 import { WHOLE, Witness } from "./witness.ts";
@@ -24,20 +23,9 @@ function rotten(id: number): Rotten {
   };
 }
 
-function unused(): never {
-  throw new Error("not used");
-}
-
 /** A verification whose objects are what the test says. */
 class Fake implements Disposable {
-  readonly copy = Copy.open({
-    storage: new MemoryStorage(),
-    cluster: "c",
-    module: "m",
-    node: "n1",
-    bootId: "b",
-    logBudgetBytes: 1 << 20,
-  });
+  readonly copy = memoryCopy();
   now = 1000;
   /** Of the wall's clock. */
   date = 5000;
@@ -118,19 +106,7 @@ class Fake implements Disposable {
   }
 
   attach(): void {
-    const stream: Stream = {
-      fd: -1,
-      label: "memory",
-      writeAll: () => {},
-      readSome: unused,
-      pending: () => 0,
-      keepUpTo: () => {},
-      kept: 0,
-      sendKept: () => {},
-      setTimeouts: () => {},
-      close: () => {},
-    };
-    this.verification.attach(new Wire({ stream, crc32, addressOf: () => 0 }), true);
+    this.verification.attach(new Wire({ stream: oneWay(() => {}), crc32, addressOf: () => 0 }), true);
   }
 
   step(): void {

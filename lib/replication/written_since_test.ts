@@ -1,7 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { emptyFields, KEEP, OP } from "../journal/mod.ts";
-import { MemoryStorage } from "../journal/memory_storage.ts";
-import { Copy } from "./copy.ts";
+import { memoryCopy } from "../../tests/sim/memory_copy.ts";
 import { SETATTR_BITS } from "./mutation.ts";
 import { isWrittenSince } from "./written_since.ts";
 
@@ -9,14 +8,7 @@ const RANGE = { sequence: 1, id: 20, offset: 100, length: 10 };
 
 /** Whether a log that goes on so after its first record, which touched the range, says that it was written to. */
 function after(...records: { op: number; id?: number; a?: number; b?: number }[]): boolean {
-  const copy = Copy.open({
-    storage: new MemoryStorage(),
-    cluster: "c",
-    module: "m",
-    node: "n1",
-    bootId: "b",
-    logBudgetBytes: 1 << 20,
-  });
+  const copy = memoryCopy();
   copy.addGeneration({ generation: 1n, epoch: 1, first: 1 });
   [{ op: OP.write, a: 100, b: 10 }, ...records].forEach((record, index) => {
     const fields = { ...emptyFields(), sequence: index + 1, epoch: 1, generation: 1n, id: 20, ...record };
@@ -42,14 +34,7 @@ Deno.test("isWrittenSince() knows whatever may change content in a range, and no
 });
 
 Deno.test("isWrittenSince() is true where the log does not reach back so far", () => {
-  const copy = Copy.open({
-    storage: new MemoryStorage(),
-    cluster: "c",
-    module: "m",
-    node: "n1",
-    bootId: "b",
-    logBudgetBytes: 1 << 20,
-  });
+  const copy = memoryCopy();
   copy.journal.reset(5);
   assertEquals(isWrittenSince(copy.journal, RANGE), true);
   copy.close();

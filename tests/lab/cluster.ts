@@ -309,20 +309,14 @@ export class Cluster implements AsyncDisposable {
   ): Promise<NodeModuleStatus> {
     let last: NodeModuleStatus | undefined;
     let answer = "";
-    try {
-      await until(`${node} to be ${what}`, async () => {
-        const { code, stdout, stderr } = await this.api(node, "/status");
-        answer = stdout + stderr;
-        if (code !== 0) return false;
-        last = ownOf(JSON.parse(stdout));
-        answer = JSON.stringify(last);
-        return matches(last);
-      }, { timeoutMs, everyMs: 20 });
-    } catch (cause) {
-      throw new Error(`${(cause as Error).message}; it answers ${answer}${await this.#lastEvents(node)}`, {
-        cause,
-      });
-    }
+    await until(`${node} to be ${what}`, async () => {
+      const { code, stdout, stderr } = await this.api(node, "/status");
+      answer = stdout + stderr;
+      if (code !== 0) return false;
+      last = ownOf(JSON.parse(stdout));
+      answer = JSON.stringify(last);
+      return matches(last);
+    }, { timeoutMs, everyMs: 20 }).catch((cause) => this.#inVain(node, cause, `it answers ${answer}`));
     if (last === undefined) throw new Error("unreachable: a status has matched");
     return last;
   }
@@ -341,17 +335,13 @@ export class Cluster implements AsyncDisposable {
   /** Waits for an event whose `what: why` matches; answers it. An agent that does not answer is asked again. */
   async waitEvent(node: NodeName, matches: RegExp, since = 0, timeoutMs = STATE_MS): Promise<EventRow> {
     let found: EventRow | undefined;
-    try {
-      await until(`an event ${matches} on ${node}`, async () => {
-        const { code, stdout } = await this.api(node, `/events?since=${since}&limit=1000`);
-        if (code !== 0) return false;
-        const { events } = JSON.parse(stdout) as { events: EventRow[] };
-        found = events.find(({ what, why }) => matches.test(`${what}: ${why}`));
-        return found !== undefined;
-      }, { timeoutMs, everyMs: 50 });
-    } catch (cause) {
-      throw new Error(`${(cause as Error).message}; its last:${await this.#lastEvents(node)}`, { cause });
-    }
+    await until(`an event ${matches} on ${node}`, async () => {
+      const { code, stdout } = await this.api(node, `/events?since=${since}&limit=1000`);
+      if (code !== 0) return false;
+      const { events } = JSON.parse(stdout) as { events: EventRow[] };
+      found = events.find(({ what, why }) => matches.test(`${what}: ${why}`));
+      return found !== undefined;
+    }, { timeoutMs, everyMs: 50 }).catch((cause) => this.#inVain(node, cause, "its last"));
     if (found === undefined) throw new Error("unreachable: an event has matched");
     return found;
   }
@@ -407,6 +397,11 @@ export class Cluster implements AsyncDisposable {
       Deno.writeTextFileSync(`${name}.events`, stdout.replaceAll('{"id"', '\n{"id"'));
       Deno.writeTextFileSync(`${name}.log`, await this.lab.sh(node, "tail -n 500 /var/log/binome/*.log"));
     }
+  }
+
+  /** It was waited for in vain: what a person who reads why wants to know. */
+  async #inVain(node: NodeName, cause: Error, state: string): Promise<never> {
+    throw new Error(`${cause.message}; ${state}${await this.#lastEvents(node)}`, { cause });
   }
 
   /** For a person who reads why a test failed. */

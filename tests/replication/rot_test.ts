@@ -5,12 +5,9 @@
 import { assert, assertEquals } from "@std/assert";
 import { Verification } from "../../lib/replication/verification.ts";
 import { Statx } from "../../lib/system/statx.ts";
+import { unused } from "../sim/one_way.ts";
 import { Session } from "./twins.ts";
 import { Pair } from "./verify_pair.ts";
-
-function unused(): never {
-  throw new Error("not used");
-}
 
 /** What a verification that makes no step needs none of. */
 const UNUSED = {

@@ -19,7 +19,6 @@ import { Quarantine, type Saved } from "../../lib/replication/quarantine.ts";
 import { ReconcileSource } from "../../lib/replication/reconcile_source.ts";
 import type { Ask } from "../../lib/replication/shared.ts";
 import { ReconcileTarget } from "../../lib/replication/reconcile_target.ts";
-import type { Stream } from "../../lib/replication/stream.ts";
 import { Tree } from "../../lib/replication/tree.ts";
 import { Wire } from "../../lib/replication/wire.ts";
 import { type Backing, backing } from "../../lib/system/backing.ts";
@@ -27,6 +26,7 @@ import type { FileHandle } from "../../lib/system/handle.ts";
 import { addressOf, cstring, memoryAt } from "../../lib/system/libc.ts";
 import { AT, O } from "../../lib/system/linux.ts";
 import { sha256 } from "../../lib/system/sha256.ts";
+import { oneWay } from "../sim/one_way.ts";
 import { touchedBy } from "./chance.ts";
 import { syncfs } from "../../lib/system/syncfs.ts";
 
@@ -184,22 +184,11 @@ export class Session {
   constructor(sourceSide: Side, targetSide: Side, options: SessionOptions) {
     this.sourceSide = sourceSide;
     this.targetSide = targetSide;
-    const stream: Stream = {
-      fd: -1,
-      label: "memory",
-      writeAll: (address, length) => {
-        const frame = new Uint8Array(memoryAt(address, length).slice(0));
-        this.bytesOnWire += length;
-        this.#frames.push(frame);
-      },
-      readSome: unused,
-      pending: () => 0,
-      keepUpTo: () => {},
-      kept: 0,
-      sendKept: () => {},
-      setTimeouts: () => {},
-      close: () => {},
-    };
+    const stream = oneWay((address, length) => {
+      const frame = new Uint8Array(memoryAt(address, length).slice(0));
+      this.bytesOnWire += length;
+      this.#frames.push(frame);
+    });
     this.#wire = new Wire({ stream, crc32, addressOf });
     this.source = new ReconcileSource({
       backing,
@@ -397,8 +386,4 @@ export class Session {
 export function ok(result: number): number {
   if (result < 0) throw new Error(`failed with errno ${-result}`);
   return result;
-}
-
-function unused(): never {
-  throw new Error("not used");
 }

@@ -7,12 +7,10 @@
 import { crc32 } from "node:zlib";
 import { emptyFields, KEEP } from "../../lib/journal/mod.ts";
 import { OFFSET, OP } from "../../lib/journal/record.ts";
-import { MemoryStorage } from "../../lib/journal/memory_storage.ts";
-import { Copy } from "../../lib/replication/copy.ts";
+import type { Copy } from "../../lib/replication/copy.ts";
 import { type Mended, Mender } from "../../lib/replication/mend.ts";
 import { ASK_KIND, fillFields, Mutation } from "../../lib/replication/mutation.ts";
 import type { Ask } from "../../lib/replication/shared.ts";
-import type { Stream } from "../../lib/replication/stream.ts";
 import type { Difference } from "../../lib/replication/verify_frame.ts";
 import { VerifySource } from "../../lib/replication/verify_source.ts";
 import { VerifyTarget } from "../../lib/replication/verify_target.ts";
@@ -23,6 +21,8 @@ import { type Backing, backing } from "../../lib/system/backing.ts";
 import { addressOf, memoryAt } from "../../lib/system/libc.ts";
 import { sha256 } from "../../lib/system/sha256.ts";
 import { STATX, Statx, STATX_NSEC } from "../../lib/system/statx.ts";
+import { memoryCopy } from "../sim/memory_copy.ts";
+import { oneWay } from "../sim/one_way.ts";
 import { Actor, dice, Model } from "./chance.ts";
 import { ok, Side } from "./twins.ts";
 
@@ -151,14 +151,7 @@ export class Pair implements Disposable {
   readonly underway: (() => void)[] = [];
   readonly verifier: VerifyTarget;
   readonly wire: Wire;
-  readonly copy: Copy = Copy.open({
-    storage: new MemoryStorage(),
-    cluster: "c",
-    module: "m",
-    node: "n",
-    bootId: "b",
-    logBudgetBytes: 1 << 20,
-  });
+  readonly copy: Copy = memoryCopy();
 
   constructor(seed: number) {
     this.actor = new Actor(this.source, new Model(1), dice(seed), () => this.next++);
@@ -188,18 +181,9 @@ export class Pair implements Disposable {
       witness: this.targetWitness,
       wall: later,
     });
-    const stream: Stream = {
-      fd: -1,
-      label: "memory",
-      writeAll: (address, length) => this.#send(new Uint8Array(memoryAt(address, length).slice(0))),
-      readSome: unused,
-      pending: () => 0,
-      keepUpTo: () => {},
-      kept: 0,
-      sendKept: () => {},
-      setTimeouts: () => {},
-      close: () => {},
-    };
+    const stream = oneWay((address, length) =>
+      this.#send(new Uint8Array(memoryAt(address, length).slice(0)))
+    );
     this.wire = new Wire({ stream, crc32, addressOf });
   }
 
@@ -316,8 +300,4 @@ export class Pair implements Disposable {
     this.target.close();
     Deno.removeSync(this.path, { recursive: true });
   }
-}
-
-function unused(): never {
-  throw new Error("not used");
 }

@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { MemoryStorage } from "../../journal/memory_storage.ts";
-import { Copy, CopyError } from "../copy.ts";
+import { type Copy, CopyError } from "../copy.ts";
 import { MemoryBacking } from "../../../tests/sim/memory_backing.ts";
+import { memoryCopy } from "../../../tests/sim/memory_copy.ts";
 import { Memory } from "../../../tests/sim/memory.ts";
 import { cbytes } from "../bytes.ts";
 import { positionOf } from "../position.ts";
@@ -26,14 +27,7 @@ function stretch(storage = new MemoryStorage()): World {
   const disk = new MemoryBacking(memory);
   const root = disk.openRoot();
   assert(disk.mkdirat(root, cbytes("a"), 0o755) >= 0);
-  const copy = Copy.open({
-    storage: new MemoryStorage(),
-    cluster: "c",
-    module: "m",
-    node: "n",
-    bootId: "b",
-    logBudgetBytes: 1 << 20,
-  });
+  const copy = memoryCopy();
   copy.addGeneration({ generation: 1n, epoch: 1, first: 1 });
   copy.begin("secondary", { copy: "uptodate" });
   const told: WayBackMessage[] = [];
