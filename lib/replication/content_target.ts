@@ -6,6 +6,7 @@
 
 import type { Backing } from "../system/backing.ts";
 import { FALLOC, SEEK } from "../system/linux.ts";
+import { Statx } from "../system/statx.ts";
 import { sameBytes } from "./bytes.ts";
 import { ApplyError } from "./follower.ts";
 import {
@@ -48,6 +49,7 @@ export class ContentTarget {
   readonly #objects: Objects;
   readonly #limbo: Limbo;
   readonly #hasher: BlockHasher;
+  readonly #stat = new Statx();
   readonly #hashes = new Uint8Array(HASH_BYTES * HASHES_MAX);
   readonly #hashesAddress: number;
   readonly #buffer = new Uint8Array(PIECE_BYTES);
@@ -81,8 +83,10 @@ export class ContentTarget {
     }
     if (content.length === 0) return;
     const fd = this.#io(held);
-    this.#done("read", held, readAll(this.#backing, fd, this.#bufferAddress, content.length, 0));
-    if (sameBytes(this.#buffer.subarray(0, content.length), content)) return;
+    const failed = readAll(this.#backing, fd, this.#bufferAddress, content.length, 0);
+    // What cannot be read is written.
+    if (failed !== -EIO) this.#done("read", held, failed);
+    if (failed >= 0 && sameBytes(this.#buffer.subarray(0, content.length), content)) return;
     this.write(held, address, { offset: 0, length: content.length });
   }
 
@@ -93,9 +97,12 @@ export class ContentTarget {
     countHashes(theirs, length, held.id);
     const fd = this.#io(held);
     fetchAhead(this.#backing, fd, offset, offset + length);
-    const own = this.#hasher.hash(fd, offset, offset + length, this.#hashesAddress);
-    if (own === -EIO) return undefined;
+    const unreadable = new Set<number>();
+    const own = this.#hasher.hash(fd, offset, offset + length, this.#hashesAddress, unreadable);
     this.#done("read", held, own);
+    if (unreadable.size > 0 && this.#sizeOf(held) < offset + length) return undefined;
+    // No content has that hash: to write the block is what gives a disk another place for it.
+    for (const block of unreadable) this.#hashes.fill(0, block * HASH_BYTES, (block + 1) * HASH_BYTES);
     return differing(theirs, this.#hashes, offset, length);
   }
 
@@ -134,6 +141,11 @@ export class ContentTarget {
       done += this.#done("write", held, put === 0 ? -EIO : put);
     }
     this.written += length;
+  }
+
+  #sizeOf(held: Held): number {
+    this.#done("look at", held, this.#backing.statx(held.path, this.#stat));
+    return this.#stat.size;
   }
 
   #io(held: Held): number {

@@ -11,10 +11,11 @@ import { BlockHasher, fetchAhead, HASH_BYTES, readAll, type Sha256 } from "./has
 import { CONTROL } from "./mutation.ts";
 import { BLOCK_BYTES } from "./object_frame.ts";
 import type { Held } from "./objects.ts";
-import { StreamError } from "./stream.ts";
+import { SourceRefused } from "./source_refused.ts";
 
 /** The most of a file that one frame carries or stands for. */
 export const PIECE_BYTES: number = 1024 * 1024;
+const EIO = 5;
 /** A shorter hole is read as zeros: a frame for it costs more. */
 const HOLE_MIN = 64 * 1024;
 
@@ -42,8 +43,11 @@ export interface FileSourceOptions {
   readonly bodyAddress: () => number;
   /** The same, as bytes. */
   readonly body: () => Uint8Array;
-  /** The hash of a block that this node's disk has lost since it was given it; null: it has not, or nobody knows. */
-  readonly lost?: (held: Held, block: number, hash: Uint8Array) => Uint8Array | null;
+  /**
+   * The hash of a block that this node's disk has lost since it was given it; null: it has not, or nobody knows. `hash` is of what
+   * is there now, or null: that cannot be read.
+   */
+  readonly lost?: (held: Held, block: number, hash: Uint8Array | null) => Uint8Array | null;
   readonly send: (
     op: number,
     fields: { id?: number; a?: number; b?: number; c?: number },
@@ -89,9 +93,10 @@ export class FileSource {
     }
     const stop = Math.min(end, start + piece - piece % BLOCK_BYTES);
     fetchAhead(this.#backing, fd, start, stop);
-    const count = this.#hasher.hash(fd, start, stop, this.#options.bodyAddress());
+    const unreadable = new Set<number>();
+    const count = this.#hasher.hash(fd, start, stop, this.#options.bodyAddress(), unreadable);
     if (count < 0) throw refused(file.id, "read", count);
-    this.#sayWhatWas(held, start, count);
+    this.#sayWhatWas(held, start, count, unreadable);
     file.hashAt = stop;
     this.compared += stop - start;
     this.#options.send(
@@ -105,13 +110,14 @@ export class FileSource {
    * Of what the disk here has lost, the hash of what it was given is said: where the target still has that, it asks for nothing, and
    * is not given what is worse.
    */
-  #sayWhatWas(held: Held, start: number, count: number): void {
+  #sayWhatWas(held: Held, start: number, count: number, unreadable: ReadonlySet<number>): void {
     const { body, lost } = this.#options;
-    if (lost === undefined) return;
     for (let index = 0; index < count; index++) {
       const hash = body().subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES);
-      const was = lost(held, start / BLOCK_BYTES + index, hash);
+      const failed = unreadable.has(index);
+      const was = lost?.(held, start / BLOCK_BYTES + index, failed ? null : hash) ?? null;
       if (was !== null) hash.set(was);
+      else if (failed) throw refused(held.id, "read", -EIO);
     }
   }
 
@@ -153,9 +159,6 @@ export class FileSource {
 }
 
 /** The primary's disk refused. */
-export function refused(id: number, what: string, result: number): StreamError {
-  return new StreamError(
-    "system",
-    `Cannot compare the copies: the primary's disk did not let us ${what} object ${id} (errno ${-result})`,
-  );
+export function refused(id: number, what: string, result: number): SourceRefused {
+  return new SourceRefused("compare", id, what, result);
 }

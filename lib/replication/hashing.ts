@@ -49,15 +49,19 @@ export class BlockHasher {
 
   /**
    * Hashes the bytes from `start` to `end` of a file, both within it, and puts a hash for each block at `into`.
-   * Answers how many, or −errno.
+   *
+   * @param unreadable takes the places, among the hashes, of blocks that the disk does not give (EIO): what is there is no hash.
+   * Without it the first of them is the answer.
+   * @returns how many hashes, or −errno.
    */
-  hash(fd: number, start: number, end: number, into: number): number {
+  hash(fd: number, start: number, end: number, into: number, unreadable?: Set<number>): number {
     let count = 0;
     for (let at = start; at < end; at += BLOCK_BYTES) {
       const length = Math.min(BLOCK_BYTES, end - at);
       const failed = readAll(this.#backing, fd, this.#address, length, at);
-      if (failed < 0) return failed;
-      this.#sha256(this.#address, length, into + count * HASH_BYTES);
+      if (failed === -EIO && unreadable !== undefined) unreadable.add(count);
+      else if (failed < 0) return failed;
+      else this.#sha256(this.#address, length, into + count * HASH_BYTES);
       count++;
     }
     return count;

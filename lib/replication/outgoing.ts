@@ -8,6 +8,7 @@
 import type { CatchUp } from "./catch_up.ts";
 import { LineShare } from "./line_share.ts";
 import { type Shared, WORD } from "./shared.ts";
+import { SourceRefused } from "./source_refused.ts";
 import { type Stream, StreamError } from "./stream.ts";
 import type { Wire } from "./wire.ts";
 
@@ -42,7 +43,8 @@ export interface OutgoingOptions {
   readonly sequencer: { readonly link: Line | null };
   readonly catchUp: Pick<CatchUp, "connected" | "live" | "step">;
   readonly shared: Pick<Shared, "get">;
-  readonly onLost: (reason: string) => void;
+  /** `id`: of the object that the disk here did not let us look at. */
+  readonly onLost: (reason: string, id?: number) => void;
   /** Nanoseconds of a clock that only goes forward. */
   readonly now: () => number;
 }
@@ -52,7 +54,7 @@ export class Outgoing {
   readonly #sequencer: { readonly link: Line | null };
   readonly #catchUp: Pick<CatchUp, "connected" | "live" | "step">;
   readonly #shared: Pick<Shared, "get">;
-  readonly #onLost: (reason: string) => void;
+  readonly #onLost: OutgoingOptions["onLost"];
   readonly #now: () => number;
   #flushedAt = 0;
   /** Of the session's line. */
@@ -109,6 +111,7 @@ export class Outgoing {
       this.#catchUp.step();
       if (this.#sent > before) this.#share.stepped(this.kept, this.#sent);
     } catch (error) {
+      if (error instanceof SourceRefused) return this.#onLost(error.message, error.id);
       if (!(error instanceof StreamError)) throw error;
       this.#onLost(error.message);
     }

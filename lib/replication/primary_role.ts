@@ -58,7 +58,7 @@ import { Tree } from "./tree.ts";
 import type { Verified } from "../journal/meta.ts";
 import { type Mended, Mender } from "./mend.ts";
 import { Verification } from "./verification.ts";
-import type { Rotten } from "./rot.ts";
+import type { Place } from "./rot.ts";
 import { VerifySource } from "./verify_source.ts";
 import type { Witness } from "./witness.ts";
 import { Wire } from "./wire.ts";
@@ -219,7 +219,8 @@ export class PrimaryRole {
       sequencer: this.sequencer,
       catchUp: this.#catchUp,
       shared: world.shared,
-      onLost: (reason) => this.#lost(reason),
+      onLost: (reason, id) =>
+        this.#lost(id === undefined ? reason : `${reason}: ${this.#places.pathOf(id)}; restore or remove it`),
       now: bootNanoseconds,
     });
     for (const kept of command.kept) this.#objects.adoptOrphan(kept.id, kept.fd);
@@ -398,7 +399,7 @@ export class PrimaryRole {
     this.#verification.onGood(id, block, content);
   }
 
-  #tellRotten({ id, offset, length }: Rotten, { outcome, why }: Mended): void {
+  #tellRotten({ id, offset, length }: Place, { outcome, why }: Mended): void {
     const path = this.#places.pathOf(id);
     const stale = outcome === "left" ? null : this.#places.inKernel(id);
     this.#world.say({ kind: "rotten", path, offset, length, outcome, why, stale });
@@ -528,7 +529,7 @@ export class PrimaryRole {
       witness,
       see: (held) => witness.see(backing, held, stat, wall()),
       mend: (rotten, content) => mender.mend(rotten, content),
-      onRotten: (rotten, result) => this.#tellRotten(rotten, result),
+      onRotten: (place, result) => this.#tellRotten(place, result),
       makeSource: (wire, range, known) =>
         new VerifySource({
           backing,

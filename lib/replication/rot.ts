@@ -15,13 +15,19 @@ import { type Seen, type Witness, WITNESS_BYTES } from "./witness.ts";
 /** Finds that wait at a time: the secondary sends a block for each. */
 const ROTTEN_MAX = 64;
 
-/** A block of a file. */
-export interface BlockPlace {
-  /** Its number, or `WHOLE` small file. */
-  readonly block: number;
+/** Where content lies. */
+export interface Place {
+  /** The object. */
+  readonly id: number;
   /** Of the file. */
   readonly offset: number;
   readonly length: number;
+}
+
+/** A block of a file. */
+export interface BlockPlace extends Omit<Place, "id"> {
+  /** Its number, or `WHOLE` small file. */
+  readonly block: number;
   /** It is looked at once more, after it was written back. */
   readonly again: boolean;
 }

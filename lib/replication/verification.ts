@@ -17,8 +17,8 @@ import { Pace } from "./pace.ts";
 import type { Ask } from "./shared.ts";
 import { sameBytes } from "./bytes.ts";
 import type { Held } from "./objects.ts";
-import type { Rotten } from "./rot.ts";
-import type { VerifySource } from "./verify_source.ts";
+import type { Place, Rotten } from "./rot.ts";
+import type { VerifySource, VerifySourceOptions } from "./verify_source.ts";
 import type { Wire } from "./wire.ts";
 import type { Seen, Witness } from "./witness.ts";
 
@@ -38,6 +38,8 @@ const REPAIRS_MAX = 5;
 /** So long the secondary may take to say what it has of what this node's disk has lost. */
 const GOOD_MS = 60_000;
 
+const UNREADABLE = "the disk does not give it, and nobody noted what it was";
+
 /** What goes through the objects. */
 export type Comparing = Pick<
   VerifySource,
@@ -49,7 +51,7 @@ export interface VerificationOptions {
   readonly copy: Copy;
   readonly makeSource: (
     wire: Wire,
-    range: { readonly from: number; readonly until: number; readonly saidBefore: number },
+    range: Pick<VerifySourceOptions, "from" | "until" | "saidBefore" | "onUnreadable">,
     witness: Witness | null,
   ) => Comparing;
   readonly witness: Witness;
@@ -57,7 +59,7 @@ export interface VerificationOptions {
   readonly see: (held: Held) => Seen | null;
   /** Writes back what this node's disk has lost. */
   readonly mend: (rotten: Rotten, content: Uint8Array) => Mended;
-  readonly onRotten: (rotten: Rotten, result: Mended) => void;
+  readonly onRotten: (place: Place, result: Mended) => void;
   /** Requests of applications served so far. */
   readonly requests: () => number;
   /** Monotonic milliseconds. */
@@ -144,19 +146,22 @@ export class Verification {
   }
 
   /**
-   * What a block was before the disk here has lost it; null: it has not. Only of what the secondary is about to be given anew for
-   * differing elsewhere: the pass then comes to that block, and writes it back.
+   * What a block was before the disk here has lost it; null: it has not, or nobody knows. Of what can be read only where the
+   * secondary is about to be given it anew for differing elsewhere: the pass then comes to that block, and writes it back.
+   *
+   * @param hash of what is there; null: it cannot be read.
    */
-  lost(held: Held, block: number, hash: Uint8Array): Uint8Array | null {
-    if (this.#pass === null || !this.#witnessed || !this.#isGivenAnew(held.id, this.#pass.next)) return null;
+  lost(held: Held, block: number, hash: Uint8Array | null): Uint8Array | null {
+    if (hash !== null && !this.#isGivenAnew(held.id)) return null;
     const seen = this.#options.see(held);
     const known = seen === null ? null : this.#options.witness.recall(seen, block);
-    return known === null || sameBytes(known, hash) ? null : known;
+    return known === null || hash !== null && sameBytes(known, hash) ? null : known;
   }
 
   /** It tells not of all that differs: of a name it tells for the directory, and of so many only. */
-  #isGivenAnew(id: number, next: number): boolean {
-    return this.#differing.has(id) || this.#differing.size > 0 && id >= (this.#back ?? next);
+  #isGivenAnew(id: number): boolean {
+    if (this.#pass === null || !this.#witnessed) return false;
+    return this.#differing.has(id) || this.#differing.size > 0 && id >= (this.#back ?? this.#pass.next);
   }
 
   /** The secondary has told of a difference. */
@@ -181,14 +186,14 @@ export class Verification {
     this.#tell(rotten, result);
   }
 
-  #tell(rotten: Rotten, result: Mended): void {
+  #tell(place: Place, result: Mended): void {
     const { outcome } = result;
     if (this.#pass !== null) {
       const { rotten: left, mended } = this.#pass;
       const counted = outcome === "left" ? { rotten: left + 1 } : { mended: mended + 1 };
       this.#pass = { ...this.#pass, ...counted };
     }
-    this.#options.onRotten(rotten, result);
+    this.#options.onRotten(place, result);
   }
 
   /** A secondary that does not answer holds no pass up for ever. */
@@ -227,7 +232,7 @@ export class Verification {
     return this.#source !== null && !this.#waiting;
   }
 
-  /** One step. @throws {StreamError} when the secondary is gone, or something cannot be read. */
+  /** One step. @throws {StreamError} when the secondary is gone, or something but content cannot be read. */
   step(): void {
     this.#begin();
     const source = this.#source;
@@ -288,6 +293,7 @@ export class Verification {
       from: pass.next,
       until: pass.until,
       saidBefore: this.#saidBefore,
+      onUnreadable: (place) => this.#tell(place, { outcome: "left", why: UNREADABLE }),
     }, this.#witnessed ? this.#options.witness : null);
   }
 

@@ -7,7 +7,8 @@
  * nodes by the same record.
  *
  * What this node's disk did not keep is told by its {@link Witness}: the secondary then hears of both, what is there now and what
- * both nodes had. Until it has answered, and what it has is written back, the object counts as not looked at.
+ * both nodes had. Until it has answered, and what it has is written back, the object counts as not looked at. What cannot be read
+ * and of which nothing is known is left out, and told.
  *
  * Invariant: `reached` is an id below which the secondary has looked at everything; `heard <= said`, and at most
  * {@link WINDOW} frames are between them.
@@ -26,9 +27,9 @@ import { ASK_KIND, CONTROL } from "./mutation.ts";
 import { BLOCK_BYTES, encodeObject, setContent } from "./object_frame.ts";
 import type { ObjectState } from "./object_state.ts";
 import { FIRST_ID, type Held, type Objects } from "./objects.ts";
-import { Rot, type Rotten } from "./rot.ts";
+import { type Place, Rot, type Rotten } from "./rot.ts";
 import type { Ask } from "./shared.ts";
-import { StreamError } from "./stream.ts";
+import { SourceRefused } from "./source_refused.ts";
 import { FINGERPRINT_BYTES, NAMES, putExpected, putName } from "./verify_frame.ts";
 import { type Seen, WHOLE, type Witness } from "./witness.ts";
 import type { Wire } from "./wire.ts";
@@ -73,6 +74,8 @@ export interface VerifySourceOptions {
   readonly wall: () => number;
   /** Of the last record. */
   readonly sequence: () => number;
+  /** Content that cannot be read, and of which nobody knows what it was, is left out. */
+  readonly onUnreadable: (place: Place) => void;
   /** First id, and the one after the last. */
   readonly from: number;
   readonly until: number;
@@ -81,6 +84,8 @@ export interface VerifySourceOptions {
 interface FileWork {
   readonly id: number;
   at: number;
+  /** Where a block begins that cannot be read and is left out. */
+  unreadable?: number;
   /** Where to stop, if before the file's end. */
   readonly until?: number;
   /** Up to here memory was let go of, and the disk asked. */
@@ -182,7 +187,7 @@ export class VerifySource {
    *
    * @param budget bytes of content to be read at most.
    * @returns `done`: the secondary has looked at everything that was said.
-   * @throws {StreamError} when the secondary is gone, or something cannot be read.
+   * @throws {StreamError} when the secondary is gone, or something but content cannot be read.
    */
   step(budget: number): "busy" | "waiting" | "done" {
     if (this.#said - this.#heard >= WINDOW || this.#rot.full) return "waiting";
@@ -217,11 +222,12 @@ export class VerifySource {
       const state = this.#state(held);
       // It may have lost its last name by the way it was opened.
       if (state.nlink === 0) continue;
-      const found = this.#takePrint(held, state, count * FINGERPRINT_BYTES);
-      if (found !== null) rotten.push(found);
-      count++;
       const inline = isInline(state) ? state.size : 0;
       cost += OBJECT_COST + inline;
+      const found = this.#takePrint(held, state, count * FINGERPRINT_BYTES);
+      if (found === "unreadable") continue;
+      if (found !== null) rotten.push(found);
+      count++;
       this.#counters.objects++;
       this.#counters.bytes += inline;
       if (held.type === S_IF.DIR) this.#directories.push(id);
@@ -233,8 +239,8 @@ export class VerifySource {
     else if (this.#said === this.#heard) this.#reached = this.#here;
   }
 
-  /** The entry of one object, at a place of the body. Answers what of it has rotted. */
-  #takePrint(held: Held, state: ObjectState, at: number, again = false): Rotten | null {
+  /** The entry of one object, at a place of the body. Answers what of it has rotted, or that it is left out. */
+  #takePrint(held: Held, state: ObjectState, at: number, again = false): Rotten | "unreadable" | null {
     const { id } = held;
     const content = isInline(state) && state.size > 0;
     const fd = content && id >= this.#fetched ? this.#objects.io(held) : -1;
@@ -246,7 +252,7 @@ export class VerifySource {
     const print = this.#body.subarray(at + 8, at + FINGERPRINT_BYTES);
     const place = { block: WHOLE, offset: 0, length: state.size, again };
     const found = this.#rot.judge(seen, place, print, failed >= 0);
-    if (found === "unreadable") throw refused(id, "read", failed);
+    if (found === "unreadable") this.#options.onUnreadable({ id, offset: 0, length: state.size });
     return found;
   }
 
@@ -272,6 +278,7 @@ export class VerifySource {
     const state = held === undefined ? undefined : this.#state(held);
     if (held === undefined || state === undefined || state.nlink === 0) return;
     const found = this.#takePrint(held, state, 0, true);
+    if (found === "unreadable") return;
     if (found !== null) this.#sendExpected([found]);
     this.#sendBody(CONTROL.fingerprints, {}, FINGERPRINT_BYTES);
   }
@@ -325,7 +332,8 @@ export class VerifySource {
       return this.#send(CONTROL.verifyBlocks, { id: file.id, a: start, b: state.size, c: hole - start }, 0);
     }
     const piece = Math.max(BLOCK_BYTES, Math.min(PIECE_BYTES, budget - budget % BLOCK_BYTES));
-    const stop = Math.min(size, start + piece);
+    let stop = Math.min(size, start + piece);
+    if (file.unreadable === start) return this.#leaveOut(file, Math.min(BLOCK_BYTES, size - start));
     this.#readAhead(file, fd, stop);
     const rotten: Rotten[] = [];
     const failed = this.#hasher.hash(fd, start, stop, this.#bodyAddress);
@@ -334,14 +342,25 @@ export class VerifySource {
       const length = Math.min(BLOCK_BYTES, stop - at);
       const again = file.until !== undefined;
       const found = this.#judgeBlock(held.id, { fd, at, length, again, place: start, seen, failed });
-      if (found !== null) rotten.push(found);
+      if (found === "unreadable") {
+        file.unreadable = at;
+        stop = at;
+      } else if (found !== null) rotten.push(found);
     }
+    // What comes before it is said first.
+    if (stop === start) return this.#leaveOut(file, Math.min(BLOCK_BYTES, size - start));
     file.at = stop;
     this.#counters.bytes += stop - start;
     if (stop >= size) this.#files.shift();
     this.#sendExpected(rotten);
     const fields = { id: file.id, a: start, b: state.size, c: stop - start };
     this.#sendBody(CONTROL.verifyBlocks, fields, Math.ceil((stop - start) / BLOCK_BYTES) * HASH_BYTES);
+  }
+
+  /** Goes on behind a block that cannot be read. */
+  #leaveOut(file: FileWork, length: number): void {
+    this.#options.onUnreadable({ id: file.id, offset: file.at, length });
+    file.at += length;
   }
 
   /** Whether a block of a frame that begins at `place` has rotted. `failed`: of reading all of them. */
@@ -356,16 +375,14 @@ export class VerifySource {
       readonly seen: Seen | null;
       readonly failed: number;
     },
-  ): Rotten | null {
+  ): Rotten | "unreadable" | null {
     const { fd, at, length, again, seen, failed } = of;
     const block = at / BLOCK_BYTES;
     const put = (at - of.place) / BLOCK_BYTES * HASH_BYTES;
     const print = this.#body.subarray(put, put + HASH_BYTES);
     const one = failed < 0 ? this.#hasher.hash(fd, at, at + length, this.#bodyAddress + put) : 0;
     if (one < 0 && one !== -EIO) throw refused(id, "read", one);
-    const found = this.#rot.judge(seen, { block, offset: at, length, again }, print, one >= 0);
-    if (found === "unreadable") throw refused(id, "read", one);
-    return found;
+    return this.#rot.judge(seen, { block, offset: at, length, again }, print, one >= 0);
   }
 
   /** Has what comes next fetched from the disk. */
@@ -462,9 +479,6 @@ export class VerifySource {
   }
 }
 
-function refused(id: number, what: string, result: number): StreamError {
-  return new StreamError(
-    "system",
-    `Cannot verify the copies: the primary's disk did not let us ${what} object ${id} (errno ${-result})`,
-  );
+function refused(id: number, what: string, result: number): SourceRefused {
+  return new SourceRefused("verify", id, what, result);
 }

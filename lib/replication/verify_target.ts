@@ -40,6 +40,9 @@ const LISTINGS_MAX = 3;
 /** Differences reported one by one; more say nothing new. */
 const REPORTS_MAX = 100;
 
+/** In the place of the hash of what the disk here does not give. */
+const UNREADABLE = "unreadable";
+
 /** What the target tells the source. */
 export interface VerifyEmit {
   /** So many frames were worked off since the session began. */
@@ -201,14 +204,17 @@ export class VerifyTarget {
       const state = this.#state(held);
       if (held.type === S_IF.REG && state.size > 0) this.#forget(held);
       const seen = isInline(state) ? this.#see(held) : null;
-      this.#done("read", id, this.#prints.take(held, state, this.#hashesAddress));
+      const failed = this.#prints.take(held, state, this.#hashesAddress);
+      const readable = failed !== -EIO;
+      if (readable) this.#done("read", id, failed);
       const theirs = bytes.subarray(at + 8, at + FINGERPRINT_BYTES);
       const own = this.#hashes.slice(0, HASH_BYTES);
-      if (sameBytes(theirs, own) || this.#isGood(held, own, WHOLE, { offset: 0, length: state.size })) {
+      const whole = { offset: 0, length: state.size };
+      if (readable && (sameBytes(theirs, own) || this.#isGood(held, own, WHOLE, whole))) {
         this.#keep(seen, WHOLE, own);
         continue;
       }
-      if (this.#hasRotted(seen, WHOLE, own)) this.#rotten.add(id);
+      if (!readable || this.#hasRotted(seen, WHOLE, own)) this.#rotten.add(id);
       this.#options.emit.detail(id);
     }
   }
@@ -226,9 +232,10 @@ export class VerifyTarget {
     const fd = this.#io(held);
     if (start % AHEAD_BYTES === 0) this.#backing.readAhead(fd, start + covered, AHEAD_BYTES);
     const seen = this.#see(held);
-    const own = this.#hasher.hash(fd, start, start + covered, this.#hashesAddress);
+    const unreadable = new Set<number>();
+    const own = this.#hasher.hash(fd, start, start + covered, this.#hashesAddress, unreadable);
     // It is shorter: its fingerprint told.
-    if (own === -EIO && this.#state(held).size < start + covered) return;
+    if (unreadable.size > 0 && this.#state(held).size < start + covered) return;
     this.#done("read", id, own);
     for (let block = 0; block < count; block++) {
       const place = block * HASH_BYTES;
@@ -237,12 +244,13 @@ export class VerifyTarget {
       const at = start + block * BLOCK_BYTES;
       const length = Math.min(BLOCK_BYTES, start + covered - at);
       const number = at / BLOCK_BYTES;
-      if (sameBytes(ours, wanted) || this.#isGood(held, ours, number, { offset: at, length })) {
+      const readable = !unreadable.has(block);
+      if (readable && (sameBytes(ours, wanted) || this.#isGood(held, ours, number, { offset: at, length }))) {
         this.#keep(seen, number, ours);
         continue;
       }
-      const rotten = this.#hasRotted(seen, number, ours);
-      const hashes = { primary: wanted.toHex(), secondary: ours.toHex() };
+      const rotten = !readable || this.#hasRotted(seen, number, ours);
+      const hashes = { primary: wanted.toHex(), secondary: readable ? ours.toHex() : UNREADABLE };
       this.#report(id, "content", { offset: at, length, ...hashes, rotten });
     }
   }
@@ -344,14 +352,16 @@ export class VerifyTarget {
       this.#report(id, what, { primary, secondary });
     }
     if (content.length !== HASH_BYTES || !isInline(state)) return;
-    this.#done("read", id, this.#prints.content(held, state, this.#hashesAddress));
+    const failed = this.#prints.content(held, state, this.#hashesAddress);
+    const readable = failed !== -EIO;
+    if (readable) this.#done("read", id, failed);
     const ours = this.#hashes.subarray(0, HASH_BYTES);
-    if (sameBytes(content, ours)) return;
+    if (readable && sameBytes(content, ours)) return;
     this.#report(id, "content", {
       offset: 0,
       length: Math.max(wanted.size, state.size),
       primary: content.toHex(),
-      secondary: ours.toHex(),
+      secondary: readable ? ours.toHex() : UNREADABLE,
       rotten: this.#rotten.has(id),
     });
   }

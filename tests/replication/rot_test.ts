@@ -2,7 +2,8 @@
  * What a disk loses by itself: whichever node it is on, the copy that still has it wins, and where nobody can tell, the
  * primary's does.
  */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { SourceRefused } from "../../lib/replication/source_refused.ts";
 import { Verification } from "../../lib/replication/verification.ts";
 import { Statx } from "../../lib/system/statx.ts";
 import { unused } from "../sim/one_way.ts";
@@ -175,6 +176,79 @@ for (
     assertContent(pair, name, wanted);
   });
 }
+
+/** In the middle of the large file: a block of it, and no other. */
+const LOST = { offset: 393_216, length: 131_072 };
+
+for (
+  const { name, lost } of [{ name: SMALL, lost: { offset: 0, length: 3000 } }, { name: LARGE, lost: LOST }]
+) {
+  Deno.test(`Verification tells of what the primary's disk does not give and nobody noted, and looks at all else; ${name}`, () => {
+    using pair = new Pair(4);
+    pair.make(SMALL, bytes(3000, 1));
+    pair.make(LARGE, bytes(LARGE_BYTES, 2));
+    pair.make("later", bytes(100, 3));
+    pair.sourceBacking.lose(path(pair, "source", name), lost.offset, lost.offset + 1);
+    Deno.writeFileSync(path(pair, "target", "later"), bytes(100, 4));
+    pair.pass();
+    assertEquals(pair.leftOut, [{ id: pair.idOf(name), ...lost }]);
+    assertEquals([...pair.verifier.differing], [pair.idOf("later")]);
+    assertEquals(pair.mended, []);
+    pair.pass();
+    assertEquals(pair.leftOut.length, 2);
+  });
+
+  Deno.test(`Verification names what the secondary's disk does not give, and a comparison writes it there; ${name}`, () => {
+    using pair = new Pair(4);
+    pair.make(SMALL, bytes(3000, 1));
+    pair.make(LARGE, bytes(LARGE_BYTES, 2));
+    pair.targetBacking.lose(path(pair, "target", name), lost.offset, lost.offset + 1);
+    pair.pass();
+    assertEquals(
+      pair.found.map((
+        { what, offset, length, secondary, rotten },
+      ) => [what, offset, length, secondary, rotten]),
+      [
+        ["content", lost.offset, lost.length, "unreadable", true],
+      ],
+    );
+    const session = new Session(pair.source, pair.target, {
+      whole: false,
+      ids: pair.verifier.differing,
+      targetBacking: pair.targetBacking.backing,
+    });
+    session.run();
+    assertEquals(session.source.progress().bytes, lost.length);
+    pair.found.length = 0;
+    pair.pass();
+    assertEquals(pair.found, []);
+    assertContent(pair, name, name === SMALL ? bytes(3000, 1) : bytes(LARGE_BYTES, 2));
+  });
+}
+
+Deno.test("A comparison goes past what the source's disk does not give where the target has what both had, and ends where it has not", () => {
+  using pair = compared();
+  const id = pair.idOf(LARGE);
+  const verification = new Verification({
+    ...UNUSED,
+    copy: pair.copy,
+    witness: pair.sourceWitness,
+    see: (held) => pair.sourceWitness.see(pair.sourceBacking.backing, held, new Statx(), 0),
+    makeSource: () => pair.open(),
+  });
+  pair.sourceBacking.lose(path(pair, "source", LARGE), LOST.offset, LOST.offset + 1);
+  const session = (): Session =>
+    new Session(pair.source, pair.target, {
+      whole: false,
+      ids: [id],
+      sourceBacking: pair.sourceBacking.backing,
+      lost: (held, block, hash) => verification.lost(held, block, hash),
+    });
+  session().run();
+  assertEquals(Deno.readFileSync(path(pair, "target", LARGE)), bytes(LARGE_BYTES, 2));
+  pair.targetBacking.rot(path(pair, "target", LARGE), LOST.offset);
+  assertEquals(assertThrows(() => session().run(), SourceRefused).id, id);
+});
 
 Deno.test("Verification writes back though an application writes elsewhere", () => {
   using pair = compared();

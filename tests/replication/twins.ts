@@ -136,6 +136,8 @@ export interface SessionOptions {
   readonly quarantine?: string;
   /** The target's disk refused a sync before. */
   readonly suspect?: boolean;
+  /** What the source is read by. */
+  readonly sourceBacking?: Backing;
   /** What the target is reached by. */
   readonly targetBacking?: Backing;
   /** What a quarantine takes things out of the tree by. */
@@ -191,7 +193,7 @@ export class Session {
     });
     this.#wire = new Wire({ stream, crc32, addressOf });
     this.source = new ReconcileSource({
-      backing,
+      backing: options.sourceBacking ?? backing,
       objects: sourceSide.objects,
       wire: this.#wire,
       addressOf,

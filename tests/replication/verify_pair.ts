@@ -9,6 +9,7 @@ import { emptyFields, KEEP } from "../../lib/journal/mod.ts";
 import { OFFSET, OP } from "../../lib/journal/record.ts";
 import type { Copy } from "../../lib/replication/copy.ts";
 import { type Mended, Mender } from "../../lib/replication/mend.ts";
+import type { Place } from "../../lib/replication/rot.ts";
 import { ASK_KIND, fillFields, Mutation } from "../../lib/replication/mutation.ts";
 import type { Ask } from "../../lib/replication/shared.ts";
 import type { Difference } from "../../lib/replication/verify_frame.ts";
@@ -56,8 +57,8 @@ export function memoryWitness(): Witness {
 export class LyingBacking {
   /** By inode: the change time that is real, and the one that is shown as long as it is. */
   readonly #shown = new Map<number, { readonly real: bigint; readonly shown: bigint }>();
-  /** Inodes whose content cannot be read. */
-  readonly unreadable = new Set<number>();
+  /** What cannot be read, by inode. */
+  readonly #unreadable = new Map<number, { readonly start: number; readonly end: number }>();
   /** No sync succeeds. */
   broken = false;
   readonly #stat = new Statx();
@@ -74,12 +75,15 @@ export class LyingBacking {
       return result;
     },
     pread: (fd, address, length, offset) => {
-      backing.statx(fd, this.#stat);
-      return this.unreadable.has(this.#stat.ino) ? -5 : backing.pread(fd, address, length, offset);
+      const hurt = this.#hurt(fd);
+      const hit = hurt !== undefined && offset < hurt.end && offset + length > hurt.start;
+      return hit ? -5 : backing.pread(fd, address, length, offset);
     },
     pwrite: (fd, address, length, offset) => {
-      backing.statx(fd, this.#stat);
-      this.unreadable.delete(this.#stat.ino);
+      const hurt = this.#hurt(fd);
+      if (hurt !== undefined && offset < hurt.end && offset + length > hurt.start) {
+        this.#unreadable.delete(this.#stat.ino);
+      }
       return backing.pwrite(fd, address, length, offset);
     },
     fsync: (fd) => this.broken ? -5 : backing.fsync(fd),
@@ -115,9 +119,14 @@ export class LyingBacking {
     this.#shown.set(ino, { real: after.ctime, shown });
   }
 
-  /** Makes a file's content unreadable until somebody writes it. */
-  lose(path: string): void {
-    this.unreadable.add(Deno.statSync(path).ino ?? 0);
+  /** Makes content of a file unreadable until somebody writes there; all of it, if no place is named. */
+  lose(path: string, start = 0, end = Infinity): void {
+    this.#unreadable.set(Deno.statSync(path).ino ?? 0, { start, end });
+  }
+
+  #hurt(fd: number): { readonly start: number; readonly end: number } | undefined {
+    backing.statx(fd, this.#stat);
+    return this.#unreadable.get(this.#stat.ino);
   }
 }
 
@@ -136,6 +145,8 @@ export class Pair implements Disposable {
   readonly targetWitness: Witness = memoryWitness();
   /** What came of what the source's disk had lost. */
   readonly mended: (Mended & { readonly id: number; readonly offset: number })[] = [];
+  /** What the source's disk does not give and nobody knows. */
+  readonly leftOut: Place[] = [];
   /** Called before anything is written back. */
   beforeMend: () => void = () => {};
   /** Called after anything was written back. */
@@ -212,6 +223,7 @@ export class Pair implements Disposable {
       witness: this.witnessed ? this.sourceWitness : null,
       wall: later,
       sequence: () => this.copy.journal.last,
+      onUnreadable: (place) => void this.leftOut.push(place),
       from,
       until: this.next,
     });
