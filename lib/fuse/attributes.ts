@@ -44,6 +44,10 @@ export class Attributes {
     if (held === undefined) return;
     const request = this.#exchange.request;
     const valid = request.u32(SETATTR_IN.valid);
+    const mtime = this.#time(SETATTR_IN.mtime, SETATTR_IN.mtimensec);
+    if (valid === FLUSHED_TIMES && this.#exchange.road.deferTime(held, mtime)) {
+      return this.#exchange.deferredAttr(held, mtime);
+    }
     const mutation = this.#exchange.mutation.reset(OP.setattr, held.id);
     const kill = (valid & ~NOTHING) === 0 ? this.#toKill(held, (valid & FATTR.CTIME) !== 0) : 0;
     if (kill < 0) return this.#exchange.fail(kill);
@@ -55,7 +59,7 @@ export class Attributes {
     blob.setUint32(SETATTR.gid, request.u32(SETATTR_IN.gid), true);
     blob.setBigUint64(SETATTR.size, request.view.getBigUint64(request.body + SETATTR_IN.size, true), true);
     blob.setBigInt64(SETATTR.atime, this.#time(SETATTR_IN.atime, SETATTR_IN.atimensec), true);
-    blob.setBigInt64(SETATTR.mtime, this.#time(SETATTR_IN.mtime, SETATTR_IN.mtimensec), true);
+    blob.setBigInt64(SETATTR.mtime, mtime, true);
     const left = (mutation.a & SETATTR_BITS.killSuidgid) === 0 || (mutation.a & SETATTR_BITS.mode) !== 0
       ? -1
       : this.#exchange.modeLeft(held);

@@ -10,7 +10,7 @@
 import type { Durability } from "../config/types.ts";
 import { addressOf } from "../system/address.ts";
 import type { Backing } from "../system/backing.ts";
-import { STATX, Statx } from "../system/statx.ts";
+import { STATX, Statx, STATX_MASK, STATX_TIMELESS } from "../system/statx.ts";
 import { OP } from "../journal/record.ts";
 import { isLocal, LOCAL_FIRST } from "../replication/border.ts";
 import { Mutation } from "../replication/mutation.ts";
@@ -213,7 +213,11 @@ export class Exchange {
   /** Reads the attributes the application sees into {@link stat}. Answers 0 or −errno. */
   look(held: Held): number {
     this.road.tellTime(held.id);
-    const failed = this.backing.statx(held.path, this.stat);
+    return this.#look(held, STATX_MASK);
+  }
+
+  #look(held: Held, mask: number): number {
+    const failed = this.backing.statx(held.path, this.stat, mask);
     if (failed >= 0 && this.nameless.has(held.id)) this.stat.view.setUint32(STATX.nlink, 0, true);
     return failed;
   }
@@ -244,6 +248,14 @@ export class Exchange {
     const failed = this.look(held);
     if (failed < 0) return this.fail(failed);
     this.commit(attrOut(this.out, OUT_HEADER.sizeof, held.id, this.stat, VALIDITY), flushed);
+  }
+
+  /** The reply to a time that is set later. */
+  deferredAttr(held: Held, time: bigint): void {
+    const failed = this.#look(held, STATX_TIMELESS);
+    if (failed < 0) return this.fail(failed);
+    this.stat.showTime(time);
+    this.ok(attrOut(this.out, OUT_HEADER.sizeof, held.id, this.stat, VALIDITY));
   }
 
   /** The reply to a mutation: an object the kernel looks at from now on. `opened`: and has open. */

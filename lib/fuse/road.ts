@@ -43,6 +43,11 @@ export interface Road {
   sync(held: Held, request: Request, root: number, how: SyncHow): void;
   /** Called before the kernel is shown an object's attributes. */
   tellTime(id: number): void;
+  /**
+   * The kernel tells the mtime, nanoseconds since 1970, of a file that it has written itself. True: it is what that write made it but
+   * for a moment, and is set before anyone is shown it. False: it is to be set now.
+   */
+  deferTime(held: Held, time: bigint): boolean;
   /** The mutation a former process logged for this request and applied, if it did. */
   logged(unique: number): Logged | undefined;
   /**

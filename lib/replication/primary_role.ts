@@ -504,6 +504,7 @@ export class PrimaryRole {
       pause: () => pause(200),
       onLinkLost: (error) => this.#lost(error.message),
       now: bootNanoseconds,
+      wall: () => world.now().getTime(),
     }, {
       epoch: command.epoch,
       mountedAt,

@@ -35,6 +35,8 @@ const ENOSPC = 28;
 /** The longest range one request copies. */
 const COPY_MAX = 1 << 20;
 
+/** So old a time may be for the write that it is of to have given the file much the same. */
+const MOMENT_NS = 20e6;
 /** Files may be so long on every file system we know; beyond, the directory's own says so first. */
 const EVERYWHERE_BYTES = 2 ** 40;
 
@@ -69,6 +71,8 @@ export interface SequencerOptions {
   readonly onLinkLost: (error: StreamError) => void;
   /** Nanoseconds of a clock that only goes forward. */
   readonly now: () => number;
+  /** Milliseconds since 1970. */
+  readonly wall: () => number;
   /** Where a buffer lies; a test has its own memory. */
   readonly addressOf?: (bytes: Uint8Array<ArrayBuffer>) => number;
 }
@@ -147,6 +151,8 @@ export class Sequencer implements Road {
       return this.#writeBehind(mutation, position, unique);
     }
     const asked = mutation.b;
+    // What is measured afterwards is to be the time the object has.
+    if (mutation.op === OP.setattr || mutation.op === OP.fallocate) this.#setDeferred(mutation.id);
     const result = tree.execute(mutation);
     if (result < 0) {
       this.counters.failed++;
@@ -268,12 +274,25 @@ export class Sequencer implements Road {
     if (mutation.op === OP.setattr || mutation.op === OP.fallocate) this.times.take(mutation.id);
   }
 
+  deferTime(held: Held, time: bigint): boolean {
+    const age = this.#options.wall() * 1e6 - Number(time);
+    return !held.orphan && Math.abs(age) <= MOMENT_NS && this.times.defer(held.id, time);
+  }
+
+  #setDeferred(id: number): void {
+    const time = this.times.takeDeferred(id);
+    const held = time === undefined ? undefined : this.#options.objects.get(id);
+    // A disk that refuses leaves what the write made it, on both nodes.
+    if (time !== undefined && held !== undefined) setMtime(this.#options.backing, held.path, time);
+  }
+
   /** Tells the peer an object's mtime, if a write left it untold: called before anyone is shown it. */
   tellTime(id: number): void {
     // A node that has written nothing since it leads begins no line of history for the sake of times.
     if (this.times.size === 0 || this.#generation === 0n && !this.#sending || !this.times.take(id)) return;
     const held = this.#options.objects.get(id);
     if (held === undefined || held.orphan) return;
+    this.#setDeferred(id);
     const time = this.#options.tree.mtime(id);
     const mutation = this.#telling.reset(OP.setattr, id);
     mutation.a = SETATTR_BITS.mtime;

@@ -3,7 +3,8 @@ import { Pair, Primary, Secondary } from "../../tests/sim/data_road.ts";
 import { body, Kernel } from "../../tests/sim/kernel.ts";
 import { Killed } from "../../tests/sim/memory_backing.ts";
 import { Program } from "../../tests/sim/program.ts";
-import { OPCODE } from "../fuse/opcode.ts";
+import { ATTR } from "../fuse/layout.ts";
+import { FATTR, OPCODE } from "../fuse/opcode.ts";
 import { DiskFullError, OP, RecordView, STATE } from "../journal/mod.ts";
 import { WORD } from "./shared.ts";
 
@@ -214,6 +215,75 @@ Deno.test("Sequencer.begin() has a primary that took over tell the times it gave
   next.connect(back.stream);
   next.sequencer.tellTimes();
   back.receive();
+  assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
+});
+
+/** The kernel tells the time of a file that it has written back. */
+function flushTime(kernel: Kernel, id: number, time: bigint): bigint {
+  const [seconds, rest] = [time / 1_000_000_000n, Number(time % 1_000_000_000n)];
+  const content = body(
+    FATTR.MTIME | FATTR.CTIME | FATTR.FH,
+    0,
+    ...[0n, 0n, 0n, 0n, seconds, seconds],
+    ...[0, rest, rest, 0, 0, 0, 0, 0],
+  );
+  const { error, body: reply } = kernel.call(OPCODE.SETATTR, id, content);
+  assertEquals(error, 0);
+  const view = new DataView(reply.buffer, reply.byteOffset + 16);
+  return view.getBigUint64(ATTR.mtime, true) * 1_000_000_000n + BigInt(view.getUint32(ATTR.mtimensec, true));
+}
+
+for (const between of ["nothing", "a new mode", "a look", "a process that takes over"] as const) {
+  Deno.test(`Sequencer.deferTime() sets on both nodes, later, the time that the kernel tells of its own write; ${between} comes between`, () => {
+    const pair = new Pair();
+    const kernel = new Kernel(pair.primary);
+    const id = kernel.create(1, "f");
+    pair.settle();
+    kernel.write(id, 0, new Uint8Array(1000).fill(1));
+    const { journal } = pair.a.copy;
+    const [last, wrote] = [journal.last, pair.a.fs.find("f")?.mtime ?? 0n];
+    const time = wrote - 1_000_000n;
+    assertEquals(flushTime(kernel, id, time), time);
+    assertEquals([journal.last, pair.a.fs.find("f")?.mtime], [last, wrote], "nothing was done yet");
+    pair.tick();
+    if (between === "a new mode") {
+      const mode = body(FATTR.MODE, 0, 0n, 0n, 0n, 0n, 0n, 0n, 0, 0, 0, 0o600, 0, 0, 0, 0);
+      assertEquals(kernel.call(OPCODE.SETATTR, id, mode).error, 0);
+    }
+    if (between === "a look") assertEquals(kernel.call(OPCODE.GETATTR, id, body(0, 0, 0n)).error, 0);
+    const killed = between === "a process that takes over";
+    if (killed) {
+      pair.a.restart("node1");
+      pair.primary = new Primary(pair.a, { resumed: true });
+      pair.primary.connect(pair.secondary.stream);
+    }
+    pair.settle();
+    assertEquals(pair.a.fs.find("f")?.mtime, killed ? wrote : time);
+    assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
+  });
+}
+
+Deno.test("Sequencer.deferTime() keeps no time that another write has outdated, and none that is not of a moment ago", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary);
+  const id = kernel.create(1, "f");
+  const content = new Uint8Array(1000).fill(1);
+  kernel.write(id, 0, content);
+  flushTime(kernel, id, pair.a.fs.now - 1_000_000n);
+  pair.tick();
+  kernel.write(id, 0, content);
+  const wrote = pair.a.fs.find("f")?.mtime;
+  pair.settle();
+  assertEquals(pair.a.fs.find("f")?.mtime, wrote);
+  const { last } = pair.a.copy.journal;
+  const told = pair.a.fs.now;
+  flushTime(kernel, id, told);
+  assertEquals(pair.a.copy.journal.last, last + 1, "there is no write whose time is untold");
+  kernel.write(id, 0, content);
+  const old = told - 1_000_000_000n;
+  flushTime(kernel, id, old);
+  assertEquals([pair.a.copy.journal.last, pair.a.fs.find("f")?.mtime], [last + 3, old]);
+  pair.settle();
   assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
 });
 

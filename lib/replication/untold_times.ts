@@ -7,6 +7,10 @@
  * at the attributes, and in any case soon. Not for an fsync: a time told for each would make each a commit of the journal
  * on both nodes, where a local file system has none. Until it is told, the other node has the time of its own write.
  *
+ * Where the kernel keeps the times (`WRITEBACK_CACHE`) it tells one before each fsync and close, which would cost the same. One that
+ * is a moment old differs from what the write gave the file by no more than that: it is kept here, and set on both nodes when the
+ * time is told. A process that is killed until then loses that moment.
+ *
  * @module
  */
 
@@ -20,6 +24,8 @@ const WRITES_MAX = 4096;
 /** Whose times are still to be told. */
 export class UntoldTimes {
   readonly #ids = new Set<number>();
+  /** What to set first: by id, nanoseconds since 1970. */
+  readonly #deferred = new Map<number, bigint>();
   #latest = 0;
   #writes = 0;
 
@@ -36,6 +42,7 @@ export class UntoldTimes {
   /** An object was written to. */
   add(id: number): void {
     this.#writes++;
+    if (this.#deferred.size > 0) this.#deferred.delete(id);
     if (id === this.#latest) return;
     this.#latest = id;
     this.#ids.add(id);
@@ -45,6 +52,20 @@ export class UntoldTimes {
   take(id: number): boolean {
     if (id === this.#latest) this.#latest = 0;
     return this.#ids.delete(id);
+  }
+
+  /** The object's time is to be this one; it must wait to be told. False: it does not. */
+  defer(id: number, time: bigint): boolean {
+    if (!this.#ids.has(id)) return false;
+    this.#deferred.set(id, time);
+    return true;
+  }
+
+  /** The time to set, if one was deferred; it counts as set from here. */
+  takeDeferred(id: number): bigint | undefined {
+    const time = this.#deferred.get(id);
+    this.#deferred.delete(id);
+    return time;
   }
 
   /** All that wait, in no order that means anything. */

@@ -98,8 +98,8 @@ export interface Backing {
   chown(fd: number, uid: number, gid: number): number;
   /** Sets times: whole seconds (negative before 1970) and nanoseconds, or `UTIME.NOW`, `UTIME.OMIT` as nanoseconds. */
   utimens(fd: number, atimeSec: number, atimeNsec: number, mtimeSec: number, mtimeNsec: number): number;
-  /** Attributes of the object of a descriptor. */
-  statx(fd: number, into: Statx): number;
+  /** Attributes of the object of a descriptor; all of them, or those of `mask` (`STATX_…`). */
+  statx(fd: number, into: Statx, mask?: number): number;
   /** Attributes of a name in a directory; a symbolic link is not followed. */
   statxAt(dirfd: number, name: Name, into: Statx): number;
   /** The file system of a descriptor. */
@@ -420,8 +420,8 @@ const direct: Backing = {
     setI64(times, 24, mtimeNsec);
     return answer(c.utimensat(fd, EMPTY, timesBytes, AT.EMPTY_PATH));
   },
-  statx(fd, into) {
-    return answer(c.statx(fd, EMPTY, AT.EMPTY_PATH | AT.SYMLINK_NOFOLLOW, STATX_MASK, into.bytes));
+  statx(fd, into, mask = STATX_MASK) {
+    return answer(c.statx(fd, EMPTY, AT.EMPTY_PATH | AT.SYMLINK_NOFOLLOW, mask, into.bytes));
   },
   statxAt(dirfd, name, into) {
     const at = nameAddress(name, first);

@@ -60,6 +60,8 @@ export const STATX_NSEC = 8;
 
 /** `STATX_BASIC_STATS | STATX_BTIME`: what we ask for. */
 export const STATX_MASK = 0xfff;
+/** The same without mtime and ctime: whoever asks for them makes the kernel give the next write a time of its own. */
+export const STATX_TIMELESS = 0xf3f;
 /** Bit of {@link Statx.mask}: the file system told the birth time. */
 export const STATX_BTIME = 0x800;
 
@@ -157,6 +159,14 @@ export class Statx {
   /** Which mount this object was reached by; tells a bind mount from its source. */
   get mountId(): number {
     return u64(this.view, STATX.mntId);
+  }
+
+  /** Makes mtime and ctime, which were not asked for, a time in nanoseconds since 1970. */
+  showTime(time: bigint): void {
+    for (const offset of [STATX.mtime, STATX.ctime]) {
+      this.view.setBigInt64(offset, time / 1_000_000_000n, true);
+      this.view.setUint32(offset + STATX_NSEC, Number(time % 1_000_000_000n), true);
+    }
   }
 
   #time(offset: number): bigint {

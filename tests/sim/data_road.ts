@@ -216,6 +216,7 @@ export class Primary {
       onLinkLost: (error) => this.lost = error.message,
       addressOf: memory.addressOf,
       now: () => Number(fs.now),
+      wall: () => Number(fs.now) / 1e6,
     }, { epoch: options.epoch ?? 1, mountedAt, generation: resumed ? copy.lastGeneration : 0n });
     if (resumed) this.sequencer.resume();
     else this.sequencer.begin();

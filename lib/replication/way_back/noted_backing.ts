@@ -129,7 +129,7 @@ class Noting {
         raw.close(fd);
         return -ESTALE;
       },
-      statx: (fd, into) => this.#hideGrave(raw.statx(fd, into), into),
+      statx: (fd, into, mask) => this.#hideGrave(raw.statx(fd, into, mask), into),
       statxAt: (dirfd, name, into) => this.#hideGrave(raw.statxAt(dirfd, name, into), into),
     };
   }
