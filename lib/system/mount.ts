@@ -9,7 +9,7 @@
 import { cstring, libc, openLibrary } from "./libc.ts";
 import { O } from "./linux.ts";
 import { check, ERRNO, SystemError } from "./system_error.ts";
-import { type Mount, parseMountinfo } from "./mountinfo.ts";
+import { layers, type Mount, parseMountinfo } from "./mountinfo.ts";
 
 const c = openLibrary("libc.so.6", {
   /** `int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data)` */
@@ -21,6 +21,11 @@ const c = openLibrary("libc.so.6", {
 const MS = { RDONLY: 1, REMOUNT: 32, BIND: 4096 } as const;
 const UMOUNT = { FORCE: 1, DETACH: 2, NOFOLLOW: 8 } as const;
 const CONNECTIONS = "/sys/fs/fuse/connections";
+
+/** Where the kernel's bounds of what waits to be written are, by device (Documentation/ABI/testing/sysfs-class-bdi). */
+const BOUNDS = "/sys/class/bdi";
+/** What applications wrote and nobody synced may wait in memory up to here, for each mount. */
+const DIRTY_BYTES = 256 << 20;
 
 /** The file system type of our mounts in mountinfo. */
 export const FUSE_TYPE = "fuse.binome";
@@ -72,10 +77,27 @@ export function mountFuse(path: string, source: string): number {
       c.mount(cstring(source), cstring(path), cstring(FUSE_TYPE), 0, cstring(options)),
       `mount over "${path}"`,
     );
+    const device = layers(readMounts(), path)[0]?.device;
+    if (device !== undefined) boundDirty(device);
     return fd;
   } catch (error) {
     libc.close(fd);
     throw error;
+  }
+}
+
+/**
+ * Lets more wait to be written back than the kernel lets of FUSE by itself, a hundredth of what it lets of all: past that bound who
+ * writes goes as slowly as the secondary takes it. Yet it is what a hand-over has to wait for. A kernel before 6.2 has no such setting, a container
+ * may not let us, a small machine not so much: then the bound is lower, and nothing else is different.
+ */
+function boundDirty(device: string): void {
+  for (let bytes = DIRTY_BYTES; bytes >= DIRTY_BYTES / 8; bytes /= 2) {
+    try {
+      return Deno.writeTextFileSync(`${BOUNDS}/${device}/max_bytes`, String(bytes), { create: false });
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return;
+    }
   }
 }
 
