@@ -281,18 +281,23 @@ export class Sequencer implements Road {
 
   #setDeferred(id: number): void {
     const time = this.times.takeDeferred(id);
-    const held = time === undefined ? undefined : this.#options.objects.get(id);
-    // A disk that refuses leaves what the write made it, on both nodes.
-    if (time !== undefined && held !== undefined) setMtime(this.#options.backing, held.path, time);
+    if (time === undefined) return;
+    const { activity, backing, objects } = this.#options;
+    const held = objects.get(id);
+    // The write touched it, but a checkpoint may have come since. A disk that refuses leaves what the write made it, on both nodes.
+    if (held === undefined || held.orphan) return;
+    if (touchAll(activity, this.#telling.reset(OP.setattr, id))) setMtime(backing, held.path, time);
   }
 
   /** Tells the peer an object's mtime, if a write left it untold: called before anyone is shown it. */
   tellTime(id: number): void {
+    if (!this.times.has(id)) return;
+    this.#setDeferred(id);
     // A node that has written nothing since it leads begins no line of history for the sake of times.
-    if (this.times.size === 0 || this.#generation === 0n && !this.#sending || !this.times.take(id)) return;
+    if (this.#generation === 0n && !this.#sending) return;
+    this.times.take(id);
     const held = this.#options.objects.get(id);
     if (held === undefined || held.orphan) return;
-    this.#setDeferred(id);
     const time = this.#options.tree.mtime(id);
     const mutation = this.#telling.reset(OP.setattr, id);
     mutation.a = SETATTR_BITS.mtime;

@@ -263,6 +263,53 @@ for (const between of ["nothing", "a new mode", "a look", "a process that takes 
   });
 }
 
+Deno.test("Sequencer.deferTime() keeps nothing of a file that has lost its name", () => {
+  for (const open of [true, false]) {
+    const pair = new Pair();
+    const kernel = new Kernel(pair.primary);
+    const id = kernel.create(1, "f");
+    kernel.write(id, 0, new Uint8Array(1000).fill(1));
+    flushTime(kernel, id, pair.a.fs.now - 1_000_000n);
+    const release = (): void => void kernel.call(OPCODE.RELEASE, id, body(0n, 0, 0, 0n));
+    if (!open) release();
+    assertEquals(kernel.call(OPCODE.UNLINK, 1, body("f")).error, 0);
+    if (!open) kernel.all(OPCODE.FORGET, id, body(1n));
+    pair.settle();
+    assertEquals(pair.primary.sequencer.times.takeDeferred(id), undefined, open ? "open" : "closed");
+    assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
+  }
+});
+
+Deno.test("Sequencer.deferTime() has the file count as touched when its time is set, though a checkpoint came between", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary);
+  const id = kernel.create(1, "f");
+  kernel.write(id, 0, new Uint8Array(1000).fill(1));
+  const time = pair.a.fs.now - 1_000_000n;
+  flushTime(kernel, id, time);
+  assert(pair.a.copy.takeDirty().has(id));
+  pair.a.copy.checkpointed(pair.a.copy.journal.last, 0);
+  pair.settle();
+  assertEquals(pair.a.fs.find("f")?.mtime, time);
+  assertEquals([...pair.a.copy.takeDirty()], [id]);
+});
+
+Deno.test("Sequencer.deferTime() sets the time before it is shown also while nobody is there to be told", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary);
+  const id = kernel.create(1, "f");
+  kernel.write(id, 0, new Uint8Array(1000).fill(1));
+  const { sequencer } = pair.primary;
+  sequencer.link = null;
+  sequencer.beginGeneration();
+  const time = pair.a.fs.now - 1_000_000n;
+  const { last } = pair.a.copy.journal;
+  assertEquals(flushTime(kernel, id, time), time);
+  assertEquals(kernel.call(OPCODE.GETATTR, id, body(0, 0, 0n)).error, 0);
+  assertEquals(pair.a.fs.find("f")?.mtime, time);
+  assertEquals(pair.a.copy.journal.last, last, "no history begins for the sake of a time");
+});
+
 Deno.test("Sequencer.deferTime() keeps no time that another write has outdated, and none that is not of a moment ago", () => {
   const pair = new Pair();
   const kernel = new Kernel(pair.primary);

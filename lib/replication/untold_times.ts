@@ -24,7 +24,7 @@ const WRITES_MAX = 4096;
 /** Whose times are still to be told. */
 export class UntoldTimes {
   readonly #ids = new Set<number>();
-  /** What to set first: by id, nanoseconds since 1970. */
+  /** What to set first: by id, nanoseconds since 1970. None but of those whose time is untold. */
   readonly #deferred = new Map<number, bigint>();
   #latest = 0;
   #writes = 0;
@@ -32,6 +32,11 @@ export class UntoldTimes {
   /** How many objects wait. */
   get size(): number {
     return this.#ids.size;
+  }
+
+  /** Whether the object's time is to be told. */
+  has(id: number): boolean {
+    return this.#ids.has(id);
   }
 
   /** All must be told before the next write. */
