@@ -26,6 +26,7 @@ import type { Guard, Limbo } from "./limbo.ts";
 import { type ObjectState, StateKeeper } from "./object_state.ts";
 import { type Attributes, attributesOf, type Line, readable } from "./quarantine_manifest.ts";
 import { type Held, ID_XATTR } from "./objects.ts";
+import { salvage } from "./salvage.ts";
 import { nanosOf, secondsOf } from "./tree.ts";
 
 const EEXIST = 17;
@@ -284,7 +285,7 @@ export class Quarantine implements Guard {
     try {
       const { file, name } = this.#newFile(folder, String(offset), held.id);
       try {
-        this.#copyBytes(held.id, { from: fd, at: offset }, { to: file, at: 0 }, length);
+        this.#copyBytes(held, { fd, at: offset }, { fd: file, at: 0 }, length);
         this.#done("sync", held.id, this.#backing.fsync(file));
       } finally {
         this.#backing.close(file);
@@ -312,25 +313,22 @@ export class Quarantine implements Guard {
     }
   }
 
+  /** Copies a part of an object; what the disk does not give is said in the manifest: nobody can save it. */
   #copyBytes(
-    id: number,
-    source: { from: number; at: number },
-    target: { to: number; at: number },
+    held: Held,
+    source: { readonly fd: number; readonly at: number },
+    target: { readonly fd: number; readonly at: number },
     length: number,
   ): void {
-    for (let done = 0; done < length;) {
-      const count = Math.min(PIECE_BYTES, length - done);
-      const got = this.#done(
-        "read",
-        id,
-        this.#backing.pread(source.from, this.#address, count, source.at + done),
-      );
-      if (got === 0) return;
-      for (let put = 0; put < got;) {
-        const at = target.at + done + put;
-        put += this.#done("write", id, this.#backing.pwrite(target.to, this.#address + put, got - put, at));
-      }
-      done += got;
+    const buffer = { address: this.#address, length: PIECE_BYTES };
+    const result = salvage(this.#backing, source, target, length, buffer);
+    if ("refused" in result) this.#fail(result.refused, held.id, result.result);
+    if (result.lost.length === 0) return;
+    const end = target.at + length;
+    this.#done("size", held.id, this.#backing.ftruncate(target.fd, end));
+    const path = this.#pathOf(held.path);
+    for (const part of result.lost) {
+      this.#write({ id: held.id, path, what: "content", ...part, unreadable: true });
     }
   }
 
@@ -378,7 +376,8 @@ export class Quarantine implements Guard {
   #copyPiece(held: Held, copying: Copying): boolean {
     const start = this.#dataAt(held.id, copying.from, copying.at, copying.size);
     const end = Math.min(copying.size, start + PIECE_BYTES);
-    this.#copyBytes(held.id, { from: copying.from, at: start }, { to: copying.to, at: start }, end - start);
+    const { from, to } = copying;
+    this.#copyBytes(held, { fd: from, at: start }, { fd: to, at: start }, end - start);
     this.#bytes += end - start;
     copying.at = end;
     if (end < copying.size) return false;

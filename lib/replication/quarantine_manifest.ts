@@ -17,6 +17,8 @@ export interface Line {
   readonly length?: number;
   /** The range was a hole. */
   readonly zeros?: true;
+  /** The disk did not give the range: what is saved of it has zeros there. */
+  readonly unreadable?: true;
   /** Where it is, from the quarantine folder on. */
   readonly saved?: string;
   readonly attributes?: Attributes;

@@ -39,6 +39,7 @@ const REPAIRS_MAX = 5;
 const GOOD_MS = 60_000;
 
 const UNREADABLE = "the disk does not give it, and nobody noted what it was";
+const LOST_ON_BOTH = "the disk does not give it, and the other node has not what both had; restore it";
 
 /** What goes through the objects. */
 export type Comparing = Pick<
@@ -179,8 +180,12 @@ export class Verification {
     const rotten = this.#source?.settle(id, block);
     // It answers: the others wait for their turn.
     if (rotten !== undefined) this.#rottenAt = 0;
-    // Where the secondary has something else again, it has told of a difference, or has what is here.
-    if (rotten === undefined || content.length === 0) return;
+    if (rotten === undefined) return;
+    if (content.length === 0) {
+      // Where the secondary has something else again, it has told of a difference, or has what is here; unless nothing is here.
+      if (rotten.actual === null) this.#tell(rotten, { outcome: "left", why: LOST_ON_BOTH });
+      return;
+    }
     const result = this.#options.mend(rotten, content);
     if (result.outcome !== "left") this.#source?.recheck(rotten);
     this.#tell(rotten, result);

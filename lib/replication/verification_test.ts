@@ -144,6 +144,19 @@ Deno.test("Verification counts what was written back and what was left, tells of
   assertEquals(fake.published, 1);
 });
 
+Deno.test("Verification tells of what the disk does not give where the secondary has not what both had, and of nothing else twice", () => {
+  using fake = new Fake();
+  fake.begin();
+  fake.waiting = [{ ...rotten(20), actual: null }, { ...rotten(21), actual: GOOD }];
+  for (const id of [20, 21]) fake.verification.onGood(id, WHOLE, new Uint8Array(0));
+  fake.result = "done";
+  fake.step();
+  assertEquals(fake.told, [
+    "20 left: the disk does not give it, and the other node has not what both had; restore it",
+    "verified: 1 rotten, 0 mended, complete true",
+  ]);
+});
+
 Deno.test("Verification leaves what a secondary says nothing of within a minute, and goes on", () => {
   using fake = new Fake();
   fake.begin();

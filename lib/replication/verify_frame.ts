@@ -11,6 +11,8 @@
  * | detail      | id                                      | an object frame; its content is the hash of the content |
  * | verified    |                                         | {@link Verified} as JSON: all was said                  |
  *
+ * A hash of zeros stands for what the primary's disk does not give.
+ *
  * `expected` names what of the next frame is not what this disk was given: the hash that both nodes had, as a witness says.
  * A block of it is answered by {@link ACK.good} once the next frame was worked off.
  *
@@ -55,6 +57,11 @@ export interface Expected {
 
 /** Bytes of one entry in a frame of what is expected. */
 export const EXPECTED_BYTES: number = 16 + WITNESS_BYTES;
+
+/** Whether zeros are in the place of a hash: the primary's disk does not give what it would be of, and only `expected` says what it was. */
+export function isUnread(hash: Uint8Array): boolean {
+  return hash.every((byte) => byte === 0);
+}
 
 /** A name in a directory and the object it leads to. */
 export interface NamedId {

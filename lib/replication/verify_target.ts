@@ -27,7 +27,14 @@ import { BLOCK_BYTES, decodeObject } from "./object_frame.ts";
 import type { ObjectState } from "./object_state.ts";
 import { FIRST_ID, type Held, type Objects } from "./objects.ts";
 import { StreamError } from "./stream.ts";
-import { type Difference, FINGERPRINT_BYTES, NAMES, readExpected, readNames } from "./verify_frame.ts";
+import {
+  type Difference,
+  FINGERPRINT_BYTES,
+  isUnread,
+  NAMES,
+  readExpected,
+  readNames,
+} from "./verify_frame.ts";
 import { type Seen, WHOLE, type Witness, WITNESS_BYTES } from "./witness.ts";
 
 const EIO = 5;
@@ -214,6 +221,8 @@ export class VerifyTarget {
         this.#keep(seen, WHOLE, own);
         continue;
       }
+      // What the primary cannot give makes nothing equal: the answer to what was expected tells it.
+      if (isUnread(theirs)) continue;
       if (!readable || this.#hasRotted(seen, WHOLE, own)) this.#rotten.add(id);
       this.#options.emit.detail(id);
     }
@@ -249,6 +258,7 @@ export class VerifyTarget {
         this.#keep(seen, number, ours);
         continue;
       }
+      if (isUnread(wanted)) continue;
       const rotten = !readable || this.#hasRotted(seen, number, ours);
       const hashes = { primary: wanted.toHex(), secondary: readable ? ours.toHex() : UNREADABLE };
       this.#report(id, "content", { offset: at, length, ...hashes, rotten });
@@ -263,22 +273,19 @@ export class VerifyTarget {
       if (data === -ENXIO || data >= start + covered) return;
       this.#done("look for holes in", held.id, data);
       const length = Math.min(BLOCK_BYTES, start + covered - data);
-      if (!this.#zeros(held, fd, data, length)) {
-        this.#report(held.id, "content", {
-          offset: data,
-          length,
-          primary: "zeros",
-          secondary: "other bytes",
-        });
+      const failed = readAll(this.#backing, fd, this.#blockAddress, length, data);
+      const readable = failed !== -EIO;
+      // It is shorter: its fingerprint told.
+      if (!readable && this.#state(held).size < data + length) return;
+      if (readable) this.#done("read", held.id, failed);
+      if (!readable || !this.#block.subarray(0, length).every((byte) => byte === 0)) {
+        const secondary = readable ? "other bytes" : UNREADABLE;
+        const has = { primary: "zeros", secondary, rotten: !readable };
+        this.#report(held.id, "content", { offset: data, length, ...has });
         return;
       }
       at = data + length;
     }
-  }
-
-  #zeros(held: Held, fd: number, at: number, length: number): boolean {
-    this.#done("read", held.id, readAll(this.#backing, fd, this.#blockAddress, length, at));
-    return this.#block.subarray(0, length).every((byte) => byte === 0);
   }
 
   #names(bytes: Uint8Array, view: DataView, offset: number, end: number): void {

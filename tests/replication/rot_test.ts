@@ -4,7 +4,11 @@
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { SourceRefused } from "../../lib/replication/source_refused.ts";
+import { OP } from "../../lib/journal/record.ts";
+import { ASK_KIND, Mutation } from "../../lib/replication/mutation.ts";
+import type { Line } from "../../lib/replication/quarantine_manifest.ts";
 import { Verification } from "../../lib/replication/verification.ts";
+import { FALLOC } from "../../lib/system/linux.ts";
 import { Statx } from "../../lib/system/statx.ts";
 import { unused } from "../sim/one_way.ts";
 import { Session } from "./twins.ts";
@@ -39,6 +43,14 @@ function compared(): Pair {
   pair.pass();
   assertEquals(pair.found, []);
   return pair;
+}
+
+/** The large file loses its name. */
+function removed(id: number): Mutation {
+  const mutation = new Mutation().reset(OP.unlink, id);
+  mutation.c = 1;
+  mutation.name = new TextEncoder().encode(`${LARGE}\0`);
+  return mutation;
 }
 
 const path = (pair: Pair, side: "source" | "target", name: string): string =>
@@ -223,6 +235,110 @@ for (
     pair.pass();
     assertEquals(pair.found, []);
     assertContent(pair, name, name === SMALL ? bytes(3000, 1) : bytes(LARGE_BYTES, 2));
+  });
+}
+
+Deno.test("Verification names what the secondary's disk does not give where the primary has a hole, and a comparison makes one there", () => {
+  using pair = new Pair(4);
+  pair.make(LARGE, new Uint8Array(LARGE_BYTES));
+  const id = pair.idOf(LARGE);
+  const cut = new Mutation().reset(OP.fallocate, id);
+  cut.a = LOST.offset;
+  cut.b = LOST.length;
+  cut.c = FALLOC.PUNCH_HOLE | FALLOC.KEEP_SIZE;
+  pair.source.mutate(cut);
+  pair.target.tree.impose(cut);
+  pair.targetBacking.lose(path(pair, "target", LARGE), LOST.offset, LOST.offset + 1);
+  pair.pass();
+  assertEquals(
+    pair.found.map(({ what, offset, secondary, rotten }) => [what, offset, secondary, rotten]),
+    [["content", LOST.offset, "unreadable", true]],
+  );
+  const { targetBacking: { backing: targetBacking } } = pair;
+  new Session(pair.source, pair.target, { whole: false, ids: [id], targetBacking }).run();
+  assertContent(pair, LARGE, new Uint8Array(LARGE_BYTES));
+});
+
+Deno.test("Verification takes no hole for unreadable that the secondary's file does not reach", () => {
+  using pair = new Pair(4);
+  pair.make(LARGE, new Uint8Array(LARGE_BYTES));
+  Deno.truncateSync(path(pair, "source", LARGE), 0);
+  Deno.truncateSync(path(pair, "source", LARGE), LARGE_BYTES);
+  Deno.truncateSync(path(pair, "target", LARGE), LOST.offset + 100);
+  pair.pass();
+  assert(pair.found.some(({ what }) => what === "size"));
+  assertEquals(pair.found.filter(({ what }) => what === "content"), []);
+});
+
+Deno.test("Verification tells of a small file that the primary's disk gives no longer when the secondary asks what it is", () => {
+  using pair = compared();
+  Deno.writeFileSync(path(pair, "target", SMALL), bytes(3000, 4));
+  pair.verifier.begin();
+  const push = pair.asks.push.bind(pair.asks);
+  pair.asks.push = (...asks) => {
+    if (asks[0]?.kind === ASK_KIND.detail) pair.sourceBacking.lose(path(pair, "source", SMALL));
+    return push(...asks);
+  };
+  pair.run();
+  assertEquals(pair.leftOut, [{ id: pair.idOf(SMALL), offset: 0, length: 3000 }]);
+  assertEquals(pair.found.map(({ what }) => what), ["mtime"]);
+});
+
+for (const name of [SMALL, LARGE]) {
+  for (const both of ["the secondary has something else", "neither disk gives it"]) {
+    Deno.test(`Verification leaves what the primary's disk does not give, and looks at all else; ${both}, ${name}`, () => {
+      using pair = compared();
+      pair.sourceBacking.lose(path(pair, "source", name), 0, 1);
+      if (both.startsWith("neither")) pair.targetBacking.lose(path(pair, "target", name), 0, 1);
+      else pair.targetBacking.rot(path(pair, "target", name), 5);
+      pair.make("later", bytes(100, 3));
+      Deno.writeFileSync(path(pair, "target", "later"), bytes(100, 4));
+      pair.pass();
+      assertEquals([...pair.verifier.differing], [pair.idOf("later")]);
+      assertEquals([pair.lostOnBoth, pair.leftOut, pair.mended], [[pair.idOf(name)], [], []]);
+    });
+  }
+}
+
+for (const gone of ["overwritten", "deleted"] as const) {
+  Deno.test(`A comparison with a quarantine goes past what the target's disk does not give, and keeps all around it; ${gone}`, () => {
+    using pair = new Pair(4);
+    pair.make(LARGE, bytes(LARGE_BYTES, 2));
+    const id = pair.idOf(LARGE);
+    const had = bytes(LARGE_BYTES, 4);
+    Deno.writeFileSync(path(pair, "target", LARGE), had);
+    pair.targetBacking.lose(path(pair, "target", LARGE), LOST.offset + 5000, LOST.offset + 5001);
+    const deleted = gone === "deleted";
+    if (deleted) pair.source.mutate(removed(id));
+    // On another file system: what is deleted is copied.
+    const quarantine = Deno.makeTempDirSync({ dir: "/dev/shm", prefix: "quarantine-" });
+    const { targetBacking: { backing } } = pair;
+    const session = new Session(pair.source, pair.target, {
+      whole: false,
+      ids: [1, id],
+      targetBacking: backing,
+      quarantineBacking: backing,
+      quarantine,
+    });
+    session.run();
+    if (!deleted) assertContent(pair, LARGE, bytes(LARGE_BYTES, 2));
+    const { path: folder = "" } = session.saved ?? {};
+    const text = Deno.readTextFileSync(`${folder}/manifest.jsonl`);
+    const lines = text.trimEnd().split("\n").map((line) => JSON.parse(line) as Line);
+    const lost = { offset: LOST.offset + 4096, length: 4096 };
+    had.fill(0, lost.offset, lost.offset + lost.length);
+    const unreadable = lines.filter((line) => line.unreadable === true);
+    assertEquals(unreadable.map(({ id, offset, length }) => [id, offset, length]), [
+      [id, lost.offset, lost.length],
+    ]);
+    const kept = new Uint8Array(LARGE_BYTES);
+    for (const { saved, offset = 0, attributes } of lines) {
+      if (saved === undefined || deleted !== saved.startsWith("deleted/")) continue;
+      if (attributes?.mode.startsWith("100") === false) continue;
+      kept.set(Deno.readFileSync(`${folder}/${saved}`), offset);
+    }
+    assertEquals(kept, had);
+    Deno.removeSync(quarantine, { recursive: true });
   });
 }
 

@@ -147,6 +147,8 @@ export class Pair implements Disposable {
   readonly mended: (Mended & { readonly id: number; readonly offset: number })[] = [];
   /** What the source's disk does not give and nobody knows. */
   readonly leftOut: Place[] = [];
+  /** What the source's disk does not give, and the target has not what both had. */
+  readonly lostOnBoth: number[] = [];
   /** Called before anything is written back. */
   beforeMend: () => void = () => {};
   /** Called after anything was written back. */
@@ -254,6 +256,7 @@ export class Pair implements Disposable {
   #mend(source: VerifySource): void {
     for (let good = this.#goods.shift(); good !== undefined; good = this.#goods.shift()) {
       const rotten = source.settle(good.id, good.block);
+      if (rotten?.actual === null && good.content.length === 0) this.lostOnBoth.push(rotten.id);
       if (rotten === undefined || good.content.length === 0) continue;
       this.beforeMend();
       const result = this.#mender.mend(rotten, good.content);
