@@ -53,8 +53,8 @@ export interface ReplicatorOptions {
   readonly run: string;
 }
 
-/** Mapped pages are written out before a planned hand-over, within this. */
-const FLUSH_MS = 20_000;
+/** What is not written out yet is before a planned hand-over, within this: 256 MiB take 23 s on 100 Mbit/s. */
+const FLUSH_MS = 45_000;
 /** Replies are forgotten between two waits of the acknowledging thread. */
 const FORGET_MS = 10_000;
 /** Going back to what was before a resync takes its time: asked after so often. */
@@ -398,11 +398,9 @@ class Replicator {
   /** The service is down: what was written through maps is flushed, all of it goes to the peer, the mount is let go. */
   async #demote(): Promise<unknown> {
     if (this.#role?.role !== "primary") return await this.#threads.ask({ kind: "status" });
-    for (const mount of this.#mounts) {
-      if (!await flushMount(mount.path, FLUSH_MS)) {
-        logLine(`Cannot flush ${mount.path} within ${FLUSH_MS} ms`);
-      }
-    }
+    await Promise.all(this.#mounts.map(async ({ path }) => {
+      if (!await flushMount(path, FLUSH_MS)) logLine(`Cannot flush ${path} within ${FLUSH_MS} ms`);
+    }));
     const until = boottimeMs() + DRAIN_MS;
     let drained = false;
     while (!drained && boottimeMs() < until) {

@@ -153,6 +153,7 @@ export class CatchUp {
   }
 
   #beginReplay(plan: Extract<Plan, { mode: "replay" }>, wire: Wire): State {
+    const { underWay } = this.#options.sequencer;
     const replayer = new Replayer({
       journal: this.#options.copy.journal,
       backing,
@@ -160,9 +161,14 @@ export class CatchUp {
       tree: this.#options.tree,
       wire,
       from: plan.from,
+      dataOf: (sequence) => underWay.dataOf(sequence),
       addressOf,
     });
-    wire.control(CONTROL.replay, { a: 0, b: plan.hollow ? 1 : 0 }, 0);
+    const hollow = this.#options.copy.hollowSince(
+      plan.from,
+      (sequence) => underWay.dataOf(sequence) !== undefined,
+    );
+    wire.control(CONTROL.replay, { a: 0, b: hollow ? 1 : 0 }, 0);
     return { kind: "replay", replayer };
   }
 
@@ -188,6 +194,7 @@ export class CatchUp {
   /** The peer has everything; what still waits for its disk is asked for again. */
   #live(resync: Readonly<Record<string, unknown>>): void {
     this.#state = { kind: "live" };
+    this.#options.sequencer.underWay.clear();
     const { link } = this.#options.sequencer;
     if (link !== null && this.#version >= VERIFIES) {
       this.#options.verification.attach(link.wire, this.#version >= WITNESSES);

@@ -420,15 +420,16 @@ export class Copy {
     return touchedBy(cursor);
   }
 
-  /** Whether the log from a sequence on lacks data of some write. */
-  hollowSince(from: number): boolean {
+  /** Whether the log from a sequence on lacks data of some write, but for those that are kept elsewhere. */
+  hollowSince(from: number, isKept: (sequence: number) => boolean): boolean {
     const cursor = this.journal.read(from);
     if (cursor === null) return true;
     const view = new RecordView();
     using _ = cursor;
     while (cursor.next(view)) {
       const data = view.op === OP.write || view.op === OP.copy;
-      if (data && view.payloadLength === 0 && view.b > 0 && view.state !== STATE.void) return true;
+      const lacks = data && view.payloadLength === 0 && view.b > 0 && view.state !== STATE.void;
+      if (lacks && !isKept(view.sequence)) return true;
     }
     return cursor.lost;
   }

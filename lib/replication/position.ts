@@ -40,7 +40,7 @@ export interface Position {
 
 /** How a secondary is brought up to date. */
 export type Plan =
-  | { readonly mode: "replay"; readonly from: number; readonly hollow: boolean }
+  | { readonly mode: "replay"; readonly from: number }
   | {
     readonly mode: "reconcile";
     /** Everything is compared; else what source and target name. */
@@ -150,7 +150,7 @@ export function planFor(copy: Copy, position: Position, epoch: number): Verdict 
         return {
           accept: true,
           epoch,
-          plan: { mode: "replay", from: common + 1, hollow: copy.hollowSince(common + 1) },
+          plan: { mode: "replay", from: common + 1 },
         };
       }
       return compare(copy, position, epoch, { preserve: position.served, common });

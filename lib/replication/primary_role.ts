@@ -343,6 +343,7 @@ export class PrimaryRole {
     ids: Set<number>,
   ): void {
     this.detach(this.#session);
+    if (plan.mode === "replay") this.sequencer.keepUnderWay();
     const stream = openStream(peer.data);
     const packing = peer.version < PACKS ? {} : { packing: this.#packing(stream) };
     const wire = new Wire({ stream, crc32, addressOf, gather: true, ...packing });

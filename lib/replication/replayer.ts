@@ -1,7 +1,7 @@
 /**
  * Replay from the log: a peer that stands at a known sequence gets what came after, in order.
  *
- * Where the data of a write was not kept, the object's range is sent as it is now. The records that follow bring it to
+ * Where the data of a write was kept nowhere (`under_way.ts`), the object's range is sent as it is now. The records that follow bring it to
  * where it belongs: whatever wrote last to a range is replayed last.
  *
  * @module
@@ -26,6 +26,8 @@ export interface ReplayerOptions {
   readonly tree: Tree;
   readonly wire: Wire;
   readonly from: number;
+  /** What a write wrote that is in no log, if it was kept. */
+  readonly dataOf: (sequence: number) => Uint8Array | undefined;
   readonly addressOf: (bytes: Uint8Array) => number;
 }
 
@@ -106,6 +108,8 @@ export class Replayer {
     if (mutation.op === OP.copy) this.#asWrite();
     if (this.#view.payloadLength > 0) return this.#view.payload;
     if (mutation.op !== OP.write || mutation.b === 0) return null;
+    const kept = this.#options.dataOf(this.#view.sequence);
+    if (kept !== undefined) return this.#asKept(kept);
     const held = this.#options.objects.get(mutation.id);
     const fd = held === undefined ? -1 : this.#options.objects.io(held);
     if (fd < 0) return this.#nothing();
@@ -115,6 +119,12 @@ export class Replayer {
     if (got <= 0) return this.#nothing();
     mutation.b = got;
     return this.#data.subarray(0, got);
+  }
+
+  #asKept(kept: Uint8Array): Uint8Array | null {
+    if (kept.length === 0) return this.#nothing();
+    this.#mutation.b = kept.length;
+    return kept;
   }
 
   #asWrite(): void {

@@ -28,6 +28,7 @@ import { RESERVE_BLOCK } from "./objects.ts";
 import { FSYNC_SLOTS, REPLY, REPLY_SLOTS, type Shared, WORD } from "./shared.ts";
 import { StreamError } from "./stream.ts";
 import { setMtime, type Tree } from "./tree.ts";
+import { UnderWay } from "./under_way.ts";
 import { untoldIn, UntoldTimes } from "./untold_times.ts";
 import type { Wire } from "./wire.ts";
 
@@ -89,8 +90,11 @@ export class Sequencer implements Road {
   readonly #options: SequencerOptions;
   readonly #journal: Journal;
   readonly #shared: Shared;
-  /** The peer's link, if there is one. */
-  link: Link | null = null;
+  #link: Link | null = null;
+  /** What a peer whose line was lost may lack. */
+  readonly underWay: UnderWay;
+  /** It is to be taken before anything is changed. */
+  #parted = false;
   /** Records of this FUSE connection have higher sequences: older ones must not answer for its requests. */
   readonly mountedAt: number;
   /** Under which new records are written; grows with the membership. */
@@ -130,7 +134,25 @@ export class Sequencer implements Road {
     this.#copiedAddress = this.#addressOf(this.#copied);
     const { backing, journal, objects, shared, wake, pause } = options;
     const note = (mutation: Mutation, unique: number): number => this.#note(mutation, unique);
+    this.underWay = new UnderWay({ backing, objects, journal, addressOf: this.#addressOf });
     this.fsyncs = new Fsyncs({ backing, journal, objects, shared, wake, pause, note });
+  }
+
+  /** The peer's link, if there is one. */
+  get link(): Link | null {
+    return this.#link;
+  }
+
+  set link(link: Link | null) {
+    this.#parted ||= link === null && this.#sending;
+    this.#link = link;
+  }
+
+  /** Keeps what was under way, if the line was lost: before anything is changed, and before a peer is told how it will be brought up to date. */
+  keepUnderWay(): void {
+    if (!this.#parted) return;
+    this.#parted = false;
+    this.underWay.take(this.#acknowledged + 1);
   }
 
   /** A new line of history begins with the next mutation: the membership changed. */
@@ -142,6 +164,7 @@ export class Sequencer implements Road {
     const { activity, tree } = this.#options;
     if (isLocal(mutation.id)) return this.#here(mutation);
     this.counters.mutations++;
+    if (this.#parted) this.keepUnderWay();
     if (this.#generation === 0n) this.#mint();
     if (!this.#hasSpace(mutation) || !touchAll(activity, mutation)) return -ENOSPC;
     if (this.times.full) this.tellTimes();

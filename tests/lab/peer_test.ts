@@ -149,6 +149,7 @@ Deno.test("a replication network that is gone costs no membership: the channel m
   const used = async (): Promise<unknown[]> =>
     await Promise.all(NODES.map(async (node) => (await cluster.status(node)).network.used));
   assertEquals(await used(), ["repl", "repl"]);
+  const before = await cluster.mark("node2");
 
   for (const node of NODES) {
     await step(`${node} loses the replication network`, async () => {
@@ -177,6 +178,10 @@ Deno.test("a replication network that is gone costs no membership: the channel m
     await cluster.waitPair("node1");
     assertEquals((await cluster.own("node1")).epoch, epoch);
     assertEquals(await cluster.differences(), []);
+  });
+  await step("at no time was the secondary's copy one that could not have taken over", async () => {
+    const events = await cluster.events("node2", before);
+    assertEquals(events.filter(({ what }) => /^Keeps what its copy was|inconsistent/.test(what)), []);
   });
 });
 

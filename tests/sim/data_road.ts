@@ -233,17 +233,24 @@ export class Primary {
 
   /** Sends what the log has from a sequence on. */
   replay(stream: MemoryStream, from: number): void {
-    const replayer = new Replayer({
+    const replayer = this.replayer(stream, from);
+    while (replayer.step(1 << 20) !== true);
+    replayer.close();
+  }
+
+  /** The same, a step at a time. */
+  replayer(stream: MemoryStream, from: number): Replayer {
+    this.sequencer.keepUnderWay();
+    return new Replayer({
       journal: this.node.copy.journal,
       backing: this.node.fs,
       objects: this.node.objects,
       tree: this.node.tree,
       wire: this.wire(stream),
       from,
+      dataOf: (sequence) => this.sequencer.underWay.dataOf(sequence),
       addressOf: this.node.memory.addressOf,
     });
-    while (replayer.step(1 << 20) !== true);
-    replayer.close();
   }
 
   /** Takes the replies that wait for the peer, as if it had acknowledged all. */
