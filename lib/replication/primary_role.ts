@@ -13,9 +13,7 @@ import { Request, REQUEST_AT, REQUEST_MAX } from "../fuse/request.ts";
 import { backing } from "../system/backing.ts";
 import { randomIncarnation } from "../system/clock.ts";
 import { addressOf } from "../system/libc.ts";
-import { Statx } from "../system/statx.ts";
 import { lineSpeed } from "../system/socket.ts";
-import { sha256 } from "../system/sha256.ts";
 import { cachedFilesMax, statusOf } from "../system/process.ts";
 import { openStream } from "../system/stream.ts";
 import {
@@ -56,13 +54,12 @@ import { MOUNTS_MAX, type Shared, WORD } from "./shared.ts";
 import { type Stream, StreamError, type StreamHandle } from "./stream.ts";
 import { Tree } from "./tree.ts";
 import type { Verified } from "../journal/meta.ts";
-import { type Mended, Mender } from "./mend.ts";
-import { Verification } from "./verification.ts";
+import { makeVerification } from "./make_verification.ts";
+import type { Mended } from "./mend.ts";
+import type { Verification } from "./verification.ts";
 import type { Place } from "./rot.ts";
-import { VerifySource } from "./verify_source.ts";
 import type { Witness } from "./witness.ts";
 import { Wire } from "./wire.ts";
-import { isWrittenSince } from "./written_since.ts";
 
 const EAGAIN = 11;
 const EINTR = 4;
@@ -201,7 +198,17 @@ export class PrimaryRole {
     this.sequencer = this.#makeSequencer(command, resumed, mountedAt);
     if (resumed) this.sequencer.resume();
     else this.sequencer.begin();
-    this.#verification = this.#makeVerification();
+    this.#verification = makeVerification({
+      copy: world.copy,
+      objects: this.#objects,
+      witness: world.witness,
+      scrubMs: world.scrubMs,
+      tellTime: (id) => this.sequencer.tellTime(id),
+      requests: () => this.#requests,
+      wall: () => world.now().getTime(),
+      onRotten: (place, result) => this.#tellRotten(place, result),
+      onVerified: (result) => world.say({ kind: "verified", ...result }),
+    });
     this.#catchUp = new CatchUp({
       copy: world.copy,
       shared: world.shared,
@@ -511,46 +518,6 @@ export class PrimaryRole {
       mountedAt,
       // In mid-service the line of history goes on; a new service begins one with its first write.
       generation: resumed ? world.copy.lastGeneration : 0n,
-    });
-  }
-
-  #makeVerification(): Verification {
-    const { copy, now, say, scrubMs, witness } = this.#world;
-    const mender = new Mender({
-      backing,
-      objects: this.#objects,
-      sha256,
-      addressOf,
-      witness,
-      writtenSince: (rotten) => isWrittenSince(copy.journal, rotten),
-    });
-    const wall = (): number => now().getTime();
-    const stat = new Statx();
-    return new Verification({
-      copy,
-      witness,
-      see: (held) => witness.see(backing, held, stat, wall()),
-      mend: (rotten, content) => mender.mend(rotten, content),
-      onRotten: (place, result) => this.#tellRotten(place, result),
-      makeSource: (wire, range, known) =>
-        new VerifySource({
-          backing,
-          objects: this.#objects,
-          wire,
-          addressOf,
-          sha256,
-          exists: (id) => copy.map.get(id) !== undefined,
-          tellTime: (id) => this.sequencer.tellTime(id),
-          witness: known,
-          wall,
-          sequence: () => copy.journal.last,
-          ...range,
-        }),
-      requests: () => this.#requests,
-      now: () => bootNanoseconds() / 1e6,
-      wall,
-      scrubMs,
-      onVerified: (result) => say({ kind: "verified", ...result }),
     });
   }
 
