@@ -16,6 +16,8 @@ import type { Objects } from "./objects.ts";
 import { type Activity, touchParts } from "./touch.ts";
 import type { Tree } from "./tree.ts";
 
+const ENODATA = 61;
+
 /** The copies differ, or the disk refuses: the secondary leaves the set, loudly. */
 export class ApplyError extends Error {
   override readonly name = "ApplyError";
@@ -173,6 +175,15 @@ export class Follower {
   /** Executes; a write is repeated until all of it is there. */
   #write(mutation: Mutation): number {
     const { tree } = this.#options;
+    if (mutation.op === OP.setxattr) {
+      // Whether it may be there already was the primary's to judge, which after a kill does not know itself.
+      mutation.a = 0;
+      return tree.execute(mutation);
+    }
+    if (mutation.op === OP.removexattr) {
+      const result = tree.execute(mutation);
+      return result === -ENODATA ? 0 : result;
+    }
     if (mutation.op !== OP.write) {
       const result = tree.execute(mutation);
       return mutation.op === OP.copy && result >= 0 && result !== mutation.b ? -5 : result;

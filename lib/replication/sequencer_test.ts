@@ -6,6 +6,7 @@ import { Program } from "../../tests/sim/program.ts";
 import { ATTR } from "../fuse/layout.ts";
 import { FATTR, OPCODE } from "../fuse/opcode.ts";
 import { DiskFullError, OP, RecordView, STATE } from "../journal/mod.ts";
+import { XATTR } from "../system/linux.ts";
 import { WORD } from "./shared.ts";
 
 const SEEDS = [1, 2, 3, 4, 5, 6, 7, 8];
@@ -201,6 +202,51 @@ Deno.test("Sequencer.begin() tells the peer what a killed process had begun, als
   pair.settle();
   assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
 });
+
+for (
+  const { what, call, opcode, content } of [
+    {
+      what: "takes an attribute away that is not there",
+      call: "removexattr",
+      opcode: OPCODE.REMOVEXATTR,
+      content: body("user.none"),
+    },
+    {
+      what: "makes an attribute that is there",
+      call: "setxattr",
+      opcode: OPCODE.SETXATTR,
+      content: body(3, XATTR.CREATE, "user.some", Uint8Array.of(4, 5, 6)),
+    },
+    {
+      what: "replaces an attribute that is not there",
+      call: "setxattr",
+      opcode: OPCODE.SETXATTR,
+      content: body(3, XATTR.REPLACE, "user.none", Uint8Array.of(4, 5, 6)),
+    },
+  ]
+) {
+  Deno.test(`Sequencer.begin() has the peer follow where a process was killed before it ${what}`, () => {
+    const pair = new Pair();
+    const kernel = new Kernel(pair.primary);
+    const id = kernel.create(1, "f");
+    const some = body(3, 0, "user.some", Uint8Array.of(1, 2, 3));
+    assertEquals(kernel.call(OPCODE.SETXATTR, id, some).error, 0);
+    pair.settle();
+    pair.a.fs.before = (name) => {
+      if (name === call) throw new Killed("the process was killed");
+      return undefined;
+    };
+    assertThrows(() => kernel.call(opcode, id, content), Killed);
+    pair.a.fs.before = () => undefined;
+    pair.a.restart("node1");
+    const next = pair.primary = new Primary(pair.a, { resumed: true });
+    next.replay(pair.secondary.stream, pair.b.copy.journal.last + 1);
+    next.connect(pair.secondary.stream);
+    pair.settle();
+    assertEquals(pair.b.copy.journal.last, pair.a.copy.journal.last);
+    assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
+  });
+}
 
 Deno.test("Sequencer.begin() has a primary that took over tell the times it gave to its predecessor's writes", () => {
   const pair = new Pair();
