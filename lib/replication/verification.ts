@@ -38,6 +38,9 @@ const REPAIRS_MAX = 5;
 /** So long the secondary may take to say what it has of what this node's disk has lost. */
 const GOOD_MS = 60_000;
 
+/** Told one by one, of what a pass leaves as it is; more say nothing new, and a dying disk has millions. */
+const LEFT_MAX = 100;
+
 const UNREADABLE = "the disk does not give it, and nobody noted what it was";
 const LOST_ON_BOTH = "the disk does not give it, and the other node has not what both had; restore it";
 
@@ -198,7 +201,7 @@ export class Verification {
       const counted = outcome === "left" ? { rotten: left + 1 } : { mended: mended + 1 };
       this.#pass = { ...this.#pass, ...counted };
     }
-    this.#options.onRotten(place, result);
+    if (outcome !== "left" || (this.#pass?.rotten ?? 0) <= LEFT_MAX) this.#options.onRotten(place, result);
   }
 
   /** A secondary that does not answer holds no pass up for ever. */

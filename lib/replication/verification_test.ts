@@ -3,7 +3,7 @@ import { assertEquals } from "@std/assert";
 import { memoryCopy } from "../../tests/sim/memory_copy.ts";
 import { oneWay, unused } from "../../tests/sim/one_way.ts";
 import type { Mended } from "./mend.ts";
-import type { Rotten } from "./rot.ts";
+import type { Place, Rotten } from "./rot.ts";
 import { type Comparing, Verification } from "./verification.ts";
 import { Wire } from "./wire.ts";
 import { WHOLE, Witness } from "./witness.ts";
@@ -32,6 +32,7 @@ class Fake implements Disposable {
   dates = 0;
   result: "busy" | "waiting" | "done" = "busy";
   waiting: Rotten[] = [];
+  onUnreadable: (place: Place) => void = unused;
   readonly rechecked: number[] = [];
   readonly told: string[] = [];
   published = 0;
@@ -66,7 +67,8 @@ class Fake implements Disposable {
     const none = new Uint8Array(0);
     this.verification = new Verification({
       copy: this.copy,
-      makeSource: (_wire, _range, witness) => {
+      makeSource: (_wire, { onUnreadable }, witness) => {
+        this.onUnreadable = onUnreadable;
         witness?.seek(1);
         return this.source;
       },
@@ -155,6 +157,18 @@ Deno.test("Verification tells of what the disk does not give where the secondary
     "20 left: the disk does not give it, and the other node has not what both had; restore it",
     "verified: 1 rotten, 0 mended, complete true",
   ]);
+});
+
+Deno.test("Verification counts all that a dying disk does not give, and tells of the first hundred", () => {
+  using fake = new Fake();
+  fake.begin();
+  for (let id = 20; id < 520; id++) fake.onUnreadable({ id, offset: 0, length: 4 });
+  fake.waiting = [rotten(600)];
+  fake.verification.onGood(600, WHOLE, GOOD);
+  fake.result = "done";
+  fake.step();
+  assertEquals(fake.told.length, 102);
+  assertEquals(fake.told.slice(100), ["600 repaired", "verified: 500 rotten, 1 mended, complete true"]);
 });
 
 Deno.test("Verification leaves what a secondary says nothing of within a minute, and goes on", () => {
