@@ -50,6 +50,12 @@ for name, result, arguments in (
     function = getattr(pq, name)
     function.restype, function.argtypes = result, arguments
 
+# What a server says that loses its disk ("terminating connection because of crash of another server process") is no line of ours.
+Notice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p)
+ignore_notice = Notice(lambda _, text: None)
+pq.PQsetNoticeProcessor.restype = ctypes.c_void_p
+pq.PQsetNoticeProcessor.argtypes = (ctypes.c_void_p, Notice, ctypes.c_void_p)
+
 
 class Lost(Exception):
     """The connection is gone, or does not answer in time."""
@@ -73,6 +79,7 @@ class Session:
         until = time.monotonic() + CONNECT_S
         words = "host=%s port=5432 user=postgres dbname=postgres sslmode=disable gssencmode=disable" % host
         self.connection = pq.PQconnectStart(words.encode())
+        pq.PQsetNoticeProcessor(self.connection, ignore_notice, None)
         try:
             self._connect(until)
         except Lost:
