@@ -164,10 +164,7 @@ export class CatchUp {
       dataOf: (sequence) => underWay.dataOf(sequence),
       addressOf,
     });
-    const hollow = this.#options.copy.hollowSince(
-      plan.from,
-      (sequence) => underWay.dataOf(sequence) !== undefined,
-    );
+    const hollow = this.#options.copy.hollowSince(plan.from, (sequence) => underWay.has(sequence));
     wire.control(CONTROL.replay, { a: 0, b: hollow ? 1 : 0 }, 0);
     return { kind: "replay", replayer };
   }

@@ -427,9 +427,7 @@ export class Copy {
     const view = new RecordView();
     using _ = cursor;
     while (cursor.next(view)) {
-      const data = view.op === OP.write || view.op === OP.copy;
-      const lacks = data && view.payloadLength === 0 && view.b > 0 && view.state !== STATE.void;
-      if (lacks && !isKept(view.sequence)) return true;
+      if (lacksData(view) && view.state !== STATE.void && !isKept(view.sequence)) return true;
     }
     return cursor.lost;
   }
@@ -438,6 +436,11 @@ export class Copy {
     this.journal.close();
     this.map.close();
   }
+}
+
+/** Whether a record changed a range by data that it does not hold. */
+export function lacksData(record: Pick<RecordView, "op" | "payloadLength" | "b">): boolean {
+  return (record.op === OP.write || record.op === OP.copy) && record.payloadLength === 0 && record.b > 0;
 }
 
 function touchedBy(cursor: NonNullable<ReturnType<Journal["read"]>>): Set<number> | null {

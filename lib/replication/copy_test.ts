@@ -3,7 +3,7 @@ import { KEEP, OP, STATE } from "../journal/mod.ts";
 import { MemoryStorage } from "../journal/memory_storage.ts";
 import { emptyFields } from "../journal/record.ts";
 import { memoryCopy } from "../../tests/sim/memory_copy.ts";
-import { Copy, CopyError } from "./copy.ts";
+import { type Copy, CopyError } from "./copy.ts";
 import { EDITED_MARK } from "./edited_mark.ts";
 import { positionOf } from "./position.ts";
 
@@ -175,16 +175,7 @@ Deno.test("Copy.compared is where a comparison goes on after a killed process, a
 
 Deno.test("Copy of which other names stay on the node than before is compared in full, once", () => {
   const storage = new MemoryStorage();
-  const opened = (excluded: string) =>
-    Copy.open({
-      storage,
-      cluster: "c",
-      module: "m",
-      node: "n1",
-      bootId: "boot-1",
-      logBudgetBytes: 1 << 20,
-      excluded,
-    });
+  const opened = (excluded: string) => memoryCopy(storage, { excluded });
   const before = opened("");
   before.addGeneration({ generation: 1n, epoch: 1, first: 1 });
   before.begin("secondary", { copy: "uptodate" });

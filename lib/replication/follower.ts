@@ -13,10 +13,9 @@ import type { Backing } from "../system/backing.ts";
 import { u64 } from "./bytes.ts";
 import { decodeMutation, Mutation, RecordError } from "./mutation.ts";
 import type { Objects } from "./objects.ts";
+import { perform } from "./perform.ts";
 import { type Activity, touchParts } from "./touch.ts";
 import type { Tree } from "./tree.ts";
-
-const ENODATA = 61;
 
 /** The copies differ, or the disk refuses: the secondary leaves the set, loudly. */
 export class ApplyError extends Error {
@@ -167,40 +166,15 @@ export class Follower {
     }
     if (mutation.op === OP.unlink && mutation.a === 1) this.#keep(mutation.id);
     if (mutation.op === OP.rename && (mutation.b & 8) !== 0) this.#keep(mutation.displaced);
-    const result = this.#write(mutation);
+    const result = this.#perform(mutation);
     const imposed = result < 0 ? result : this.#options.tree.impose(mutation);
     if (imposed < 0) throw failure(mutation, sequence, imposed);
   }
 
-  /** Executes; a write is repeated until all of it is there. */
-  #write(mutation: Mutation): number {
-    const { tree } = this.#options;
-    if (mutation.op === OP.setxattr) {
-      // Whether it may be there already was the primary's to judge, which after a kill does not know itself.
-      mutation.a = 0;
-      return tree.execute(mutation);
-    }
-    if (mutation.op === OP.removexattr) {
-      const result = tree.execute(mutation);
-      return result === -ENODATA ? 0 : result;
-    }
-    if (mutation.op !== OP.write) {
-      const result = tree.execute(mutation);
-      return mutation.op === OP.copy && result >= 0 && result !== mutation.b ? -5 : result;
-    }
-    const { a, payloadAddress, payloadLength } = mutation;
-    let done = 0;
-    while (done < payloadLength) {
-      mutation.a = a + done;
-      mutation.payloadAddress = payloadAddress + done;
-      mutation.payloadLength = payloadLength - done;
-      const result = tree.execute(mutation);
-      if (result <= 0) return result === 0 ? -28 : result;
-      done += result;
-    }
-    mutation.a = a;
-    mutation.payloadLength = payloadLength;
-    return done;
+  /** Executes; a copy, too, must come out as it did on the primary. */
+  #perform(mutation: Mutation): number {
+    const result = perform(this.#options.tree, mutation);
+    return mutation.op === OP.copy && result >= 0 && result !== mutation.b ? -5 : result;
   }
 
   #keep(id: number): void {

@@ -19,14 +19,12 @@ import { withoutRights } from "./exposure.ts";
 import type { Limbo } from "./limbo.ts";
 import { creates, type Mutation, RENAME_BITS, SETATTR, SETATTR_BITS } from "./mutation.ts";
 import type { Held, Objects } from "./objects.ts";
+import { perform } from "./perform.ts";
 import { setMtime, type Tree } from "./tree.ts";
 import { u64 } from "./bytes.ts";
 
 const EIO = 5;
 const ESTALE = 116;
-const ENODATA = 61;
-const ENOSPC = 28;
-const EEXIST = 17;
 /** What no comparison cures: EIO, ENOMEM, ENFILE, EMFILE, ENOSPC, EROFS, EDQUOT. */
 const REAL: readonly number[] = [-5, -12, -23, -24, -28, -30, -122];
 const EXCHANGE = 2;
@@ -180,7 +178,9 @@ export class Lenient {
       return 0;
     }
     this.#save(mutation, held);
-    const result = this.#limbo.finished.has(held.id) ? this.#perform(mutation) : this.#hold(mutation, held);
+    const result = this.#limbo.finished.has(held.id)
+      ? perform(this.#tree, mutation)
+      : this.#hold(mutation, held);
     if (result >= 0) return this.#impose(mutation);
     if (REAL.includes(result)) return result;
     this.#limbo.missing(mutation.id);
@@ -198,7 +198,7 @@ export class Lenient {
     if (now === null) return 0;
     mutation.a = now.a;
     mutation.name = now.name;
-    const result = this.#perform(mutation);
+    const result = perform(this.#tree, mutation);
     mutation.a = a;
     mutation.name = name;
     return result;
@@ -212,36 +212,6 @@ export class Lenient {
     if (mutation.op !== OP.setattr || (mutation.a & SETATTR_BITS.size) === 0) return;
     const size = u64(viewOf(mutation.name), SETATTR.size);
     guard.content(held, size, Number.MAX_SAFE_INTEGER - size);
-  }
-
-  /** Executes on an object that is there; a write until all of it is done. */
-  #perform(mutation: Mutation): number {
-    if (mutation.op === OP.write) return this.#write(mutation);
-    let result = this.#tree.execute(mutation);
-    if (mutation.op === OP.setxattr && (result === -EEXIST || result === -ENODATA)) {
-      mutation.a = 0;
-      result = this.#tree.execute(mutation);
-    }
-    return mutation.op === OP.removexattr && result === -ENODATA ? 0 : result;
-  }
-
-  #write(mutation: Mutation): number {
-    const { a, payloadAddress, payloadLength } = mutation;
-    let done = 0;
-    let result = 0;
-    while (done < payloadLength) {
-      mutation.a = a + done;
-      mutation.payloadAddress = payloadAddress + done;
-      mutation.payloadLength = payloadLength - done;
-      result = this.#tree.execute(mutation);
-      if (result <= 0) break;
-      done += result;
-    }
-    mutation.a = a;
-    mutation.payloadAddress = payloadAddress;
-    mutation.payloadLength = payloadLength;
-    if (done === payloadLength) return done;
-    return result === 0 ? -ENOSPC : result;
   }
 
   /** Sets the times that the primary measured, of the objects that are here. */
@@ -274,7 +244,7 @@ export class Lenient {
     if (done) return this.#impose(mutation);
     const kept = names ? this.#keepOpen(mutation) : 0;
     if (kept < 0) return kept;
-    const result = names ? this.#tree.execute(mutation) : this.#perform(mutation);
+    const result = names ? this.#tree.execute(mutation) : perform(this.#tree, mutation);
     if (mutation.op === OP.copy && result >= 0 && result !== mutation.b) return -EIO;
     return result < 0 ? result : this.#impose(mutation);
   }

@@ -18,7 +18,7 @@
 
 import type { Backing } from "../system/backing.ts";
 import { AT, O, S_IF, SEEK } from "../system/linux.ts";
-import { Statx } from "../system/statx.ts";
+import { nanosOf, secondsOf, Statx } from "../system/statx.ts";
 import { cbytes, withoutNul } from "./bytes.ts";
 import { ApplyError } from "./follower.ts";
 import { IdSet } from "./id_set.ts";
@@ -27,7 +27,6 @@ import { type ObjectState, StateKeeper } from "./object_state.ts";
 import { type Attributes, attributesOf, type Line, readable } from "./quarantine_manifest.ts";
 import { type Held, ID_XATTR } from "./objects.ts";
 import { salvage } from "./salvage.ts";
-import { nanosOf, secondsOf } from "./tree.ts";
 
 const EEXIST = 17;
 const ENXIO = 6;

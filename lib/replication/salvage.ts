@@ -5,20 +5,15 @@
  */
 
 import type { Backing } from "../system/backing.ts";
+import type { Range } from "./content_target.ts";
 
 const EIO = 5;
 /** What a disk loses is told page by page: all around it can be read. */
 const PAGE_BYTES = 4096;
 
-/** A part of a file. */
-export interface Part {
-  readonly offset: number;
-  readonly length: number;
-}
-
 /** What came of {@link salvage}: what the disk does not give, or what was refused. */
 export type Salvaged =
-  | { readonly lost: readonly Part[] }
+  | { readonly lost: readonly Range[] }
   | { readonly refused: "read" | "write"; readonly result: number };
 
 /**

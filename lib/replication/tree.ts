@@ -11,7 +11,7 @@
 import { OP } from "../journal/record.ts";
 import type { Backing } from "../system/backing.ts";
 import { AT, O, S_IF, S_IS, UTIME } from "../system/linux.ts";
-import { Statx } from "../system/statx.ts";
+import { nanosOf, secondsOf, Statx } from "../system/statx.ts";
 import { u64 } from "./bytes.ts";
 import { creates, type Mutation, RENAME_BITS, SETATTR, SETATTR_BITS } from "./mutation.ts";
 import type { Held, Objects } from "./objects.ts";
@@ -22,7 +22,6 @@ const ESTALE = 116;
 const EEXIST = 17;
 const EINVAL = 22;
 const ENOTEMPTY = 39;
-const SECOND = 1_000_000_000n;
 
 /** What {@link Tree} needs. */
 export interface TreeOptions {
@@ -369,16 +368,6 @@ export function applyAttributes(
 /** Sets the mtime alone. */
 export function setMtime(backing: Backing, fd: number, time: bigint): number {
   return backing.utimens(fd, 0, UTIME.OMIT, secondsOf(time), nanosOf(time));
-}
-
-/** Whole seconds of a time, rounded down. */
-export function secondsOf(time: bigint): number {
-  return Number((time - BigInt(nanosOf(time))) / SECOND);
-}
-
-/** The rest of a time beyond whole seconds, `0 … 999 999 999`. */
-export function nanosOf(time: bigint): number {
-  return Number(((time % SECOND) + SECOND) % SECOND);
 }
 
 /** What the kernel does to a file that is written to: setuid goes, setgid too where the group may execute. */

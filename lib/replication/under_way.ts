@@ -14,8 +14,9 @@
  * @module
  */
 
-import { type Journal, OP, RecordView, STATE } from "../journal/mod.ts";
+import { type Journal, RecordView, STATE } from "../journal/mod.ts";
 import type { Backing } from "../system/backing.ts";
+import { lacksData } from "./copy.ts";
 import type { Objects } from "./objects.ts";
 
 /** A line carries no more at a time: what waits for replies, and what may be behind. */
@@ -46,6 +47,11 @@ export class UnderWay {
     this.#options = options;
   }
 
+  /** Whether the data of a write was kept. */
+  has(sequence: number): boolean {
+    return this.#data.has(sequence);
+  }
+
   /** What the range of a write is to hold; shorter, or empty, where it was cut off since. Undefined: nothing was kept. */
   dataOf(sequence: number): Uint8Array | undefined {
     return this.#data.get(sequence);
@@ -59,9 +65,8 @@ export class UnderWay {
     const view = new RecordView();
     using _ = cursor;
     while (cursor.next(view)) {
-      const bare = (view.op === OP.write || view.op === OP.copy) && view.payloadLength === 0 && view.b > 0;
       // What an earlier line left is as it was then.
-      if (!bare || view.state !== STATE.applied || this.#data.has(view.sequence)) continue;
+      if (!lacksData(view) || view.state !== STATE.applied || this.has(view.sequence)) continue;
       if (!this.#keep(view.sequence, view.id, view.a, Math.min(view.b, RANGE_MAX))) return;
     }
   }

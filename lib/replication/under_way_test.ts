@@ -67,10 +67,7 @@ class Parting {
     const { primary, a, b } = this.pair;
     primary.sequencer.keepUnderWay();
     const { underWay } = primary.sequencer;
-    return a.copy.hollowSince(
-      b.copy.journal.last + 1,
-      (sequence) => underWay.dataOf(sequence) !== undefined,
-    );
+    return a.copy.hollowSince(b.copy.journal.last + 1, (sequence) => underWay.has(sequence));
   }
 }
 

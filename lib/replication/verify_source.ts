@@ -447,11 +447,11 @@ export class VerifySource {
     const length = encodeObject(this.#wire.body, this.#wire.bodyView, state, []);
     if (!isInline(state)) return this.#send(CONTROL.detail, { id }, length);
     const failed = this.#prints.content(held, state, this.#wire.bodyAddress + length);
-    if (failed < 0 && failed !== -EIO) throw refused(id, "read", failed);
     if (failed === -EIO) {
       this.#options.onUnreadable({ id, offset: 0, length: state.size });
       return this.#send(CONTROL.detail, { id }, length);
     }
+    if (failed < 0) throw refused(id, "read", failed);
     setContent(this.#wire.bodyView, HASH_BYTES);
     this.#send(CONTROL.detail, { id }, length + HASH_BYTES);
   }

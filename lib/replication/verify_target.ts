@@ -211,9 +211,7 @@ export class VerifyTarget {
       const state = this.#state(held);
       if (held.type === S_IF.REG && state.size > 0) this.#forget(held);
       const seen = isInline(state) ? this.#see(held) : null;
-      const failed = this.#prints.take(held, state, this.#hashesAddress);
-      const readable = failed !== -EIO;
-      if (readable) this.#done("read", id, failed);
+      const readable = this.#gave(id, this.#prints.take(held, state, this.#hashesAddress));
       const theirs = bytes.subarray(at + 8, at + FINGERPRINT_BYTES);
       const own = this.#hashes.slice(0, HASH_BYTES);
       const whole = { offset: 0, length: state.size };
@@ -274,10 +272,9 @@ export class VerifyTarget {
       this.#done("look for holes in", held.id, data);
       const length = Math.min(BLOCK_BYTES, start + covered - data);
       const failed = readAll(this.#backing, fd, this.#blockAddress, length, data);
-      const readable = failed !== -EIO;
+      const readable = this.#gave(held.id, failed);
       // It is shorter: its fingerprint told.
       if (!readable && this.#state(held).size < data + length) return;
-      if (readable) this.#done("read", held.id, failed);
       if (!readable || !this.#block.subarray(0, length).every((byte) => byte === 0)) {
         const secondary = readable ? "other bytes" : UNREADABLE;
         const has = { primary: "zeros", secondary, rotten: !readable };
@@ -359,9 +356,7 @@ export class VerifyTarget {
       this.#report(id, what, { primary, secondary });
     }
     if (content.length !== HASH_BYTES || !isInline(state)) return;
-    const failed = this.#prints.content(held, state, this.#hashesAddress);
-    const readable = failed !== -EIO;
-    if (readable) this.#done("read", id, failed);
+    const readable = this.#gave(id, this.#prints.content(held, state, this.#hashesAddress));
     const ours = this.#hashes.subarray(0, HASH_BYTES);
     if (readable && sameBytes(content, ours)) return;
     this.#report(id, "content", {
@@ -402,6 +397,13 @@ export class VerifyTarget {
     this.differing.add(id);
     if (++this.#reports > REPORTS_MAX) return;
     this.#options.emit.report({ id, what, offset: 0, length: 0, ...has });
+  }
+
+  /** Whether the disk gave what was to be read; that it does not (EIO) is a difference, and no refusal. */
+  #gave(id: number, result: number): boolean {
+    if (result === -EIO) return false;
+    this.#done("read", id, result);
+    return true;
   }
 
   #done(what: string, id: number, result: number): number {

@@ -55,6 +55,16 @@ export function nanoseconds(seconds: bigint, rest: number): bigint {
   return time > TIME_MAX ? TIME_MAX : time < TIME_MIN ? TIME_MIN : time;
 }
 
+/** Whole seconds of a time, rounded down. */
+export function secondsOf(time: bigint): number {
+  return Number((time - BigInt(nanosOf(time))) / SECOND_NS);
+}
+
+/** The rest of a time beyond whole seconds, `0 … 999 999 999`. */
+export function nanosOf(time: bigint): number {
+  return Number(((time % SECOND_NS) + SECOND_NS) % SECOND_NS);
+}
+
 /** Offset of the nanoseconds within `struct statx_timestamp`. */
 export const STATX_NSEC = 8;
 
@@ -164,8 +174,8 @@ export class Statx {
   /** Makes mtime and ctime, which were not asked for, a time in nanoseconds since 1970. */
   showTime(time: bigint): void {
     for (const offset of [STATX.mtime, STATX.ctime]) {
-      this.view.setBigInt64(offset, time / 1_000_000_000n, true);
-      this.view.setUint32(offset + STATX_NSEC, Number(time % 1_000_000_000n), true);
+      this.view.setBigInt64(offset, BigInt(secondsOf(time)), true);
+      this.view.setUint32(offset + STATX_NSEC, nanosOf(time), true);
     }
   }
 

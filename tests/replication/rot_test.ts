@@ -53,6 +53,17 @@ function removed(id: number): Mutation {
   return mutation;
 }
 
+/** The source's verification, which makes no step. */
+function verificationOf(pair: Pair): Verification {
+  return new Verification({
+    ...UNUSED,
+    copy: pair.copy,
+    witness: pair.sourceWitness,
+    see: (held) => pair.sourceWitness.see(pair.sourceBacking.backing, held, new Statx(), 0),
+    makeSource: () => pair.open(),
+  });
+}
+
 const path = (pair: Pair, side: "source" | "target", name: string): string =>
   `${pair.path}/${side}/root0/${name}`;
 
@@ -345,13 +356,7 @@ for (const gone of ["overwritten", "deleted"] as const) {
 Deno.test("A comparison goes past what the source's disk does not give where the target has what both had, and ends where it has not", () => {
   using pair = compared();
   const id = pair.idOf(LARGE);
-  const verification = new Verification({
-    ...UNUSED,
-    copy: pair.copy,
-    witness: pair.sourceWitness,
-    see: (held) => pair.sourceWitness.see(pair.sourceBacking.backing, held, new Statx(), 0),
-    makeSource: () => pair.open(),
-  });
+  const verification = verificationOf(pair);
   pair.sourceBacking.lose(path(pair, "source", LARGE), LOST.offset, LOST.offset + 1);
   const session = (): Session =>
     new Session(pair.source, pair.target, {
@@ -421,13 +426,7 @@ for (const told of ["of itself", "of another object"] as const) {
     const id = pair.idOf(LARGE);
     pair.sourceBacking.rot(path(pair, "source", LARGE), 600_000);
     pair.targetBacking.rot(path(pair, "target", LARGE), 10);
-    const verification = new Verification({
-      ...UNUSED,
-      copy: pair.copy,
-      witness: pair.sourceWitness,
-      see: (held) => pair.sourceWitness.see(pair.sourceBacking.backing, held, new Statx(), 0),
-      makeSource: () => pair.open(),
-    });
+    const verification = verificationOf(pair);
     verification.attach(pair.wire, true);
     verification.begin();
     // What has lost a name on the target is compared with its directory, though the source heard of that alone.

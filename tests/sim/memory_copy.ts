@@ -9,7 +9,7 @@ import { Copy, type CopyOptions } from "../../lib/replication/copy.ts";
 /** Opens one, or what was closed, from its storage; of the same boot where nothing else is said. */
 export function memoryCopy(
   storage: MemoryStorage = new MemoryStorage(),
-  options: Partial<Pick<CopyOptions, "module" | "node" | "bootId">> = {},
+  options: Partial<Pick<CopyOptions, "module" | "node" | "bootId" | "excluded">> = {},
 ): Copy {
   return Copy.open({
     storage,
