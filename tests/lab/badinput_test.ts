@@ -99,7 +99,7 @@ Deno.test("garbage, wrong keys and taken ports are refused, and nothing that run
     await cluster.waitPair("node1");
     assertEquals((await cluster.own("node1")).epoch, epoch);
     await lab.sh("node1", `date +%N >> ${DATA}/file`);
-    assertEquals(await cluster.differences(), []);
+    await cluster.mustBeEqual();
   }
   async function pids(): Promise<number[]> {
     const roles = ["agent", "keeper", "replicator"] as const;
@@ -169,7 +169,7 @@ Deno.test("garbage, wrong keys and taken ports are refused, and nothing that run
       await lab.sh("node2", "cp -p /root/cluster.key /var/lib/binome/cluster.key");
       await lab.startBinome("node2");
       await cluster.waitPair("node1");
-      assertEquals(await cluster.differences(), []);
+      await cluster.mustBeEqual();
     },
   );
 
@@ -291,6 +291,6 @@ Deno.test("a disk that others fill on the secondary costs a membership, no proce
     await lab.sh("node2", "rm /run/lab/disk/filler*");
     await cluster.waitPair("node1");
     assertEquals(await processes(), before);
-    assertEquals(await cluster.differences(), []);
+    await cluster.mustBeEqual();
   });
 });

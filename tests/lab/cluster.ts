@@ -364,6 +364,14 @@ export class Cluster implements AsyncDisposable {
     return await this.lab.compare(one, other, { timeoutMs });
   }
 
+  /** Both nodes' disks hold the same, or the first differences are what is wrong. */
+  async mustBeEqual(): Promise<void> {
+    const found = await this.differences();
+    if (found.length > 0) {
+      throw new Error(`The copies differ in ${found.length}: ${found.slice(0, 5).join("; ")}`);
+    }
+  }
+
   /** The program's processes on a node, by number inside it; of the agent the one that serves. */
   async pid(node: NodeName, role: "agent" | "keeper" | "replicator"): Promise<number> {
     if (role === "agent") {

@@ -45,7 +45,7 @@ Deno.test("without the kernel's resend, kills of replicator and keeper are a pau
     }
     await endWriter(writer, `${KILLS} kills of the primary's replicator, no resend`);
     assertEquals(await inFlight(cluster), { resend: false, inFlight: "memory" });
-    assertEquals(await cluster.differences(), []);
+    await cluster.mustBeEqual();
   });
 
   await step("the keeper is killed 3 times, and then the replicator that it took over", async () => {
@@ -57,7 +57,7 @@ Deno.test("without the kernel's resend, kills of replicator and keeper are a pau
       await goesOn(writer);
     }
     await endWriter(writer, "3 kills of the keeper, no resend");
-    assertEquals(await cluster.differences(), []);
+    await cluster.mustBeEqual();
   });
 
   await step("the primary is alone, and its replicator is killed 3 times", async () => {
@@ -70,6 +70,6 @@ Deno.test("without the kernel's resend, kills of replicator and keeper are a pau
     await endWriter(writer, "3 kills of a primary alone, no resend");
     await cluster.must("node2", ["start", MODULE]);
     await cluster.waitPair("node1");
-    assertEquals(await cluster.differences(), []);
+    await cluster.mustBeEqual();
   });
 });

@@ -45,5 +45,5 @@ Deno.test("a keeper that hangs costs no file that is open without a name, though
     await application.line((line) => line === "beforeafter", 60_000);
     assertEquals(await application.status(), 0);
   });
-  assertEquals(await cluster.differences(), []);
+  await cluster.mustBeEqual();
 });

@@ -77,7 +77,7 @@ async function upgrade(
   // deno-lint-ignore no-console
   console.log(said.trimEnd().replaceAll(/^/gm, "      "));
   assertEquals(await standing(cluster), before);
-  assertEquals(await cluster.differences(), []);
+  await cluster.mustBeEqual();
 }
 
 /** What must stay as it is: membership and roles. */
@@ -111,7 +111,7 @@ Deno.test("the program is replaced under a pair at work: a pause to the applicat
     }
     await endWriter(writer, "6 kills of replicators whose program is gone");
     for (const node of NODES) await cluster.lab.sh(node, `mv /run/lab/disk/kept ${PROGRAM}`);
-    assertEquals(await cluster.differences(), []);
+    await cluster.mustBeEqual();
   });
   const shared = `${cluster.lab.folder}/shared`;
   const next = "/run/lab/shared/next";

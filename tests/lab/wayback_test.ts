@@ -131,7 +131,7 @@ for (const [filesystem, away] of [["ext4", "stopped"], ["xfs", "powered off"]] a
         await cluster.binome("node1", ["stop", MODULE], 150_000);
         await cluster.must("node1", ["start", MODULE, "--as", "secondary", ...PATIENTLY], 150_000);
         await cluster.waitPair("node2");
-        assertEquals(await cluster.differences(), []);
+        await cluster.mustBeEqual();
       },
     );
   });
