@@ -225,14 +225,13 @@ function onChannel(turn: Turn, event: Extract<Event, { kind: "channel" }>): void
 function onDiverged(turn: Turn, detail: string): void {
   const { phase, settings } = turn;
   if (phase.kind !== "following" && phase.kind !== "waiting") return;
-  turn.alarm("Both copies were written apart", detail);
-  wait(
-    turn,
-    "not-ready",
+  const why =
     `both copies were written apart (${detail}): \`start --as secondary ${settings.module}\` here gives way to ` +
-      `${settings.peer} (what is lost is kept in quarantine), or stop ${settings.peer} and \`force-primary\` here`,
-    "person",
-  );
+    `${settings.peer} (what is lost is kept in quarantine), or stop ${settings.peer} and \`force-primary\` here`;
+  // The replicator asks again and again; nothing is new until the answer is.
+  if (phase.kind === "waiting" && phase.why === why) return;
+  turn.alarm("Both copies were written apart", detail);
+  wait(turn, "not-ready", why, "person");
 }
 
 function onCopyFailed(turn: Turn, reason: string): void {

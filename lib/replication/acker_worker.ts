@@ -292,7 +292,7 @@ class AckerThread {
     }
     const what = kind === ACK.missing ? ASK_KIND.missing : ASK_KIND.touched;
     for (let at = start; at + 8 <= end; at += 8) this.#push(what, reader.view.getFloat64(at, true), 0, 0);
-    if (kind === ACK.touched && value === 1) this.#push(ASK_KIND.touched, 0, 0, 0);
+    if (kind === ACK.touched && value === 1) this.#push(ASK_KIND.touchedAll, 0, 0, 0);
   }
 
   #push(kind: number, id: number, offset: number, length: number): void {

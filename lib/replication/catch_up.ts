@@ -272,9 +272,9 @@ export class CatchUp {
 
   #reconcile(state: Extract<State, { kind: "reconcile" }>): void {
     for (let ask = this.#takeAsk(); ask !== undefined; ask = this.#takeAsk()) {
-      if (ask.kind !== ASK_KIND.touched) state.source.onAsk(ask);
-      else if (ask.id > 0) state.source.offer(ask.id);
-      else state.begun = true;
+      if (ask.kind === ASK_KIND.touched) state.source.offer(ask.id);
+      else if (ask.kind === ASK_KIND.touchedAll) state.begun = true;
+      else state.source.onAsk(ask);
     }
     // The secondary first says what it touched by itself: without that the set is not whole.
     if (!state.begun) return;

@@ -69,6 +69,8 @@ export class Copy {
   readonly doubted = new Set<number>();
   /** Objects touched since the last checkpoint, for syncing them. */
   #dirty = new Set<number>();
+  /** What the activity set named when it was opened may be on no disk yet: whoever touched it is no more. */
+  #inherits: boolean;
   readonly #bootId: string;
 
   private constructor(options: CopyOptions, meta: MetaStore) {
@@ -90,6 +92,7 @@ export class Copy {
     if (this.crashed) this.#forgetLog();
     this.map = new ObjectMap(options.storage);
     this.activity = new ActivitySet({ storage: options.storage, fresh: value.history.length === 0 });
+    this.#inherits = !value.clean;
   }
 
   /**
@@ -379,25 +382,40 @@ export class Copy {
     return this.activity.touch(id, offset, length);
   }
 
-  /** Objects touched since the last call; a checkpoint begins. */
-  takeDirty(): Set<number> {
-    const dirty = this.#dirty;
+  /**
+   * What is to be synced: objects touched since the last call, and by processes before this one. A checkpoint begins.
+   *
+   * `unknown`: the file that would name the latter was damaged, so that all must be synced.
+   */
+  takeDirty(): { readonly ids: ReadonlySet<number>; readonly unknown: boolean } {
+    const ids = this.#dirty;
     this.#dirty = new Set();
+    if (this.#inherits) { for (const id of this.activeIds()) ids.add(id); }
     this.activity.beginCheckpoint();
-    return dirty;
+    return { ids, unknown: this.#inherits && this.activity.found === "incomplete" };
   }
 
   get dirtyCount(): number {
     return this.#dirty.size;
   }
 
-  /** Everything touched before {@link takeDirty} is on disk. `asOf`: now, where it has all the primary has; else 0. */
-  checkpointed(sequence: number, asOf: number): void {
-    this.meta.update({ checkpoint: sequence, ...(asOf > 0 ? { asOf } : {}) });
-    this.activity.cool();
+  /**
+   * Everything touched before {@link takeDirty} is on disk. `asOf`: now, where it has all the primary has; else 0. Answers false
+   * when that cannot be written down, for want of room: {@link checkpointFailed} is next.
+   */
+  checkpointed(sequence: number, asOf: number): boolean {
+    try {
+      this.meta.update({ checkpoint: sequence, ...(asOf > 0 ? { asOf } : {}) });
+      this.activity.cool();
+    } catch (error) {
+      if (error instanceof DiskFullError) return false;
+      throw error;
+    }
+    this.#inherits = false;
+    return true;
   }
 
-  /** A checkpoint that could not be written down: what it was for is synced again. */
+  /** A checkpoint that failed: what it was for is synced again. */
   checkpointFailed(dirty: Iterable<number>): void {
     for (const id of dirty) this.#dirty.add(id);
   }
@@ -406,8 +424,9 @@ export class Copy {
   activeIds(): number[] {
     const ids: number[] = [];
     this.activity.forEachIds((first, count) => {
-      for (let id = first; id < first + count; id++) {
-        if (this.map.get(id) !== undefined || id < FIRST_ID) ids.push(id);
+      // No object has the id 0.
+      for (let id = Math.max(1, first); id < first + count; id++) {
+        if (id < FIRST_ID || this.map.has(id)) ids.push(id);
       }
     });
     return ids;

@@ -40,7 +40,7 @@ Deno.test("Copy.doubt() lasts through later checkpoints and restarts, until the 
   before.touch(20);
   const dirty = before.takeDirty();
   assertEquals([before.doubt(), before.doubt()], [true, false]);
-  before.checkpointFailed(dirty);
+  before.checkpointFailed(dirty.ids);
   // The next sync of the same object succeeds: the kernel has forgotten what it lost.
   before.takeDirty();
   before.checkpointed(0, 0);
@@ -52,6 +52,16 @@ Deno.test("Copy.doubt() lasts through later checkpoints and restarts, until the 
   assertEquals([copy.suspect, copy.exact, positionOf(copy, false).activeKnown], [true, false, false]);
   copy.recovered();
   assertEquals([copy.suspect, copy.exact, positionOf(copy, false).activeKnown], [false, true, true]);
+  copy.close();
+});
+
+Deno.test("Copy.activeIds() names directories and objects that there are", () => {
+  const copy = open(new MemoryStorage());
+  copy.map.set(20, 1, new Uint8Array(8));
+  copy.touch(20);
+  copy.touch(21);
+  // Which of the first ids are directories of the module, the copy does not know. No object has the id 0.
+  assertEquals(copy.activeIds(), [...Array.from({ length: 15 }, (_, index) => index + 1), 20]);
   copy.close();
 });
 

@@ -98,10 +98,10 @@ class DiskThread {
     const token = shared.disk.getFloat64(at + DISK.token, true);
     const slot = shared.disk.getInt32(at + DISK.slot, true);
     shared.set(WORD.diskHead, (head + 1) | 0);
+    if (flags & DISK_FLAG.checkpoint) return this.#checkpoint(fd, flags, token);
     if (flags & DISK_FLAG.fileSystem) return this.#fileSystem(fd);
     const result = fd < 0 ? 0 : flags & DISK_FLAG.dataOnly ? backing.fdatasync(fd) : backing.fsync(fd);
     if (fd >= 0) backing.close(fd);
-    if (flags & DISK_FLAG.checkpoint) return this.#checkpointed(flags, token, result);
     if (slot >= 0) this.#done(slot, token, -result);
     else if (result < 0 || ((head - this.#from) | 0) >= 0) this.#acknowledge(token, -result);
   }
@@ -114,7 +114,10 @@ class DiskThread {
     this.#shared.count(WORD.fileSystemSyncs);
   }
 
-  #checkpointed(flags: number, token: number, result: number): void {
+  #checkpoint(fd: number, flags: number, token: number): void {
+    const wide = (flags & DISK_FLAG.fileSystem) !== 0;
+    const result = wide ? syncfs(fd) : fd < 0 ? 0 : backing.fsync(fd);
+    if (fd >= 0) backing.close(fd);
     if (result < 0) this.#checkpointFailed = -result;
     if ((flags & DISK_FLAG.barrier) === 0) return;
     this.say({ kind: "checkpoint", token, failed: this.#checkpointFailed });

@@ -127,6 +127,8 @@ export const ASK_KIND = {
   again: 8,
   /** What follows is of the session with this number, see {@link sessionNumber}. */
   session: 9,
+  /** The secondary has told all that it touched by itself. */
+  touchedAll: 10,
 } as const;
 
 /** A session as a number, for the ask ring. */

@@ -396,15 +396,30 @@ export class Objects {
     this.#where.close();
   }
 
-  /** A second descriptor of a file or directory, the caller's to close; −1 for what needs no sync or is gone. */
-  syncDescriptor(id: number): number {
+  /**
+   * A second descriptor of a file or directory, by which it is synced, the caller's to close; null when it is gone; −1 when only a
+   * sync of its file system reaches it.
+   */
+  syncDescriptor(id: number): number | null {
     const held = this.get(id);
-    if (held === undefined || (held.type !== S_IF.REG && held.type !== S_IF.DIR)) return -1;
+    if (held === undefined) return this.#isGone(id) ? null : -1;
+    if (held.type !== S_IF.REG && held.type !== S_IF.DIR) return -1;
     // A description of its own: the kernel tells each of a failed write once, and the application's must hear of it too.
     return Math.max(
       -1,
       this.#backing.reopen(held.path, held.type === S_IF.DIR ? O.RDONLY | O.DIRECTORY : O.RDONLY),
     );
+  }
+
+  /** Whether an object that cannot be had exists no more; else it is we who cannot open it. */
+  #isGone(id: number): boolean {
+    const root = this.handleOf(id, this.#handle);
+    if (root < 0) return true;
+    const fd = this.openHandle(root, this.#handle, O.PATH | O.NOFOLLOW);
+    if (fd < 0) return fd === -ESTALE;
+    const gone = this.readId(fd) !== id;
+    this.#backing.close(fd);
+    return gone;
   }
 
   /** The orphans that were open when they lost their names, by the descriptors that keep them. */

@@ -99,3 +99,21 @@ Deno.test("Objects.adopt() closes the descriptor when the object cannot be marke
   assertEquals(of.objects.adopt(of.node.fs.openat(of.root.path, latin1("a"), 0o302, 0o600), 0), -28);
   assertEquals(of.node.fs.openCount, before);
 });
+
+Deno.test("Objects.syncDescriptor() tells what has no sync of its own from what is gone", () => {
+  const of = ground();
+  const { fs, rootFd } = of.node;
+  assertEquals(fs.symlinkat(latin1("a"), rootFd, latin1("link")), 0);
+  const link = of.objects.lookup(of.root, latin1("link"));
+  const gone = file(of, "gone").id;
+  const kept = file(of, "kept").id;
+  fs.unlinkat(rootFd, latin1("gone"), 0);
+  if (typeof link === "number") throw new Error(`errno ${-link}`);
+  of.objects.close();
+  assertEquals(of.objects.syncDescriptor(link.id), -1);
+  assertEquals(of.objects.syncDescriptor(gone), null);
+  assertEquals(of.objects.syncDescriptor(gone + 1000), null);
+  assert((of.objects.syncDescriptor(kept) ?? -1) >= 0);
+  assert((of.objects.syncDescriptor(1) ?? -1) >= 0);
+  assertEquals(of.objects.syncDescriptor(2), null);
+});

@@ -138,10 +138,11 @@ export class ReconcileSource {
     if (this.#queued.add(id)) this.#queue.push(id);
   }
 
-  /** One more object may differ; called before the first step. */
+  /** One more object may differ. */
   offer(id: number): void {
-    if (this.#survey === null) this.add(id);
-    else this.#offered.add(id);
+    // Whoever reads the set is done with it once the survey is over. Former programs offer 0, which is no object's.
+    if (this.#survey === null || this.#survey.over) this.add(id);
+    else if (id > 0) this.#offered.add(id);
   }
 
   /** Takes what the target asked for or told. */

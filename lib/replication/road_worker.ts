@@ -8,7 +8,6 @@
  * @module
  */
 
-import { DiskFullError } from "../journal/mod.ts";
 import { FileStorage } from "../system/durable_file.ts";
 import { syncfs } from "../system/syncfs.ts";
 import { KeeperLine } from "../system/keeper_line.ts";
@@ -18,6 +17,7 @@ import { memoryAt } from "../system/libc.ts";
 import { O } from "../system/linux.ts";
 import { nameThread } from "../system/thread_name.ts";
 import { Authority, bootNanoseconds, drainWake, pause, PollSet, wake } from "../system/worker_io.ts";
+import { Checkpoints, type SyncOrder } from "./checkpoints.ts";
 import { Copy, CopyError } from "./copy.ts";
 import { readFileSystems } from "./file_system.ts";
 import { INFLIGHT } from "./inflight.ts";
@@ -120,33 +120,8 @@ export interface RoadStart {
 
 /** Room set aside for what must be written down on a full disk; it being there again means room for the log. */
 const LOG_RESERVE_BYTES = 8 << 20;
-/** What was touched is synced this often, so that a power cut leaves little to compare. */
-const CHECKPOINT_NS = 10e9;
 /** A question that waits for the end of a replay is looked at so often; frames of the peer wake the thread anyway. */
 const DEFERRED_MS = 20;
-/** Objects of a checkpoint that wait for the disk at a time. */
-const CHECKPOINT_WAITING = 4;
-/**
- * Between two objects of a checkpoint: each is a commit of the file system's journal, for which an application's next
- * create waits. Ten thousand new files took 2.5 ms each while they were synced back to back.
- */
-const CHECKPOINT_PACE_NS = 4e6;
-/** Past this a checkpoint of very many objects is not spread. */
-const CHECKPOINT_SPREAD_NS = 60e9;
-/** Objects looked at in one step: those that are gone need no sync. */
-const CHECKPOINT_LOOKS = 64;
-
-interface Checkpoint {
-  readonly dirty: ReadonlySet<number>;
-  readonly left: Iterator<number>;
-  readonly sequence: number;
-  readonly paceNs: number;
-  /** When the next object may be synced. */
-  nextAt: number;
-  /** The disk thread has all of them. */
-  pushed: boolean;
-}
-
 class RoadThread {
   readonly #start: RoadStart;
   readonly #shared: Shared;
@@ -164,8 +139,7 @@ class RoadThread {
   readonly #wayBack: RoadWayBack;
   readonly #witness: Witness;
   #role: PrimaryRole | SecondaryRole | null = null;
-  #checkpoint: Checkpoint | null = null;
-  #checkpointAt = bootNanoseconds();
+  readonly #checkpoints: Checkpoints;
   /** Questions how things are that wait, see {@link SecondaryRole.passing}. */
   readonly #deferred: RoadCommand[] = [];
 
@@ -191,6 +165,12 @@ class RoadThread {
       bootId: start.bootId,
       logBudgetBytes: start.logBudgetBytes,
       excluded: start.excluded,
+    });
+    this.#checkpoints = new Checkpoints({
+      copy: this.#copy,
+      order: (order) => this.#orderSync(order),
+      waiting: () => this.#shared.diskWaiting,
+      now: bootNanoseconds,
     });
     this.#wayBack = openWayBack({
       directory: `${start.state}/modules/${start.module}/way-back`,
@@ -231,7 +211,7 @@ class RoadThread {
       for (let i = 0; i < fds.length; i++) if (ready > 0 && this.#poll.ready(i + 1) !== 0) role.serve(i);
       if (role instanceof SecondaryRole && role.received) role.serve(0);
       role.step();
-      this.#checkpointStep();
+      this.#checkpoints.step(role);
     }
     this.#role?.close();
     this.#witness.close();
@@ -242,7 +222,7 @@ class RoadThread {
     // A full ring empties without waking us.
     if (role !== null && !role.ready) return 1;
     if (this.#deferred.length > 0) return DEFERRED_MS;
-    return this.#checkpoint?.pushed === false ? 2 : role?.pollMs ?? 500;
+    return this.#checkpoints.busy ? 2 : role?.pollMs ?? 500;
   }
 
   #commands(): void {
@@ -315,7 +295,7 @@ class RoadThread {
       case "retire":
         return this.#retire(command.roots);
       case "checkpointed":
-        return this.#checkpointed(command.token, command.failed);
+        return this.#checkpoints.done(command.token, command.failed, this.#current ? clock.wallMs() : 0);
     }
   }
 
@@ -460,51 +440,11 @@ class RoadThread {
     throw new Error("Cannot do that: this replicator is not secondary");
   }
 
-  /**
-   * Begins a checkpoint when it is time, and goes on with one: the disk thread syncs what was touched, a few objects at a
-   * time and spread, so that an application's own fsync never waits behind many.
-   */
-  #checkpointStep(): void {
-    const copy = this.#copy;
-    if (this.#checkpoint === null) {
-      if (copy.dirtyCount === 0 || bootNanoseconds() - this.#checkpointAt < CHECKPOINT_NS) return;
-      const sequence = copy.journal.last;
-      const dirty = copy.takeDirty();
-      const paceNs = Math.min(CHECKPOINT_PACE_NS, CHECKPOINT_SPREAD_NS / dirty.size);
-      this.#checkpoint = { dirty, left: dirty.values(), sequence, paceNs, nextAt: 0, pushed: false };
-    }
-    const checkpoint = this.#checkpoint;
-    for (let i = 0; i < CHECKPOINT_LOOKS && !checkpoint.pushed; i++) {
-      const now = bootNanoseconds();
-      if (now < checkpoint.nextAt || this.#shared.diskWaiting >= CHECKPOINT_WAITING) return;
-      if (this.#pushNext(checkpoint)) checkpoint.nextAt = now + checkpoint.paceNs;
-    }
-  }
-
-  /** Answers whether there was something to sync. */
-  #pushNext(checkpoint: Checkpoint): boolean {
-    const next = checkpoint.left.next();
-    const fd = next.done === true ? -1 : this.#role?.syncDescriptor(next.value) ?? -1;
-    if (fd < 0 && next.done !== true) return false;
-    const flags = DISK_FLAG.checkpoint | (next.done === true ? DISK_FLAG.barrier : 0);
-    checkpoint.pushed = next.done === true;
-    this.#shared.pushDisk({ fd, flags, token: checkpoint.sequence, slot: -1 });
+  #orderSync({ fd, what, sequence, last }: SyncOrder): void {
+    const wide = what === "file-system" ? DISK_FLAG.fileSystem : 0;
+    const flags = DISK_FLAG.checkpoint | wide | (last ? DISK_FLAG.barrier : 0);
+    this.#shared.pushDisk({ fd, flags, token: sequence, slot: -1 });
     wake(this.#start.memory.wake.disk);
-    return true;
-  }
-
-  #checkpointed(token: number, failed: number): unknown {
-    const checkpoint = this.#checkpoint;
-    if (checkpoint === null || checkpoint.sequence !== token) return undefined;
-    this.#checkpoint = null;
-    this.#checkpointAt = bootNanoseconds();
-    try {
-      if (failed === 0) return this.#copy.checkpointed(token, this.#current ? clock.wallMs() : 0);
-    } catch (error) {
-      if (!(error instanceof DiskFullError)) throw error;
-    }
-    this.#copy.checkpointFailed(checkpoint.dirty);
-    return undefined;
   }
 
   /** It has all that is to be had, now. */

@@ -396,8 +396,8 @@ export class SecondaryRole {
     return this.#objects.keptDescriptors();
   }
 
-  /** A descriptor to sync the object by, the caller's to close; −1 when there is nothing to sync. */
-  syncDescriptor(id: number): number {
+  /** See {@link Objects.syncDescriptor}. */
+  syncDescriptor(id: number): number | null {
     return this.#objects.syncDescriptor(id);
   }
 

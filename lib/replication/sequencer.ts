@@ -327,8 +327,9 @@ export class Sequencer implements Road {
     this.#blobView.setBigInt64(SETATTR.mtime, time, true);
     mutation.name = this.#blob;
     mutation.time = time;
-    // A full disk: the object's next write, or a comparison, carries it.
-    if (this.#note(mutation, 0) < 0) this.times.add(id);
+    // A checkpoint may have come since the write, and after a power cut nothing else says that the peer was not told. A full disk:
+    // the object's next write, or a comparison, carries it.
+    if (!touchAll(this.#options.activity, mutation) || this.#note(mutation, 0) < 0) this.times.add(id);
   }
 
   /** Tells all times that are untold. */

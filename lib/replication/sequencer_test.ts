@@ -333,11 +333,23 @@ Deno.test("Sequencer.deferTime() has the file count as touched when its time is 
   kernel.write(id, 0, new Uint8Array(1000).fill(1));
   const time = pair.a.fs.now - 1_000_000n;
   flushTime(kernel, id, time);
-  assert(pair.a.copy.takeDirty().has(id));
+  assert(pair.a.copy.takeDirty().ids.has(id));
   pair.a.copy.checkpointed(pair.a.copy.journal.last, 0);
   pair.settle();
   assertEquals(pair.a.fs.find("f")?.mtime, time);
-  assertEquals([...pair.a.copy.takeDirty()], [id]);
+  assertEquals([...pair.a.copy.takeDirty().ids], [id]);
+});
+
+Deno.test("Sequencer.tellTime() has the file count as touched, though a checkpoint came since the write", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary);
+  const id = kernel.create(1, "f");
+  kernel.write(id, 0, new Uint8Array(1000).fill(1));
+  pair.a.copy.takeDirty();
+  pair.a.copy.checkpointed(pair.a.copy.journal.last, 0);
+  // Who has the write and not its time is behind by nothing else.
+  pair.primary.sequencer.tellTimes();
+  assertEquals([...pair.a.copy.takeDirty().ids], [id]);
 });
 
 Deno.test("Sequencer.deferTime() sets the time before it is shown also while nobody is there to be told", () => {

@@ -33,6 +33,17 @@ Deno.test("ReconcileTarget turns a directory inside out that lies the other way 
   }
 });
 
+Deno.test("ReconcileSource compares also what is offered once it is through with all that was offered before", () => {
+  using pair = new Pair();
+  const [early, late] = ["early", "late"].map((name) => pair.create(1, name));
+  for (const id of [early ?? 0, late ?? 0]) pair.do(pair.write(id, 0, 100, 7), "source");
+  const session = pair.session([early ?? 0]);
+  while (session.source.step(1 << 20) === "busy");
+  session.source.offer(late ?? 0);
+  session.run();
+  pair.assertEqual();
+});
+
 Deno.test("ReconcileSource reads a file once where the target has nothing, and sends no holes", () => {
   using pair = new Pair();
   const file = pair.create(1, "large", "source");

@@ -216,6 +216,12 @@ Deno.test("step() waits with the reason when both copies were written apart, unt
   world.run(5000);
   assertEquals([shows(world.a), shows(world.b)], ["alone ready", "waiting not-ready"], world.dump());
   assertMatch(viewOf(world.b.state).reason, /written apart/);
+  // The replicator asks again and again: that is told once.
+  const refuse = (): number => {
+    world.take(world.b, { kind: "diverged", detail: "both have writes of their own" });
+    return world.b.log.filter((line) => line.includes("Both copies were written apart")).length;
+  };
+  assertEquals([refuse(), refuse()], [1, 1]);
   assert(world.command("b", "start-secondary").ok);
   world.until("pair", () => shows(world.a) === "primary ready" && shows(world.b) === "secondary ready");
   assertEquals(world.b.copy.quarantine.length, 1);
