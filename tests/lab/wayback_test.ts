@@ -50,6 +50,8 @@ async function part(cluster: Cluster, away: Away): Promise<string> {
   if (away === "stopped") {
     await cluster.must("node2", ["stop", MODULE], 150_000);
     await cluster.waitState("node1", "alone");
+    // Then what node1 changes is what it names after its power cut, and nothing else is compared.
+    await checkpointed(cluster);
     await lab.sh("node1", CHANGES, { timeoutMs: 120_000 });
     return await list(cluster, BENEATH, "before");
   }
@@ -135,6 +137,14 @@ for (const [filesystem, away] of [["ext4", "stopped"], ["xfs", "powered off"]] a
       },
     );
   });
+}
+
+/** Waits until all that node1 did is on its disk. */
+async function checkpointed(cluster: Cluster): Promise<void> {
+  await until("a checkpoint of node1", async () => {
+    const { sequence, checkpoint } = (await cluster.status("node1")).replicator ?? {};
+    return sequence !== undefined && sequence === checkpoint;
+  }, { timeoutMs: 60_000, everyMs: 100 });
 }
 
 /** Waits until a resync has overwritten so much that was kept, and has not ended. */
