@@ -237,6 +237,7 @@ Deno.test("MetaStore is at the last update or the one cut, when the power is cut
     epoch: 1,
     history: [],
     checkpoint: 0,
+    gap: 0,
     clean: false,
     bootId: "b",
     copy: "uptodate",

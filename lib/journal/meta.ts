@@ -64,6 +64,11 @@ export interface Meta {
   readonly history: readonly Generation[];
   /** Up to here both the directory and the log are on disk. */
   readonly checkpoint: number;
+  /**
+   * The sequence left out when the copy served what a power cut had left: its directory stood at none up to here, whatever number
+   * others have reached. 0: there was no power cut, or the other node was compared in full since.
+   */
+  readonly gap: number;
   /** The last run ended in order: directory, log and this file are at one sequence. */
   readonly clean: boolean;
   /** `RUN/boot-id` of that run: the same one now means that no power was lost, even when not clean. */
@@ -224,13 +229,14 @@ function readMeta(meta: Fields): Meta {
     epoch: count(meta, "epoch"),
     history: history(meta["history"]),
     checkpoint: count(meta, "checkpoint"),
+    // Files from before it was known do not have it.
+    gap: meta["gap"] === undefined ? 0 : count(meta, "gap"),
     clean: flag(meta, "clean"),
     bootId: text(meta, "bootId"),
     copy: oneOf(meta, "copy", ["uptodate", "inconsistent", "outdated"]),
     role: oneOf(meta, "role", ["none", "primary", "secondary"]),
     nextId: count(meta, "nextId"),
     servedFrom: count(meta, "servedFrom"),
-    // Files from before it was known do not have it.
     suspect: meta["suspect"] === undefined ? false : flag(meta, "suspect"),
     edited: meta["edited"] === undefined ? false : flag(meta, "edited"),
     excluded: meta["excluded"] === undefined ? "" : text(meta, "excluded"),

@@ -9,6 +9,7 @@ const META: Meta = {
   epoch: 4,
   history: [{ generation: 0xabcn, epoch: 3, first: 1 }],
   checkpoint: 17,
+  gap: 12,
   clean: true,
   bootId: "6d1c",
   copy: "uptodate",

@@ -18,8 +18,6 @@ export function lookBeneath(copy: Copy, objects: Objects, roots: readonly RootDi
     copy.reserve(forgetForeignIds(backing, objects, { roots, nextId, fresh }).nextId);
   }
   if (!copy.crashed) return;
-  // After a power cut the disk is a mix of times: no log can bring another node to it, only a comparison.
   rebuildMap(backing, objects, roots);
-  // One sequence is left out: a secondary that stands at the last one must not be taken for one that has all of it.
-  copy.journal.reset(copy.journal.last + 2);
+  copy.servesMix();
 }

@@ -136,6 +136,7 @@ export class Copy {
       epoch: 0,
       history: [],
       checkpoint: 0,
+      gap: 0,
       clean: true,
       bootId: "",
       copy: "inconsistent",
@@ -160,10 +161,41 @@ export class Copy {
 
   /** The tree stands at exactly {@link Journal.last}, with at most the last record in doubt, which is sent again. */
   get exact(): boolean {
-    const { copy, role } = this.meta.value;
+    const { copy, role, gap } = this.meta.value;
+    if (gap > 0 && this.journal.last <= gap) return false;
     if (this.crashed || this.fresh || this.suspect || this.edited || this.doubted.size > 0) return false;
     // What a primary had begun when it was killed may be in its tree and in nobody else's log.
     return copy !== "inconsistent" && (role !== "primary" || inDoubt(this.journal).length === 0);
+  }
+
+  /** From here on the log tells all that was done: who stands at the one before lacks nothing else. */
+  get logFirst(): number {
+    const { gap } = this.meta.value;
+    // Another node may have a record of the number that was left out: it tells nothing of what this disk lost.
+    return gap === 0 ? this.journal.first : Math.max(this.journal.first, gap + 2);
+  }
+
+  /** Up to here everything is on disk, in a directory that stood there. */
+  get checkpoint(): number {
+    const { checkpoint, gap } = this.meta.value;
+    // What a power cut took before this copy served is on no disk, and cooled since: the activity set does not name it.
+    return gap === 0 ? checkpoint : Math.max(checkpoint, gap + 1);
+  }
+
+  /**
+   * It is to serve what a power cut left, a mix of times: no log can bring another node to it, only a comparison of everything. For good,
+   * until there was one: the process that serves then may be another.
+   */
+  servesMix(): void {
+    // One sequence is left out: a secondary that stands at the last one must not be taken for one that has all of it.
+    const gap = this.journal.last + 1;
+    this.meta.update({ gap });
+    this.journal.reset(gap + 1);
+  }
+
+  /** The other node was compared in full with this one, and has on its disk what is here. */
+  comparedWhole(): void {
+    if (this.meta.value.gap !== 0) this.meta.update({ gap: 0 });
   }
 
   /** Where a comparison of everything that was cut short goes on; null: it begins again. */
@@ -308,7 +340,8 @@ export class Copy {
   /** The copy was compared and is the primary's again, all of it on disk. */
   recovered(): void {
     this.begin("secondary", { copy: "uptodate" });
-    this.meta.update({ checkpoint: this.journal.last, suspect: false, edited: false, compared: null });
+    const { last } = this.journal;
+    this.meta.update({ checkpoint: last, gap: 0, suspect: false, edited: false, compared: null });
     this.crashed = false;
     this.doubted.clear();
   }

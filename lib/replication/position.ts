@@ -72,8 +72,8 @@ export function positionOf(copy: Copy, overwrite: boolean): Position {
     history: encodeGenerations(copy.history.generations),
     last: copy.journal.last,
     exact: copy.exact,
-    checkpoint: copy.meta.value.checkpoint,
-    logFirst: copy.journal.first,
+    checkpoint: copy.checkpoint,
+    logFirst: copy.logFirst,
     served: copy.meta.value.role === "primary",
     // Without a power cut the log alone names what this copy did.
     activeKnown: !copy.suspect && !copy.edited && copy.meta.value.copy !== "inconsistent" &&
@@ -146,7 +146,7 @@ export function planFor(copy: Copy, position: Position, epoch: number): Verdict 
     case "target-ahead-unacknowledged":
       return compare(copy, position, epoch, { preserve: true, common });
     default:
-      if (position.exact && common + 1 >= copy.journal.first && common <= copy.journal.last) {
+      if (position.exact && common + 1 >= copy.logFirst && common <= copy.journal.last) {
         return {
           accept: true,
           epoch,
@@ -168,9 +168,9 @@ function compare(
   // What the target did by itself is named by its log; after a power cut by its activity set, from the checkpoint on.
   const ownNamed = position.logFirst <= plan.common + 1 ||
     (!position.exact && position.checkpoint <= plan.common);
-  const named = position.activeKnown && ownNamed && since + 1 >= copy.journal.first;
+  const named = position.activeKnown && ownNamed && since + 1 >= copy.logFirst;
   // What was compared before is equal but for what the log names since.
-  const goesOn = !position.served && plan.common === position.last && plan.common + 1 >= copy.journal.first;
+  const goesOn = !position.served && plan.common === position.last && plan.common + 1 >= copy.logFirst;
   if (!named && goesOn && position.compared > 0) return whole(position, epoch, plan);
   return named
     ? {

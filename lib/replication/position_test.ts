@@ -14,7 +14,8 @@ function source(logFirst: number): Copy {
   const history: History = { generations: [G1, G2], last: 200 };
   return {
     history,
-    journal: { first: logFirst, last: 200 },
+    journal: { last: 200 },
+    logFirst,
     meta: { value: { excluded: "" } },
   } as unknown as Copy;
 }
