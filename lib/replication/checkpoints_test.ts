@@ -130,3 +130,16 @@ Deno.test("Checkpoints fail where a directory cannot be opened", () => {
   // syncfs(-1) is refused.
   assertEquals(wide.map(({ fd }) => fd), [-1]);
 });
+
+Deno.test("Checkpoints that began in another line of history say nothing of this one's sequences", () => {
+  const disk = opened(new MemoryStorage());
+  disk.copy.journal.reset(1001);
+  disk.touch(OLD);
+  disk.checkpoint(() => {
+    disk.copy.adopt(disk.copy.history.generations, 900, 100);
+    disk.copy.recovered();
+  });
+  assertEquals([disk.copy.meta.value.checkpoint, disk.copy.activity.has(OLD)], [900, true]);
+  disk.checkpoint();
+  assertEquals([disk.copy.meta.value.checkpoint, disk.copy.activity.has(OLD)], [900, false]);
+});

@@ -71,6 +71,8 @@ export class Copy {
   #dirty = new Set<number>();
   /** What the activity set named when it was opened may be on no disk yet: whoever touched it is no more. */
   #inherits: boolean;
+  /** {@link Journal.cuts} when the checkpoint began. */
+  #cuts = 0;
   readonly #bootId: string;
 
   private constructor(options: CopyOptions, meta: MetaStore) {
@@ -425,6 +427,7 @@ export class Copy {
     this.#dirty = new Set();
     if (this.#inherits) { for (const id of this.activeIds()) ids.add(id); }
     this.activity.beginCheckpoint();
+    this.#cuts = this.journal.cuts;
     return { ids, unknown: this.#inherits && this.activity.found === "incomplete" };
   }
 
@@ -434,9 +437,11 @@ export class Copy {
 
   /**
    * Everything touched before {@link takeDirty} is on disk. `asOf`: now, where it has all the primary has; else 0. Answers false
-   * when that cannot be written down, for want of room: {@link checkpointFailed} is next.
+   * when that cannot be written down, for want of room, or the log is another one by now: {@link checkpointFailed} is next.
    */
   checkpointed(sequence: number, asOf: number): boolean {
+    // After a power cut a sequence of another line would count as reached: what the primary did up to there would be named by nobody.
+    if (this.journal.cuts !== this.#cuts) return false;
     try {
       this.meta.update({ checkpoint: sequence, ...(asOf > 0 ? { asOf } : {}) });
       this.activity.cool();
