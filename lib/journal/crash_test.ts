@@ -244,6 +244,7 @@ Deno.test("MetaStore is at the last update or the one cut, when the power is cut
     role: "none",
     nextId: 2,
     servedFrom: 0,
+    doubted: [],
     suspect: false,
     edited: false,
     excluded: "",

@@ -89,6 +89,8 @@ export interface Meta {
    * clean: memory may show what the disk does not have, and no later sync tells.
    */
   readonly suspect: boolean;
+  /** Ids of objects that a verification found not to be the primary's, and that were not compared since. */
+  readonly doubted: readonly number[];
   /** A person had the directory open for editing since the copy was last served or compared: nothing names what differs. */
   readonly edited: boolean;
   /** Of what was kept from replication then, see `lib/replication/border.ts`; `""`: nothing. */
@@ -238,6 +240,7 @@ function readMeta(meta: Fields): Meta {
     nextId: count(meta, "nextId"),
     servedFrom: count(meta, "servedFrom"),
     suspect: meta["suspect"] === undefined ? false : flag(meta, "suspect"),
+    doubted: meta["doubted"] === undefined ? [] : ids(meta, "doubted"),
     edited: meta["edited"] === undefined ? false : flag(meta, "edited"),
     excluded: meta["excluded"] === undefined ? "" : text(meta, "excluded"),
     verified: counts(meta, "verified", ["at", "objects", "bytes", "differences", ...ROT]),
@@ -260,9 +263,18 @@ function readMeta(meta: Fields): Meta {
 function compared(value: unknown): Meta["compared"] {
   if (typeof value !== "object" || value === null) return null;
   const { from, open, bootId } = value as Partial<Record<"from" | "open" | "bootId", unknown>>;
-  const isId = (id: unknown): id is number => typeof id === "number" && Number.isSafeInteger(id) && id >= 0;
   if (!isId(from) || typeof bootId !== "string" || !Array.isArray(open) || !open.every(isId)) return null;
   return { from, open, bootId };
+}
+
+function isId(value: unknown): value is number {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
+}
+
+function ids(of: Fields, name: string): number[] {
+  const value = of[name];
+  if (!Array.isArray(value) || !value.every(isId)) throw damaged(`${name} is no list of ids`);
+  return value;
 }
 
 function parse(bytes: Uint8Array): unknown {

@@ -16,6 +16,7 @@ const META: Meta = {
   role: "secondary",
   nextId: 300,
   servedFrom: 0,
+  doubted: [],
   suspect: false,
   edited: false,
   excluded: "",

@@ -288,10 +288,8 @@ export class CatchUp {
     state.waiting = result === "waiting";
     if (result !== "done") return;
     const { files, compared, bytes } = state.source.progress();
-    if (state.plan.whole) {
-      this.#options.verification.compared({ objects: files, bytes: compared + bytes });
-      this.#options.copy.comparedWhole();
-    }
+    if (state.plan.whole) this.#options.verification.compared({ objects: files, bytes: compared + bytes });
+    this.#options.copy.agreesAfter(state.plan);
     this.#live(progressOf(state, link.wire));
   }
 }

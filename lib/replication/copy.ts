@@ -65,8 +65,6 @@ export class Copy {
   readonly activity: ActivitySet;
   /** The disk may hold an arbitrary mix of earlier and later: the last run ended by a power cut. */
   crashed: boolean;
-  /** A verification found that they are not the primary's: until they were compared, nothing is exact. */
-  readonly doubted = new Set<number>();
   /** Objects touched since the last checkpoint, for syncing them. */
   #dirty = new Set<number>();
   /** What the activity set named when it was opened may be on no disk yet: whoever touched it is no more. */
@@ -145,6 +143,7 @@ export class Copy {
       role: "none",
       nextId: FIRST_ID,
       servedFrom: 0,
+      doubted: [],
       suspect: false,
       edited: false,
       excluded: options.excluded ?? "",
@@ -156,6 +155,22 @@ export class Copy {
     return new Copy(options, meta);
   }
 
+  /**
+   * A verification found that they are not the primary's: until they were compared, nothing is exact. Should this copy be served
+   * before, they are not what the former primary has, and are compared when that one follows.
+   */
+  get doubted(): readonly number[] {
+    return this.meta.value.doubted;
+  }
+
+  /** Adds to {@link doubted}, durably: a process that takes over would take them for the primary's. */
+  distrust(ids: Iterable<number>): void {
+    const doubted = new Set([...this.doubted, ...ids]);
+    if (doubted.size === this.doubted.length) return;
+    for (const id of doubted) this.touch(id);
+    this.meta.update({ doubted: [...doubted] });
+  }
+
   /** Whether it was ever served or copied. */
   get fresh(): boolean {
     return this.meta.value.history.length === 0;
@@ -165,7 +180,7 @@ export class Copy {
   get exact(): boolean {
     const { copy, role, gap } = this.meta.value;
     if (gap > 0 && this.journal.last <= gap) return false;
-    if (this.crashed || this.fresh || this.suspect || this.edited || this.doubted.size > 0) return false;
+    if (this.crashed || this.fresh || this.suspect || this.edited || this.doubted.length > 0) return false;
     // What a primary had begun when it was killed may be in its tree and in nobody else's log.
     return copy !== "inconsistent" && (role !== "primary" || inDoubt(this.journal).length === 0);
   }
@@ -195,9 +210,16 @@ export class Copy {
     this.journal.reset(gap + 1);
   }
 
-  /** The other node was compared in full with this one, and has on its disk what is here. */
-  comparedWhole(): void {
-    if (this.meta.value.gap !== 0) this.meta.update({ gap: 0 });
+  /** The other node was compared with this one, in full or by all that could differ, and has on its disk what is here. */
+  agreesAfter(plan: { readonly whole: boolean }): void {
+    const { gap } = this.meta.value;
+    if (gap === 0 && this.doubted.length === 0) return;
+    try {
+      this.meta.update({ doubted: [], gap: plan.whole ? 0 : gap });
+    } catch (error) {
+      // It costs the next session a comparison.
+      if (!(error instanceof DiskFullError)) throw error;
+    }
   }
 
   /** Where a comparison of everything that was cut short goes on; null: it begins again. */
@@ -206,7 +228,7 @@ export class Copy {
     const known = copy === "inconsistent" && role !== "primary" && !this.crashed && !this.fresh;
     // After a power cut the disk may lack some of what was compared, or made equal.
     if (compared === null || compared.bootId !== this.#bootId) return null;
-    return known && !this.suspect && !this.edited && this.doubted.size === 0 ? compared : null;
+    return known && !this.suspect && !this.edited && this.doubted.length === 0 ? compared : null;
   }
 
   /** Writes down where a comparison of everything goes on should it be cut short. */
@@ -296,7 +318,7 @@ export class Copy {
    */
   formerState(now: number): Beginning | null {
     const { copy, asOf, edited, checkpoint } = this.meta.value;
-    if (this.fresh || this.suspect || this.doubted.size > 0 || copy === "inconsistent") return null;
+    if (this.fresh || this.suspect || this.doubted.length > 0 || copy === "inconsistent") return null;
     const { last } = this.journal;
     return { began: now, asOf, exact: this.exact, edited, history: this.encodedHistory(), last, checkpoint };
   }
@@ -343,9 +365,15 @@ export class Copy {
   recovered(): void {
     this.begin("secondary", { copy: "uptodate" });
     const { last } = this.journal;
-    this.meta.update({ checkpoint: last, gap: 0, suspect: false, edited: false, compared: null });
+    this.meta.update({
+      checkpoint: last,
+      gap: 0,
+      suspect: false,
+      doubted: [],
+      edited: false,
+      compared: null,
+    });
     this.crashed = false;
-    this.doubted.clear();
   }
 
   /**

@@ -55,6 +55,20 @@ Deno.test("Copy.doubt() lasts through later checkpoints and restarts, until the 
   copy.close();
 });
 
+Deno.test("Copy.distrust() lasts through a killed process, until the copy was compared", () => {
+  const storage = new MemoryStorage();
+  const killed = open(storage);
+  killed.addGeneration({ generation: 1n, epoch: 1, first: 1 });
+  killed.begin("secondary", { copy: "uptodate" });
+  killed.distrust([30]);
+  killed.distrust([30, 40]);
+  const copy = open(storage);
+  assertEquals([copy.exact, copy.doubted], [false, [30, 40]]);
+  copy.recovered();
+  assertEquals([copy.exact, copy.doubted], [true, []]);
+  copy.close();
+});
+
 Deno.test("Copy.activeIds() names directories and objects that there are", () => {
   const copy = open(new MemoryStorage());
   copy.map.set(20, 1, new Uint8Array(8));
@@ -178,7 +192,7 @@ Deno.test("Copy.compared is where a comparison goes on after a killed process, a
   assertEquals(after(() => {}, "boot-2"), 0);
   assertEquals(after((copy) => copy.recovered()), 0);
   assertEquals(after((copy) => void copy.doubt()), 0);
-  assertEquals(after((copy) => void copy.doubted.add(20)), 0);
+  assertEquals(after((copy) => copy.distrust([20])), 0);
   assertEquals(after((copy) => copy.begin("primary")), 0);
   assertEquals(after((copy) => copy.noteCompared(null)), 0);
 });

@@ -146,7 +146,10 @@ export function planFor(copy: Copy, position: Position, epoch: number): Verdict 
     case "target-ahead-unacknowledged":
       return compare(copy, position, epoch, { preserve: true, common });
     default:
-      if (position.exact && common + 1 >= copy.logFirst && common <= copy.journal.last) {
+      if (
+        position.exact && copy.doubted.length === 0 && common + 1 >= copy.logFirst &&
+        common <= copy.journal.last
+      ) {
         return {
           accept: true,
           epoch,

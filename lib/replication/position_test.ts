@@ -10,12 +10,13 @@ const OTHER = { generation: 7n, epoch: 1, first: 1 };
 const EPOCH = 5;
 
 /** The source stands at 200 of its second generation. */
-function source(logFirst: number): Copy {
+function source(logFirst: number, doubted: readonly number[] = []): Copy {
   const history: History = { generations: [G1, G2], last: 200 };
   return {
     history,
     journal: { last: 200 },
     logFirst,
+    doubted,
     meta: { value: { excluded: "" } },
   } as unknown as Copy;
 }
@@ -58,6 +59,25 @@ function said(copy: Copy, position: Position): string {
   }
   return `${plan.whole ? "all" : `named since ${plan.since}`}${plan.preserve ? ", preserve" : ""}`;
 }
+
+Deno.test("planFor() replays nothing from a copy that a verification found to differ: what differs is in no log", () => {
+  const position: Position = {
+    epoch: 2,
+    history: encodeGenerations([G1, G2]),
+    last: 160,
+    exact: true,
+    checkpoint: 150,
+    logFirst: 100,
+    served: false,
+    activeKnown: true,
+    holds: true,
+    compared: 0,
+    overwrite: false,
+    excluded: "",
+  };
+  assertEquals(said(source(1), position), "replay from 161");
+  assertEquals(said(source(1, [20]), position), "named since 160");
+});
 
 Deno.test("planFor() follows the rules for every kind of position", () => {
   const flags = [false, true];

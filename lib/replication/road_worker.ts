@@ -382,6 +382,7 @@ class RoadThread {
     if (ids === null) {
       throw new Error("Cannot compare: the log dropped what names the objects; the secondary comes again");
     }
+    for (const id of this.#copy.doubted) ids.add(id);
     this.#primary().attach(command, plan, ids);
     return undefined;
   }

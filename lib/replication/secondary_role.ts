@@ -366,7 +366,7 @@ export class SecondaryRole {
   /** What a comparison has left to do when no frame is waiting. */
   step(): void {
     this.#objects.trim();
-    if (this.#verify.differing.size > 0) this.#differing();
+    if (this.#verify.differing.size > 0) this.#guard(() => this.#differing());
     if (!this.#reconciling) return;
     this.#guard(() => {
       this.#more = this.#target.step();
@@ -451,13 +451,10 @@ export class SecondaryRole {
   /** This copy is not the primary's: it leaves the set, and what differs is compared before it is a member again. */
   #differing(): void {
     const { differing } = this.#verify;
+    this.#copy.distrust(differing);
     const now = bootNanoseconds();
     if (this.#differsSince === 0) this.#differsSince = now;
     if (now - this.#differsSince < DIFFERING_NS && differing.size < DIFFERING_MAX) return;
-    for (const id of differing) {
-      this.#copy.doubted.add(id);
-      this.#copy.touch(id);
-    }
     const count = `${differing.size} object${differing.size === 1 ? "" : "s"}`;
     const reason = `${count} differed from the primary's in a verification and will be copied again`;
     const session = this.#link?.session ?? "";

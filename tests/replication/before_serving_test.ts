@@ -1,15 +1,15 @@
 import { assertEquals } from "@std/assert";
-import { KEEP, OP, STATE } from "../journal/mod.ts";
-import { MemoryStorage } from "../journal/memory_storage.ts";
-import { emptyFields } from "../journal/record.ts";
-import { memoryCopy } from "../../tests/sim/memory_copy.ts";
-import { lookBeneath } from "./before_serving.ts";
-import type { Copy } from "./copy.ts";
-import { handleMap } from "./ids_beneath.ts";
-import { Objects } from "./objects.ts";
-import { backing } from "../system/backing.ts";
-import { addressOf } from "../system/libc.ts";
-import { planFor, positionOf } from "./position.ts";
+import { KEEP, OP, STATE } from "../../lib/journal/mod.ts";
+import { MemoryStorage } from "../../lib/journal/memory_storage.ts";
+import { emptyFields } from "../../lib/journal/record.ts";
+import { memoryCopy } from "../sim/memory_copy.ts";
+import { lookBeneath } from "../../lib/replication/before_serving.ts";
+import type { Copy } from "../../lib/replication/copy.ts";
+import { handleMap } from "../../lib/replication/ids_beneath.ts";
+import { Objects } from "../../lib/replication/objects.ts";
+import { backing } from "../../lib/system/backing.ts";
+import { addressOf } from "../../lib/system/libc.ts";
+import { planFor, positionOf } from "../../lib/replication/position.ts";
 
 const FIRST = { generation: 1n, epoch: 1, first: 1 };
 /** What the log of the node that lost power still holds. */
@@ -106,7 +106,7 @@ Deno.test("lookBeneath() lets the log name what changed again, once the other wa
   const target = memoryCopy();
   target.adopt(source.history.generations, source.journal.last, 100);
   target.recovered();
-  source.comparedWhole();
+  source.agreesAfter({ whole: true });
   assertEquals(planned(source, target), "replay");
   source.close();
   assertEquals(planned(target, memoryCopy(storage, { bootId: "boot-2" })), "replay");
