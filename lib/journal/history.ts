@@ -160,6 +160,7 @@ function decodeGeneration(entry: unknown): Generation {
   return { generation: BigInt(`0x${generation}`), epoch, first };
 }
 
-function isCount(value: unknown): value is number {
+/** Whether a value that was read is a whole number from 0 on: a sequence, an id, an epoch. */
+export function isCount(value: unknown): value is number {
   return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 }

@@ -5,7 +5,7 @@
  */
 
 import { crc32 as zlibCrc32 } from "node:zlib";
-import { decodeGenerations, encodeGenerations, type Generation } from "./history.ts";
+import { decodeGenerations, encodeGenerations, type Generation, isCount } from "./history.ts";
 import type { Checksum, Storage } from "./storage.ts";
 
 /** The file's name in the log folder. */
@@ -263,17 +263,15 @@ function readMeta(meta: Fields): Meta {
 function compared(value: unknown): Meta["compared"] {
   if (typeof value !== "object" || value === null) return null;
   const { from, open, bootId } = value as Partial<Record<"from" | "open" | "bootId", unknown>>;
-  if (!isId(from) || typeof bootId !== "string" || !Array.isArray(open) || !open.every(isId)) return null;
+  if (!isCount(from) || typeof bootId !== "string" || !Array.isArray(open) || !open.every(isCount)) {
+    return null;
+  }
   return { from, open, bootId };
-}
-
-function isId(value: unknown): value is number {
-  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 }
 
 function ids(of: Fields, name: string): number[] {
   const value = of[name];
-  if (!Array.isArray(value) || !value.every(isId)) throw damaged(`${name} is no list of ids`);
+  if (!Array.isArray(value) || !value.every(isCount)) throw damaged(`${name} is no list of ids`);
   return value;
 }
 
@@ -306,9 +304,7 @@ function text(meta: Fields, key: string): string {
 
 function count(meta: Fields, key: string): number {
   const value = meta[key];
-  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) {
-    throw damaged(`${key} is not a count`);
-  }
+  if (!isCount(value)) throw damaged(`${key} is not a count`);
   return value;
 }
 

@@ -110,7 +110,7 @@ export class Checkpoints {
       dirty: ids,
       left: ids.values(),
       sequence,
-      paceNs: Math.min(PACE_NS, SPREAD_NS / Math.max(1, ids.size)),
+      paceNs: Math.min(PACE_NS, SPREAD_NS / ids.size),
       nextAt: 0,
       wide: unknown ? 1 : 0,
       pushed: false,

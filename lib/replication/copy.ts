@@ -453,7 +453,7 @@ export class Copy {
   takeDirty(): { readonly ids: ReadonlySet<number>; readonly unknown: boolean } {
     const ids = this.#dirty;
     this.#dirty = new Set();
-    if (this.#inherits) { for (const id of this.activeIds()) ids.add(id); }
+    for (const id of this.#inherits ? this.activeIds() : []) ids.add(id);
     this.activity.beginCheckpoint();
     this.#cuts = this.journal.cuts;
     return { ids, unknown: this.#inherits && this.activity.found === "incomplete" };

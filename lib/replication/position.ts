@@ -10,6 +10,7 @@ import {
   decodeGenerations,
   encodeGenerations,
   type GenerationJson,
+  isCount,
 } from "../journal/mod.ts";
 import type { Copy } from "./copy.ts";
 
@@ -108,7 +109,7 @@ export function readPosition(body: unknown): Position {
 }
 
 function count(value: unknown, what: string): number {
-  if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
+  if (isCount(value)) return value;
   throw new TypeError(`Cannot read the secondary's position: its ${what} is no count`);
 }
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { decodeGenerations, type Generation } from "../journal/mod.ts";
+import { decodeGenerations, type Generation, isCount } from "../journal/mod.ts";
 import type { ReconcileBegin } from "./mutation.ts";
 import { StreamError } from "./stream.ts";
 
@@ -44,8 +44,4 @@ export function decodeBegin(body: Uint8Array): Beginning {
     const reason = error instanceof Error ? error.message : String(error);
     throw new StreamError("protocol", `Cannot begin a comparison: ${reason}; the channel is closed`);
   }
-}
-
-function isCount(value: unknown): value is number {
-  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 }

@@ -122,6 +122,7 @@ export interface RoadStart {
 const LOG_RESERVE_BYTES = 8 << 20;
 /** A question that waits for the end of a replay is looked at so often; frames of the peer wake the thread anyway. */
 const DEFERRED_MS = 20;
+
 class RoadThread {
   readonly #start: RoadStart;
   readonly #shared: Shared;
