@@ -427,7 +427,9 @@ export class Copy {
 
   /** Takes over another's line of history, from `last` on; what was logged here was of another line. */
   adopt(history: readonly Generation[], last: number, nextId: number): void {
-    this.meta.update({ copy: "inconsistent", history: [], checkpoint: 0 });
+    // From here a crash is a crash, also of a copy that has never been one; and one that is none yet stays so until it was compared.
+    const running = this.crashed ? {} : { clean: false, bootId: this.#bootId };
+    this.meta.update({ copy: "inconsistent", history: [], checkpoint: 0, ...running });
     this.journal.reset(last + 1);
     this.meta.update({ history, nextId: Math.max(nextId, this.nextId) });
   }

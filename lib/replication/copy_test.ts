@@ -25,6 +25,21 @@ Deno.test("Copy.checkServable() refuses a copy in mid-comparison, also after a r
   copy.close();
 });
 
+Deno.test("Copy.adopt() makes a power cut one also for a copy that has never been whole, until it was compared", () => {
+  const storage = new MemoryStorage();
+  open(storage).adopt([{ generation: 1n, epoch: 1, first: 1 }], 10, 100);
+  assertEquals(open(storage.killed()).crashed, false);
+  const after = storage.killed();
+  const crashed = open(after, "boot-2");
+  assertEquals(crashed.crashed, true);
+  // Whoever goes on with that comparison after a kill: the map was built anew, but what it knows is on no disk.
+  crashed.adopt([{ generation: 1n, epoch: 1, first: 1 }], 20, 100);
+  const next = open(after.killed(), "boot-2");
+  assertEquals(next.crashed, true);
+  next.recovered();
+  assertEquals([next.crashed, open(after.killed(), "boot-2").crashed], [false, true]);
+});
+
 Deno.test("Copy.checkServable() lets a new copy begin", () => {
   const copy = open(new MemoryStorage());
   copy.checkServable(false);

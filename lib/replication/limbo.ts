@@ -425,8 +425,8 @@ export class Limbo {
   }
 
   /**
-   * Enters an object found under a name into the map when that has none for its id; takes the id from a second object
-   * that carries the same. Answers the id it has then, 0 for none, −errno.
+   * Enters an object found under a name into the map when that has none for its id, and has it sent if the source is past it
+   * already; takes the id from a second object that carries the same. Answers the id it has then, 0 for none, −errno.
    */
   #know(fd: number, root: number): number {
     const id = this.#objects.readId(fd);
@@ -441,7 +441,10 @@ export class Limbo {
     const copy = this.#backing.dup(fd);
     if (copy < 0) return copy;
     const entered = this.#objects.register(copy, id, root);
-    return typeof entered === "number" ? entered : id;
+    if (typeof entered === "number") return entered;
+    // The source has said what it is, and nothing here was compared with that.
+    if (this.phase === "collecting" && this.seen.has(id)) this.missing(id);
+    return id;
   }
 
   /** The object a name leads to, by id: 0 when it has none, −errno. */

@@ -44,6 +44,16 @@ Deno.test("ReconcileSource compares also what is offered once it is through with
   pair.assertEqual();
 });
 
+Deno.test("ReconcileTarget compares what only a name leads to: a power cut may have taken it from the object map, and its content", () => {
+  using pair = new Pair();
+  const ids = ["one", "two", "moved"].map((name) => pair.create(1, name));
+  for (const id of ids) pair.do(pair.write(id, 0, 100, 7), "source");
+  pair.do(pair.rename(ids[2] ?? 0, [1, "moved"], [1, "one"]), "target");
+  for (const id of ids) pair.target.objects.remove(id);
+  pair.session("whole").run();
+  pair.assertEqual();
+});
+
 Deno.test("ReconcileSource reads a file once where the target has nothing, and sends no holes", () => {
   using pair = new Pair();
   const file = pair.create(1, "large", "source");
