@@ -20,7 +20,15 @@ import { isLocal } from "./border.ts";
 import { setU64 } from "./bytes.ts";
 import { hasHappened, inDoubt } from "./doubt.ts";
 import { Fsyncs } from "./fsyncs.ts";
-import { decodeMutation, fillFields, Mutation, packNames, SETATTR, SETATTR_BITS } from "./mutation.ts";
+import {
+  creates,
+  decodeMutation,
+  fillFields,
+  Mutation,
+  packNames,
+  SETATTR,
+  SETATTR_BITS,
+} from "./mutation.ts";
 import type { Held, Objects } from "./objects.ts";
 import { spaceFor } from "./room.ts";
 import { type Activity, touchAll } from "./touch.ts";
@@ -465,6 +473,8 @@ export class Sequencer implements Road {
     mutation.payloadAddress = value.length === 0 ? 0 : this.#addressOf(value);
     const happened = hasHappened(mutation, this.#options);
     if (happened) this.#options.tree.measure(mutation);
+    // What was half made and taken away again has left its directory another time.
+    else if (creates(mutation.op)) this.times.add(mutation.c);
     this.#journal.settle(position, happened ? STATE.applied : STATE.void, happened ? mutation.time : 0n);
   }
 

@@ -248,6 +248,26 @@ for (
   });
 }
 
+Deno.test("Sequencer.begin() tells the time of a directory in which a killed process had half made a file, though nobody asks for it again", () => {
+  const pair = new Pair();
+  const kernel = new Kernel(pair.primary);
+  kernel.create(1, "f");
+  pair.settle();
+  pair.tick();
+  pair.a.fs.before = (name) => {
+    if (name === "setxattr") throw new Killed("the process was killed");
+    return undefined;
+  };
+  assertThrows(() => kernel.create(1, "g"), Killed);
+  pair.a.restart("node1");
+  const next = pair.primary = new Primary(pair.a, { resumed: true });
+  next.replay(pair.secondary.stream, pair.b.copy.journal.last + 1);
+  next.connect(pair.secondary.stream);
+  pair.settle();
+  assertEquals(pair.a.fs.find("g"), undefined);
+  assertEquals(pair.b.fs.snapshot(), pair.a.fs.snapshot());
+});
+
 Deno.test("Sequencer.begin() has a primary that took over tell the times it gave to its predecessor's writes", () => {
   const pair = new Pair();
   const kernel = new Kernel(pair.primary);
