@@ -118,7 +118,7 @@ export type PrimaryMessage =
 export interface PrimaryWorld {
   readonly copy: Copy;
   readonly shared: Shared;
-  readonly authority: Authority;
+  readonly authority: Pick<Authority, "valid">;
   readonly say: (message: PrimaryMessage) => void;
   readonly keepOrphan: (id: number, fd: number) => boolean;
   readonly dropOrphan: (id: number) => void;

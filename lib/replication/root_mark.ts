@@ -30,7 +30,7 @@ export interface RootMark {
 
 /** What looks at marks needs. */
 export interface MarkWorld {
-  readonly backing: Pick<Backing, "getxattr" | "setxattr">;
+  readonly backing: Pick<Backing, "fsync" | "getxattr" | "setxattr">;
   readonly addressOf: (bytes: Uint8Array) => number;
 }
 
@@ -66,7 +66,7 @@ export function checkRoot(root: RootMark, world: MarkWorld): void {
   const length = world.backing.getxattr(root.fd, NAME, world.addressOf(found), found.length);
   if (length >= 0) {
     const mark = new TextDecoder().decode(found.subarray(0, length));
-    if (mark === root.mark) return;
+    if (mark === root.mark) return root.fresh ? bringToDisk(root, world) : undefined;
     throw new Error(
       `Cannot use ${root.path}: it belongs to "${mark}", expected "${root.mark}"; mount the right file system there`,
     );
@@ -85,4 +85,11 @@ export function checkRoot(root: RootMark, world: MarkWorld): void {
   const bytes = new TextEncoder().encode(root.mark);
   const set = world.backing.setxattr(root.fd, NAME, world.addressOf(bytes), bytes.length, XATTR.CREATE);
   if (set < 0) throw new Error(`Cannot mark ${root.path}: errno ${-set}`);
+  bringToDisk(root, world);
+}
+
+/** Before the copy is a new one no more: after a power cut a directory without its mark would not be the one that was replicated. */
+function bringToDisk(root: RootMark, world: MarkWorld): void {
+  const synced = world.backing.fsync(root.fd);
+  if (synced < 0) throw new Error(`Cannot mark ${root.path}: the disk refused a sync (errno ${-synced})`);
 }

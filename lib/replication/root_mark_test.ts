@@ -4,6 +4,9 @@ import { checkRequired, checkRoot, type MarkWorld } from "./root_mark.ts";
 /** A directory's one xattr. */
 class OneXattr implements MarkWorld {
   value: Uint8Array | null = null;
+  /** What a power cut would leave. */
+  synced: Uint8Array | null = null;
+  refusing = 0;
   readonly #at = new Map<number, Uint8Array>();
   failing = 0;
 
@@ -24,6 +27,10 @@ class OneXattr implements MarkWorld {
       this.value = this.#at.get(address)?.slice(0, size) ?? null;
       return 0;
     },
+    fsync: () => {
+      if (this.refusing === 0) this.synced = this.value;
+      return -this.refusing;
+    },
   };
 }
 
@@ -34,6 +41,16 @@ Deno.test("checkRoot() marks the directory of a new copy, and knows it again", (
   checkRoot({ ...ROOT, fresh: true }, world);
   checkRoot({ ...ROOT, fresh: false }, world);
   assertEquals(new TextDecoder().decode(world.value ?? new Uint8Array()), "plant/bms/0");
+});
+
+Deno.test("checkRoot() has the mark of a new copy on disk before it says that the directory is right", () => {
+  const world = new OneXattr();
+  world.refusing = 5;
+  assertThrows(() => checkRoot({ ...ROOT, fresh: true }, world), Error, "the disk refused a sync (errno 5)");
+  world.refusing = 0;
+  // The process that had set it was killed before it was synced.
+  checkRoot({ ...ROOT, fresh: true }, world);
+  assertEquals(world.synced, world.value);
 });
 
 Deno.test("checkRoot() refuses a directory without a mark where there was a copy, and leaves it as it is", () => {
