@@ -14,6 +14,29 @@ export class FileBytes {
   size = 0;
   readonly #blocks = new Map<number, Uint8Array>();
 
+  /** The same bytes, apart. */
+  clone(): FileBytes {
+    const made = new FileBytes();
+    made.size = this.size;
+    for (const [index, bytes] of this.#blocks) made.#blocks.set(index, bytes.slice());
+    return made;
+  }
+
+  /** What a disk has of it that last had `old` and may have got any block since: each is the one or the other, as `now` says. */
+  mixed(old: FileBytes, now: () => boolean): FileBytes {
+    const made = new FileBytes();
+    made.size = old.size;
+    const blocks = new Set([...this.#blocks.keys(), ...old.#blocks.keys()]);
+    for (const index of blocks) {
+      if (index * BLOCK >= made.size) continue;
+      const bytes = (now() ? this : old).#blocks.get(index);
+      if (bytes !== undefined) made.#blocks.set(index, bytes.slice());
+    }
+    const end = made.#blocks.get(Math.floor(made.size / BLOCK));
+    end?.fill(0, made.size % BLOCK);
+    return made;
+  }
+
   /** Blocks taken. */
   get blocks(): number {
     return this.#blocks.size;

@@ -49,7 +49,7 @@ export interface Inode {
   readonly rdev: number;
   nlink: number;
   opens: number;
-  readonly content: FileBytes;
+  content: FileBytes;
   readonly entries: Map<string, Entry>;
   parent: Inode | null;
   readonly target: string;
@@ -63,7 +63,7 @@ export interface Inode {
 export class Inodes {
   /** Nanoseconds since 1970; what a change writes as mtime. */
   now = 1_700_000_000_000_000_000n;
-  readonly root: Inode;
+  root: Inode;
   readonly #inodes = new Map<number, Inode>();
   #nextIno = 2;
   #nextOff = 3n;
@@ -72,6 +72,46 @@ export class Inodes {
   constructor() {
     this.root = this.#make(S_IF.DIR | 0o755, 0, "");
     this.root.nlink = 2;
+  }
+
+  /** All of it, apart: names and attributes as they are, the content of each as `contentOf` says. */
+  clone(contentOf: (inode: Inode) => FileBytes): Inodes {
+    const made = new Inodes();
+    made.now = this.now;
+    made.#nextIno = this.#nextIno;
+    made.#nextOff = this.#nextOff;
+    made.#generation = this.#generation;
+    made.#inodes.clear();
+    const twins = new Map<Inode, Inode>();
+    const all = new Set<Inode>([this.root, ...this.#inodes.values()]);
+    for (const inode of all) {
+      const twin: Inode = {
+        ...inode,
+        opens: 0,
+        content: contentOf(inode),
+        entries: new Map(),
+        xattrs: new Map([...inode.xattrs].map(([name, value]) => [name, value.slice()])),
+      };
+      twins.set(inode, twin);
+      made.#inodes.set(twin.ino, twin);
+    }
+    for (const [inode, twin] of twins) {
+      for (const [name, entry] of inode.entries) {
+        const child = twins.get(entry.inode);
+        if (child === undefined) throw new Error("a name of nothing");
+        twin.entries.set(name, { inode: child, off: entry.off });
+      }
+      twin.parent = inode.parent === null ? null : twins.get(inode.parent) ?? null;
+    }
+    const root = twins.get(this.root);
+    if (root === undefined) throw new Error("no root");
+    made.root = root;
+    return made;
+  }
+
+  /** What had no name is gone. */
+  reapAll(): void {
+    for (const inode of [...this.#inodes.values()]) this.reap(inode);
   }
 
   /** The object of a number. */

@@ -15,6 +15,7 @@ import type { FileHandle } from "../../lib/system/handle.ts";
 import { AT, FALLOC, O, S_IF, S_IS, SEEK, UTIME, XATTR } from "../../lib/system/linux.ts";
 import { STATFS, type Statfs, type Statx } from "../../lib/system/statx.ts";
 import { E, type Inode, Inodes, latin1, SECOND, statOf, typeOf } from "./inodes.ts";
+import { FileBytes } from "./file_bytes.ts";
 import type { Memory } from "./memory.ts";
 
 const SIZE_MAX = 2 ** 43;
@@ -41,12 +42,52 @@ export class MemoryBacking implements Backing {
   after: (call: string) => void = () => {};
   /** How many bytes the next write or copy moves at most, once. */
   shorten: number = Number.MAX_SAFE_INTEGER;
-  readonly #memory: Memory;
-  readonly #inodes = new Inodes();
+  readonly #memory: Pick<Memory, "at" | "text">;
+  #inodes = new Inodes();
+  /** What the disk has for certain. */
+  #durable: Inodes | null = null;
+  readonly #firstFd: number;
   readonly #fds = new Map<number, Open>();
 
-  constructor(memory: Memory) {
+  constructor(memory: Pick<Memory, "at" | "text">, firstFd = 3) {
     this.#memory = memory;
+    this.#firstFd = firstFd;
+  }
+
+  /** From here on power can be lost: what there is now is on disk. */
+  mountDisk(): void {
+    this.#durable = this.#inodes.clone((inode) => inode.content.clone());
+  }
+
+  /**
+   * The journal of the file system commits: all names and attributes, and the content of what `synced` says. Of any other file the
+   * disk has what it had, and each block written since as `flushed` says.
+   */
+  commit(synced: (inode: Inode) => boolean, flushed: () => boolean): void {
+    const before = this.#durable;
+    if (before === null) return;
+    this.#durable = this.#inodes.clone((inode) => {
+      if (synced(inode) || flushed()) return inode.content.clone();
+      const old = before.get(inode.ino);
+      if (old === undefined || old.generation !== inode.generation) return new FileBytes();
+      return inode.content.mixed(old.content, flushed);
+    });
+  }
+
+  /** Power is lost: descriptors are gone, and the disk has what it has. */
+  cutPower(flushed: () => boolean): void {
+    const before = this.#durable;
+    if (before === null) throw new Error("no disk");
+    const live = this.#inodes;
+    this.#fds.clear();
+    this.#inodes = before.clone((old) => {
+      const inode = live.get(old.ino);
+      if (inode === undefined || inode.generation !== old.generation) return old.content.clone();
+      return inode.content.mixed(old.content, flushed);
+    });
+    this.#inodes.now = live.now;
+    this.#inodes.reapAll();
+    this.mountDisk();
   }
 
   /** Nanoseconds since 1970; what a change writes as mtime. */
@@ -286,11 +327,22 @@ export class MemoryBacking implements Backing {
   }
 
   fsync(fd: number): number {
-    return this.#on("fsync", fd, () => 0);
+    return this.#on("fsync", fd, (inode) => this.#sync(inode));
   }
 
   fdatasync(fd: number): number {
-    return this.#on("fdatasync", fd, () => 0);
+    return this.#on("fdatasync", fd, (inode) => this.#sync(inode));
+  }
+
+  #sync(inode: Inode): number {
+    this.commit((one) => one === inode, () => false);
+    return 0;
+  }
+
+  /** `syncfs(2)`. */
+  syncfs(_fd: number): number {
+    this.commit(() => true, () => true);
+    return 0;
   }
   prefetch(): void {}
   readAhead(): void {}
@@ -345,6 +397,10 @@ export class MemoryBacking implements Backing {
   fstatfs(fd: number, into: Statfs): number {
     return this.#on("fstatfs", fd, () => {
       into.view.setBigUint64(STATFS.bsize, 4096n, true);
+      into.view.setBigUint64(STATFS.frsize, 4096n, true);
+      for (const field of [STATFS.blocks, STATFS.bfree, STATFS.bavail]) {
+        into.view.setBigUint64(field, 1n << 30n, true);
+      }
       into.view.setBigUint64(STATFS.namelen, 255n, true);
       return 0;
     });
@@ -461,6 +517,10 @@ export class MemoryBacking implements Backing {
   }
 
   #openat(dirfd: number, name: Name, flags: number, mode: number): number {
+    const directory = this.#fds.get(dirfd)?.inode;
+    if (directory !== undefined && typeOf(directory) === S_IF.DIR && this.#text(name) === "..") {
+      return this.#openInode(directory.parent ?? directory, flags);
+    }
     return this.#inDirectory(dirfd, name, (directory, text) => {
       const found = directory.entries.get(text)?.inode;
       if (found !== undefined) {
@@ -532,7 +592,7 @@ export class MemoryBacking implements Backing {
   }
 
   #number(open: Open): number {
-    let fd = 3;
+    let fd = this.#firstFd;
     while (this.#fds.has(fd)) fd++;
     this.#fds.set(fd, open);
     return fd;

@@ -22,13 +22,14 @@ export function dice(seed: number): Dice {
   };
 }
 
-const NAMES = ["a", "b", "c", "\xff\xfe", "-rf", "n".repeat(255)];
+/** Names that it gives. */
+export const NAMES: readonly string[] = ["a", "b", "c", "\xff\xfe", "-rf", "n".repeat(255)];
 const XATTRS = ["user.one", "trusted.two"];
 const RENAME_FLAGS = [0, 0, 0, 1, 2];
 
 /** An application that knows the objects it has met. Its requests succeed and fail as they come. */
 export class Program {
-  readonly kernel: Kernel;
+  readonly kernel: Pick<Kernel, "call" | "all">;
   readonly dice: Dice;
   readonly directories = [1];
   readonly files: number[] = [];
@@ -36,7 +37,7 @@ export class Program {
   failed = 0;
   done = 0;
 
-  constructor(kernel: Kernel, seed: number) {
+  constructor(kernel: Pick<Kernel, "call" | "all">, seed: number) {
     this.kernel = kernel;
     this.dice = dice(seed);
   }
