@@ -229,8 +229,11 @@ class Replicator {
     logLine(`going on as ${role.role} of epoch ${role.epoch}, where a former process ended`);
     await this.#exclusive(async () => {
       try {
-        if (role.role === "primary") await this.#beginServing(role, true);
-        else await this.#beginFollowing({ ...role, epoch: Math.max(role.epoch, await this.#accepted()) });
+        const epoch = Math.max(role.epoch, await this.#accepted());
+        // A primary accepts a later epoch than it remembers where it is being paired: the other counts as a member from then on.
+        if (role.role === "primary") {
+          await this.#beginServing(epoch > role.epoch ? { ...role, epoch, members: 2 } : role, true);
+        } else await this.#beginFollowing({ ...role, epoch });
       } catch (error) {
         // On a mount that was served before, nobody may begin anew: the kernel's requests in flight are this role's.
         if (error instanceof RpcError) this.#die(`the keeper does not answer: ${error.message}`);

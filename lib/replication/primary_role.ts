@@ -516,8 +516,9 @@ export class PrimaryRole {
     }, {
       epoch: command.epoch,
       mountedAt,
-      // In mid-service the line of history goes on; a new service begins one with its first write.
-      generation: resumed ? world.copy.lastGeneration : 0n,
+      // In mid-service the line of history goes on; a new service begins one with its first write. So does whoever was killed between
+      // being told of another membership and its first write: under the old line, what it answers alone would look unanswered.
+      generation: resumed && world.copy.lastEpoch === command.epoch ? world.copy.lastGeneration : 0n,
     });
   }
 

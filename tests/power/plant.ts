@@ -85,6 +85,14 @@ export class Plant {
     node.kill(this.epoch, this.paired ? 2 : 1);
   }
 
+  /** The process of whoever serves is killed when it is decided that it goes on alone, and it has not heard of it. */
+  killAlone(): void {
+    this.other.detach(this.#session);
+    this.#session = "";
+    this.paired = false;
+    this.leader.kill(++this.epoch, 1);
+  }
+
   /** Begins a session. Throws when the primary does not let the other in. */
   connect(): void {
     const { leader, other } = this;
